@@ -1,0 +1,39 @@
+# On a machine with Python 3.11 to 3.13 and make: `make ablation` runs the main job, `make test` every test.
+# Options of the job: make ablation ARGS="--preset smoke"
+
+VENV := .venv
+BIN := $(VENV)/bin
+ARGS ?=
+
+.PHONY: ablation test proofs check clean
+
+ablation: $(VENV)/ready
+	$(BIN)/python experiments/sudoku_ablation.py $(ARGS)
+
+test: check
+	$(BIN)/python -m pytest -m "not slow"
+
+proofs: $(VENV)/ready
+	$(BIN)/python -m pytest -m slow
+
+check: $(VENV)/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# The first Python of a tested version that can make environments; some systems list ones that do not start.
+$(VENV)/ready: requirements.txt pyproject.toml
+	@for python in python3 python3.13 python3.12 python3.11; do \
+		if $$python -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
+			2>/dev/null; then found=$$python; break; fi; \
+	done; \
+	if [ -z "$$found" ]; then \
+		echo "No Python 3.11, 3.12 or 3.13 with the venv module found: install one (Debian: python3-venv)" >&2; exit 1; \
+	fi; \
+	echo "Creating $(VENV) with $$($$found --version)"; \
+	rm -rf $(VENV) && $$found -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,135 @@
+"""The training loop on the host: compiled chunks, evaluation, checkpoints, resuming, and stopping on a NaN."""
+
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from trm_jax import train
+from trm_jax.checkpoint import Checkpoints
+from trm_jax.config import Config
+from trm_jax.runlog import RunDirectory
+from trm_jax.seeds import over_seeds, place_seeds, replicate, seed_mesh
+from trm_jax.train import Augment, Batch, TrainState, no_augmentation
+
+# Scores on validation of weights with a leading axis S; each value is one number per seed, higher is better.
+Validate = Callable[[Any], dict[str, np.ndarray]]
+
+
+class Best(NamedTuple):
+    """The evaluated weights with the highest validation score of each seed."""
+
+    params: Any
+    score: Any  # (S,)
+    step: Any  # (S,)
+
+
+class Progress(NamedTuple):
+    """What a checkpoint holds."""
+
+    state: TrainState
+    best: Best
+    seconds: Any  # (S,) training time so far
+
+
+class Diverged(RuntimeError):
+    """A loss or gradient that is no number."""
+
+
+def fit(
+    config: Config,
+    data: Batch,
+    validate: Validate,
+    score: str,
+    directory: Path,
+    augment: Augment = no_augmentation,
+    name: str = "run",
+) -> Progress:
+    """Train all seeds of a config in ``directory``, or take up where it was interrupted.
+
+    ``data`` arrays have a leading axis of samples. ``score`` names the value of ``validate`` that decides the best
+    weights. Ends bitwise equal whether it was interrupted or not.
+    Raises ValueError when the directory holds another run, Diverged when a loss is no number.
+    """
+    run = RunDirectory(directory, config)
+    seeds = np.array(config.run.seeds)
+    mesh = seed_mesh(len(seeds))
+    data = replicate(mesh, data)
+    evaluated = over_seeds(lambda state: train.evaluated_params(config, state), mesh, config.run.seed_axis)
+    progress = _start(config, data, mesh, seeds)
+    checkpoints = Checkpoints(directory / "checkpoints")
+    if checkpoints.latest() is not None:
+        progress = checkpoints.restore(progress)
+    step = int(progress.state.step[0])
+    run.truncate_metrics(step)
+    state, best, seconds = progress
+    compiled: dict[int, Callable] = {}
+    with tqdm(total=config.run.steps, initial=step, desc=name, unit="step", file=sys.stderr) as bar:
+        while step < config.run.steps:
+            K = min(config.run.chunk, config.run.steps - step)
+            if K not in compiled:
+                compiled[K] = over_seeds(_chunk(config, augment, K), mesh, config.run.seed_axis, donate=True)
+            started = time.perf_counter()
+            state, metrics = jax.block_until_ready(compiled[K](state, data))
+            seconds = seconds + (time.perf_counter() - started)
+            step += K
+            row = _row(config, metrics, step, name, directory)
+            done = step == config.run.steps
+            if done or step % config.run.evaluate_every == 0:
+                scores = validate(weights := evaluated(state))
+                best = _better(best, weights, scores[score], step)
+                row |= {f"validation_{key}": _listed(values) for key, values in scores.items()}
+                bar.set_postfix({score: f"{np.mean(scores[score]):.3f}"})
+            run.log(row)
+            if done or step % config.run.checkpoint_every == 0:
+                checkpoints.save(step, Progress(state, best, seconds), config)
+            bar.update(K)
+    checkpoints.close()
+    return Progress(state, best, seconds)
+
+
+def _chunk(config: Config, augment: Augment, K: int) -> Callable:
+    return lambda state, data: train.train_chunk(config, augment, K, state, data)
+
+
+def _start(config: Config, data: Batch, mesh, seeds: np.ndarray) -> Progress:
+    state = over_seeds(lambda seed, data: train.init(config, data, seed), mesh)(seeds, data)
+    none = place_seeds(mesh, np.full(len(seeds), -np.inf, np.float32))
+    steps = place_seeds(mesh, np.zeros(len(seeds), np.int32))
+    best = Best(jax.tree.map(jax.numpy.zeros_like, state.params), none, steps)
+    return Progress(state, best, place_seeds(mesh, np.zeros(len(seeds), np.float32)))
+
+
+def _better(best: Best, params, score: np.ndarray, step: int) -> Best:
+    """Replace the best weights of those seeds whose score has risen."""
+    higher = score > np.asarray(best.score)
+
+    def choose(new, old):
+        return jax.numpy.where(higher.reshape(-1, *(1,) * (new.ndim - 1)), new, old)
+
+    new = Best(params, np.asarray(score, np.float32), np.full(len(score), step, np.int32))
+    return jax.tree.map(choose, new, best)
+
+
+def _row(config: Config, metrics, step: int, name: str, directory: Path) -> dict[str, Any]:
+    """Metrics of the chunk's last step, one value per seed, after a check that all of its steps were numbers."""
+    host = {key: np.asarray(values) for key, values in metrics.items()}  # (S, K)
+    broken = ~np.isfinite(host["loss"]) | ~np.isfinite(host["gradient_norm"])
+    if broken.any():
+        first = int(broken.any(axis=0).argmax())
+        seed = config.run.seeds[int(broken[:, first].argmax())]
+        at = step - broken.shape[1] + first + 1
+        raise Diverged(
+            f"{name}: the loss or gradient of seed {seed} is no number at step {at}; the last good checkpoint is kept "
+            f"in {directory / 'checkpoints'}. Lower optim.learning_rate or raise optim.warmup, and choose a new name"
+        )
+    return {"step": step, **{key: _listed(values[:, -1]) for key, values in host.items()}}
+
+
+def _listed(values) -> list[float]:
+    return [round(float(value), 6) for value in np.asarray(values)]

@@ -1,0 +1,102 @@
+"""The directory of a run: config, environment, metrics and progress. Everything a run writes lies in it."""
+
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from trm_jax.config import Config, count_differences
+
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all: under a temporary name, then renamed."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text)
+    os.replace(temporary, path)
+
+
+def git_commit(directory: Path = Path(__file__).parent) -> str:
+    """Commit of the code that runs, with "+changes" where the tree differs from it, or "unknown" outside git."""
+    commands = (["rev-parse", "--short=12", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
+    try:
+        commit, changes = (
+            subprocess.run(["git", "-C", str(directory), *c], capture_output=True, text=True, check=True).stdout.strip()
+            for c in commands
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return commit + ("+changes" if changes else "")
+
+
+def environment() -> dict[str, Any]:
+    """What a number depends on besides the config: versions, devices, machine, commit."""
+    import jax
+
+    return {
+        "commit": git_commit(),
+        "python": platform.python_version(),
+        "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "devices": [device.device_kind for device in jax.devices()],
+        "machine": f"{processor()}, {os.cpu_count()} cores",
+    }
+
+
+def processor() -> str:
+    """Name of the processor, as the system gives it."""
+    cpuinfo = Path("/proc/cpuinfo")
+    names = [line.split(":", 1)[1].strip() for line in _lines(cpuinfo) if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text().splitlines() if path.exists() else []
+
+
+class RunDirectory:
+    """A run's directory, created or taken up again.
+
+    Raises ValueError when the directory holds a run with another config: nothing is overwritten silently.
+    """
+
+    def __init__(self, path: Path, config: Config):
+        self.path = path
+        config_file = path / "config.json"
+        if config_file.exists():
+            differences = count_differences(Config.from_json(config_file.read_text()), config)
+            if differences:
+                raise ValueError(
+                    f"{path} holds a run with other options ({', '.join(differences)}); "
+                    "choose another name or remove the directory"
+                )
+            return
+        if path.exists() and any(path.iterdir()):
+            raise ValueError(f"{path} exists and is no run of this program; choose another name")
+        path.mkdir(parents=True, exist_ok=True)
+        write_text(path / "environment.json", json.dumps(environment(), indent=2))
+        write_text(config_file, config.to_json())
+
+    @property
+    def metrics(self) -> list[dict[str, Any]]:
+        """Rows of metrics.jsonl so far; a line that a kill cut short is left out."""
+        rows = []
+        for line in _lines(self.path / "metrics.jsonl"):
+            try:
+                rows.append(json.loads(line))
+            except json.JSONDecodeError:
+                break
+        return rows
+
+    def truncate_metrics(self, step: int) -> None:
+        """Drop the rows after ``step``: a resumed run writes them again."""
+        rows = [row for row in self.metrics if row["step"] <= step]
+        write_text(self.path / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+
+    def log(self, row: dict[str, Any]) -> None:
+        """Append one row to metrics.jsonl."""
+        with open(self.path / "metrics.jsonl", "a") as file:
+            file.write(json.dumps(row) + "\n")

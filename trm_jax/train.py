@@ -1,0 +1,154 @@
+"""The training step as a pure function of state and data, and its scan over K steps.
+
+A state here belongs to one model; `trm_jax.seeds` runs many of them in one compiled program.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from trm_jax import losses, model, optim
+from trm_jax.config import Config
+
+Batch = dict[str, Any]  # "inputs" (B, cells) tokens, "labels" (B, L) or (B,), and what an augmentation needs
+Augment = Callable[[Any, Batch], Batch]
+
+
+class Carry(NamedTuple):
+    """What a slot of the batch keeps between updates when supervision is carried (paper, Algorithm 3)."""
+
+    batch: Batch
+    y: Any
+    z: Any
+    steps: Any  # (B,) supervision steps this sample has had
+    halted: Any  # (B,) the slot takes a new sample before the next step
+
+
+class TrainState(NamedTuple):
+    """Everything that training changes; resuming needs nothing else."""
+
+    step: Any  # optimizer steps done
+    params: Any
+    optimizer: Any
+    ema: Any
+    key: Any  # constant; every draw folds the step into it
+    carry: Carry | None
+
+
+def no_augmentation(key, batch: Batch) -> Batch:
+    """Leave the batch as it is."""
+    return batch
+
+
+def init(config: Config, data: Batch, seed) -> TrainState:
+    """State before the first update. ``seed`` decides weights and data order."""
+    key = jax.random.key(seed)
+    weights_key, training_key = jax.random.split(key)
+    params = model.initialise(config.model, weights_key)
+    carry = None
+    if config.loss.supervision == "carried":
+        batch = {name: jnp.zeros((config.run.batch, *values.shape[1:]), values.dtype) for name, values in data.items()}
+        y, z = model.initial(config, params, config.run.batch)
+        zeros = jnp.zeros(config.run.batch, jnp.int32)
+        carry = Carry(batch, y, z, zeros, jnp.ones(config.run.batch, bool))
+    opt_state = optim.optimizer(config.optim, config.run.steps).init(params)
+    return TrainState(jnp.zeros((), jnp.int32), params, opt_state, optim.init_ema(params), training_key, carry)
+
+
+def draw_batch(config: Config, data: Batch, augment: Augment, key) -> Batch:
+    """Draw B samples with replacement and augment them."""
+    index_key, augment_key = jax.random.split(key)
+    size = next(iter(data.values())).shape[0]
+    index = jax.random.randint(index_key, (config.run.batch,), 0, size)
+    return augment(augment_key, {name: values[index] for name, values in data.items()})
+
+
+def train_step(config: Config, augment: Augment, state: TrainState, data: Batch) -> tuple[TrainState, dict[str, Any]]:
+    """One optimizer update. Returns the new state and scalar metrics."""
+    batch_key, explore_key = jax.random.split(jax.random.fold_in(state.key, state.step))
+    batch = draw_batch(config, data, augment, batch_key)
+    if config.loss.supervision == "carried":
+        loss, carry = _carried_loss, _refill(config, state, batch)
+    else:
+        loss, carry = _summed_loss, batch
+    gradient, (terms, carry) = jax.grad(loss, argnums=1, has_aux=True)(config, state.params, carry, explore_key)
+    updates, opt_state = optim.optimizer(config.optim, config.run.steps).update(gradient, state.optimizer, state.params)
+    params = optax.apply_updates(state.params, updates)
+    metrics = {
+        "loss": terms.total.sum(),
+        "cross_entropy": terms.cross_entropy.sum(),
+        "halt_loss": terms.halt.sum(),
+        "exact": jnp.atleast_1d(terms.exact)[-1],
+        "gradient_norm": optax.tree.norm(gradient),
+    }
+    ema = optim.update_ema(config.optim, state.ema, params)
+    return TrainState(state.step + 1, params, opt_state, ema, state.key, carry), metrics
+
+
+def _summed_loss(config: Config, params, batch: Batch, key):
+    """All N_sup supervision steps from a fresh state; their losses are summed."""
+    readings = model.forward(config, params, batch["inputs"], batch.get("puzzle"))
+    total, terms = losses.deep_supervision(config.loss, readings, batch["labels"])
+    return total, (terms, None)
+
+
+def _refill(config: Config, state: TrainState, batch: Batch) -> Carry:
+    """Give every halted slot a new sample, its labels and initial states; the others keep all of theirs."""
+    assert state.carry is not None
+
+    def choose(new, old):
+        return jnp.where(state.carry.halted.reshape(-1, *(1,) * (new.ndim - 1)), new, old)
+
+    fresh = Carry(
+        batch,
+        *model.initial(config, state.params, config.run.batch),
+        jnp.zeros_like(state.carry.steps),
+        jnp.zeros_like(state.carry.halted),
+    )
+    return jax.tree.map(choose, fresh, state.carry)
+
+
+def _carried_loss(config: Config, params, carry: Carry, key):
+    """One supervision step from the carried state; says which slots halt after it (official code, ACT wrapper)."""
+    batch, N_sup = carry.batch, config.recursion.N_sup
+    x = model.embed(config, params, batch["inputs"], batch.get("puzzle"))
+    y, z = model.supervision_step(config, params, x, carry.y, carry.z)
+    reading = model.read(config, params, y)
+    steps = carry.steps + 1
+    last = steps >= N_sup
+    target = None
+    if config.loss.continue_loss:
+        following, _ = jax.lax.stop_gradient(model.supervision_step(config, params, x, y, z))
+        target = losses.go_on_target(model.read(config, params, following), last)
+    terms = losses.step_terms(config.loss, reading, batch["labels"], target)
+    stop = reading.halt > (reading.go_on if config.loss.continue_loss else 0.0)
+    halted = last | (stop & (steps >= minimum_steps(config, key, steps.shape)))
+    new_carry = Carry(batch, *jax.lax.stop_gradient((y, z)), steps, halted)
+    return terms.total, (terms, new_carry)
+
+
+def minimum_steps(config: Config, key, shape):
+    """Exploration, drawn per sample: with its probability a random minimum of 2..N_sup steps, else 0."""
+    explore_key, steps_key = jax.random.split(key)
+    explores = jax.random.bernoulli(explore_key, config.loss.exploration, shape)
+    drawn = jax.random.randint(steps_key, shape, 2, config.recursion.N_sup + 1)
+    return jnp.where(explores, drawn, 0)
+
+
+def train_chunk(config: Config, augment: Augment, K: int, state: TrainState, data: Batch):
+    """K training steps as one scan; metrics get a leading axis K."""
+
+    def body(state, _):
+        return train_step(config, augment, state, data)
+
+    return jax.lax.scan(body, state, None, length=K)
+
+
+def evaluated_params(config: Config, state: TrainState):
+    """Weights that are evaluated: the debiased moving average, or the weights themselves where ema is 0."""
+    if config.optim.ema == 0:
+        return state.params
+    return optim.debiased_ema(config.optim, state.ema, state.step)
