@@ -47,5 +47,3 @@ def update_ema(config: OptimConfig, average, params):
 def debiased_ema(config: OptimConfig, average, count):
     """Average of the weights after ``count`` updates, free of the zeros it started from; count 0 gives zeros."""
     return optax.tree.bias_correction(average, config.ema, jnp.maximum(count, 1))
-
-

@@ -3,6 +3,7 @@
 from functools import partial
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -29,9 +30,7 @@ def for_board(config: Config) -> Config:
     """Fit vocabulary, classes and grid of the model to the board of the data options."""
     box = Box(*config.data.box)
     tokens = sudoku.vocabulary(box)
-    return config.override(
-        **{"model.vocabulary": tokens, "model.classes": tokens, "model.grid": (box.side, box.side)}
-    )
+    return config.override(**{"model.vocabulary": tokens, "model.classes": tokens, "model.grid": (box.side, box.side)})
 
 
 def prepare(config: Config) -> SudokuTask:
@@ -58,9 +57,7 @@ def evaluator(config: Config, puzzles: Puzzles, box: Box):
     """
     mesh = seed_mesh(len(config.run.seeds))
     inputs = jnp.asarray(sudoku.to_tokens(puzzles)[0])
-    predict = over_seeds(
-        lambda params, inputs: evaluate.predict(config, params, inputs), mesh, config.run.seed_axis
-    )
+    predict = over_seeds(lambda params, inputs: evaluate.predict(config, params, inputs), mesh, config.run.seed_axis)
 
     def scores(params: Any) -> dict[str, np.ndarray]:
         predicted = sudoku.to_digits(np.asarray(predict(params, inputs).classes))
@@ -73,3 +70,8 @@ def evaluator(config: Config, puzzles: Puzzles, box: Box):
 def last_step(scores: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Scores after the last supervision step, each (S,)."""
     return {name: values[:, -1] for name, values in scores.items()}
+
+
+def one_seed(tree: Any, index: int = 0) -> Any:
+    """The arrays of one seed from a tree with a leading axis S."""
+    return jax.tree.map(lambda leaf: leaf[index], tree)

@@ -1,0 +1,37 @@
+"""Arithmetic of a computation, counted from its program and not from a formula."""
+
+import math
+from collections.abc import Callable
+
+import jax
+from jax.extend.core import ClosedJaxpr, Jaxpr
+
+
+def matmul_flops(function: Callable, *arguments) -> int:
+    """Floating-point operations (a multiplication and an addition are two) of all matrix products of a call.
+
+    Loops of known length count every turn; a while loop counts one, since its number of turns depends on the data.
+    """
+    return _count(jax.make_jaxpr(function)(*arguments).jaxpr)
+
+
+def _count(jaxpr: Jaxpr) -> int:
+    total = 0
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "dot_general":
+            (contracted, _), _ = equation.params["dimension_numbers"]
+            shape = equation.invars[0].aval.shape
+            inner = math.prod(shape[axis] for axis in contracted)
+            total += 2 * math.prod(equation.outvars[0].aval.shape) * inner
+        turns = equation.params.get("length", 1) if equation.primitive.name == "scan" else 1
+        total += turns * sum(_count(body) for body in _bodies(equation.params))
+    return total
+
+
+def _bodies(params):
+    for value in params.values():
+        for item in value if isinstance(value, tuple | list) else (value,):
+            if isinstance(item, ClosedJaxpr):
+                yield item.jaxpr
+            elif isinstance(item, Jaxpr):
+                yield item

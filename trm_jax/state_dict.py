@@ -1,0 +1,137 @@
+"""Files of named arrays: .pt of PyTorch (read without PyTorch and without running code), .safetensors and .npz."""
+
+import collections
+import math
+import os
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import ml_dtypes
+import numpy as np
+
+STORAGES: dict[str, np.dtype] = {
+    "DoubleStorage": np.dtype("<f8"),
+    "FloatStorage": np.dtype("<f4"),
+    "HalfStorage": np.dtype("<f2"),
+    "BFloat16Storage": np.dtype(ml_dtypes.bfloat16),
+    "LongStorage": np.dtype("<i8"),
+    "IntStorage": np.dtype("<i4"),
+    "BoolStorage": np.dtype("?"),
+}
+
+
+def read_state_dict(path: Path) -> dict[str, np.ndarray]:
+    """Read named arrays, in float32 where they are bfloat16.
+
+    Raises FileNotFoundError, or ValueError that says what is wrong with the file.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no file at {path}")
+    readers = {".pt": _read_torch, ".pth": _read_torch, ".safetensors": _read_safetensors, ".npz": _read_npz}
+    # Official checkpoints are called step_N, without an ending.
+    reader = readers.get(path.suffix, _read_torch if zipfile.is_zipfile(path) else None)
+    if reader is None:
+        raise ValueError(f"{path}: unknown kind of file; give .pt, .safetensors or .npz")
+    try:
+        state = reader(path)
+    except (zipfile.BadZipFile, pickle.UnpicklingError, EOFError, KeyError, IndexError, OSError) as error:
+        raise ValueError(f"{path} is damaged or no file of named arrays: {error}") from error
+    return {
+        name: value.astype(np.float32) if value.dtype == ml_dtypes.bfloat16 else value for name, value in state.items()
+    }
+
+
+def write_state_dict(path: Path, state: dict[str, np.ndarray]) -> None:
+    """Write named arrays as .safetensors or .npz, whole or not at all. Raises ValueError for another ending."""
+    temporary = path.with_name(path.name + ".tmp")
+    if path.suffix == ".safetensors":
+        from safetensors.numpy import save_file
+
+        save_file(state, temporary)
+    elif path.suffix == ".npz":
+        with open(temporary, "wb") as file:
+            np.savez(file, **state)  # type: ignore[arg-type]
+    else:
+        raise ValueError(f"{path}: write .safetensors or .npz (PyTorch reads the first with safetensors.torch)")
+    os.replace(temporary, path)
+
+
+def _read_npz(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path, allow_pickle=False) as file:
+        return dict(file)
+
+
+def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{path} is damaged or no safetensors file: {error}") from error
+
+
+class _Storage(NamedTuple):
+    data: np.ndarray
+
+
+def _rebuild_tensor(storage: _Storage, offset: int, size: tuple, stride: tuple, *_: Any) -> np.ndarray:
+    """Copy a tensor out of its storage; a shape that reaches outside is refused, since strides would read there."""
+    reach = offset + sum((length - 1) * step for length, step in zip(size, stride, strict=True)) + 1
+    inside = offset >= 0 and all(step >= 0 for step in stride) and all(length >= 0 for length in size)
+    if not inside or (math.prod(size) and reach > len(storage.data)):
+        raise pickle.UnpicklingError(f"a tensor of shape {size} reaches outside its storage")
+    strides = [step * storage.data.itemsize for step in stride]
+    return np.lib.stride_tricks.as_strided(storage.data[offset:], size, strides).copy()
+
+
+def _rebuild_parameter(tensor: np.ndarray, *_: Any) -> np.ndarray:
+    return tensor
+
+
+ALLOWED = {
+    ("collections", "OrderedDict"): collections.OrderedDict,
+    ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
+    ("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
+    **{("torch", name): dtype for name, dtype in STORAGES.items()},
+}
+
+
+class _WeightsOnly(pickle.Unpickler):
+    """Unpickler of PyTorch's zip format that can build arrays and dicts and nothing else."""
+
+    def __init__(self, archive: zipfile.ZipFile, root: str):
+        super().__init__(archive.open(f"{root}/data.pkl"))
+        self._archive, self._root = archive, root
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in ALLOWED:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which a file of weights has no need of")
+        return ALLOWED[module, name]
+
+    def persistent_load(self, pid: Any) -> _Storage:
+        kind, dtype, key, _, length = pid
+        if kind != "storage":
+            raise pickle.UnpicklingError(f"unknown kind of stored object {kind!r}")
+        data = np.frombuffer(self._archive.read(f"{self._root}/data/{key}"), dtype)
+        if len(data) != length:
+            raise pickle.UnpicklingError(f"storage {key} has {len(data)} values, {length} were promised")
+        return _Storage(data)
+
+
+def _read_torch(path: Path) -> dict[str, np.ndarray]:
+    if not zipfile.is_zipfile(path):
+        raise ValueError(f"{path} is not in PyTorch's zip format; save it again with PyTorch 1.6 or newer")
+    with zipfile.ZipFile(path) as archive:
+        roots = [name.removesuffix("/data.pkl") for name in archive.namelist() if name.endswith("/data.pkl")]
+        if len(roots) != 1:
+            raise ValueError(f"{path} is no PyTorch checkpoint: it has no data.pkl")
+        order = f"{roots[0]}/byteorder"
+        if order in archive.namelist() and archive.read(order) != b"little":
+            raise ValueError(f"{path} was written on a big-endian machine, which is not supported")
+        state = _WeightsOnly(archive, roots[0]).load()
+    if not isinstance(state, dict) or not all(isinstance(value, np.ndarray) for value in state.values()):
+        raise ValueError(f"{path} holds no plain state dict of tensors")
+    return dict(state)
