@@ -1,6 +1,5 @@
 """Sudoku files: what is written is read back, what is broken is refused by name, and the real data agree with us."""
 
-import os
 import time
 from pathlib import Path
 
@@ -15,7 +14,6 @@ from trm_jax.data.sudoku_solver import Box, all_grids, is_solution, solve
 
 SMALL, LARGE = Box(2, 2), Box(3, 3)
 QUESTION, ANSWER = "1.3.341.2143432.", "1234341221434321"
-ROOT = Path(os.environ.get("TRM_DATA", Path(__file__).parents[2] / "shared" / "data")) / "sudoku_extreme"
 
 
 def write_lines(path: Path, *lines: str) -> Path:
@@ -78,7 +76,7 @@ FAULTS = {
     "empty answer": (QUESTION, "", "'answer': has 0 characters"),
     "letter": (QUESTION[:5] + "x" + QUESTION[6:], ANSWER, "'question': bad character 'x' at position 6"),
     "digit too high": (QUESTION, ANSWER[:-1] + "5", "'answer': bad character '5' at position 16"),
-    "other script": (QUESTION, "١" + ANSWER[1:], "'answer': bad character '١' at position 1"),
+    "other script": (QUESTION, "١" + ANSWER[1:], "'answer': bad character '١' at position 1"),  # noqa: RUF001
     "contradiction": ("11" + QUESTION[2:], ANSWER, "'question': the givens contradict"),
     "blank answer": (QUESTION, "." + ANSWER[1:], "'answer': has blanks"),
     "broken answer": (QUESTION, "2" + ANSWER[1:], "'answer': is no valid grid"),
@@ -136,13 +134,15 @@ def test_files_that_are_no_tables_are_refused(tmp_path: Path, content: bytes, re
         read_csv(path, SMALL)
 
 
-@pytest.mark.skipif(not ROOT.is_dir(), reason=f"no Sudoku-Extreme files in {ROOT}; set TRM_DATA")
-def test_sudoku_extreme() -> None:
+def test_sudoku_extreme(data_root: Path) -> None:
+    folder = data_root / "sudoku_extreme"
+    if not folder.is_dir():
+        pytest.skip(f"no Sudoku-Extreme files in {folder}; set TRM_DATA")
     start = time.perf_counter()
-    puzzles, solutions = read_csv(ROOT / "test_10k.csv")
+    puzzles, solutions = read_csv(folder / "test_10k.csv")
     assert time.perf_counter() - start < 3
     assert puzzles.shape == solutions.shape == (10_000, 81)
     assert is_solution(solutions, LARGE).all()
-    hard = read_csv(ROOT / "train_1k.csv")
+    hard = read_csv(folder / "train_1k.csv")
     for puzzle, solution in zip(hard.puzzles[:20], hard.solutions[:20], strict=True):
         assert solve(puzzle, LARGE).tolist() == [solution.tolist()]

@@ -20,12 +20,16 @@ def _count(jaxpr: Jaxpr) -> int:
     for equation in jaxpr.eqns:
         if equation.primitive.name == "dot_general":
             (contracted, _), _ = equation.params["dimension_numbers"]
-            shape = equation.invars[0].aval.shape
+            shape = _shape(equation.invars[0])
             inner = math.prod(shape[axis] for axis in contracted)
-            total += 2 * math.prod(equation.outvars[0].aval.shape) * inner
+            total += 2 * math.prod(_shape(equation.outvars[0])) * inner
         turns = equation.params.get("length", 1) if equation.primitive.name == "scan" else 1
         total += turns * sum(_count(body) for body in _bodies(equation.params))
     return total
+
+
+def _shape(variable) -> tuple[int, ...]:
+    return variable.aval.shape
 
 
 def _bodies(params):

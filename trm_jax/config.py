@@ -1,15 +1,16 @@
 """Every option of a run, as frozen dataclasses that refuse what they do not know.
 
-Legend used in the whole project: S seeds, B batch, L tokens, D width, V vocabulary, K steps per compiled chunk;
-x question, y answer, z latent state, each (B, L, D); N_sup supervision steps, T cycles a step, n latent updates a cycle.
+Legend of the whole project: S seeds, B batch, L tokens, D width, V vocabulary, K steps per compiled chunk; x question,
+y answer, z latent state, each (B, L, D); N_sup supervision steps, T cycles a step, n latent updates a cycle.
 """
 
 import dataclasses
 import json
 import math
-import typing
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
+
+from trm_jax.options import check_types, from_plain, require
 
 
 @dataclass(frozen=True)
@@ -88,34 +89,34 @@ class ModelConfig:
         return self.hidden_multiple * math.ceil(round(self.expansion * width * 2 / 3) / self.hidden_multiple)
 
     def __post_init__(self) -> None:
-        _check_types(self)
+        check_types(self)
         positive = ("vocabulary", "classes", "width", "layers", "heads", "hidden_multiple", "puzzles")
         for name in positive:
-            _require(getattr(self, name) >= 1, f"model.{name} must be at least 1, got {getattr(self, name)}")
-        _require(min(self.grid) >= 1, f"model.grid must be two positive numbers, got {self.grid}")
+            require(getattr(self, name) >= 1, f"model.{name} must be at least 1, got {getattr(self, name)}")
+        require(min(self.grid) >= 1, f"model.grid must be two positive numbers, got {self.grid}")
         if self.mixer == "attention":
-            _require(
+            require(
                 self.net_width % self.heads == 0,
                 f"model.heads={self.heads} must divide the width of the net, {self.net_width}",
             )
             multiple = {"rotary_1d": 2, "rotary_2d": 4}.get(self.positions, 1)
             head_width = self.net_width // self.heads
-            _require(
+            require(
                 head_width % multiple == 0,
-                f"model.positions={self.positions} needs a head width that is a multiple of {multiple}, got {head_width}",
+                f"model.positions={self.positions} needs a head width divisible by {multiple}, got {head_width}",
             )
         elif self.positions.startswith("rotary"):
             raise ValueError(f"model.positions={self.positions} acts in attention only; mixer={self.mixer} has none")
-        _require(
+        require(
             not self.separate_nets or (self.form == "alternating" and self.use_z),
             "model.separate_nets needs form=alternating and use_z=true: there is one net to a pass otherwise",
         )
-        _require(
+        require(
             self.prefix_width <= self.prefix_tokens * self.width,
             f"model.prefix_width={self.prefix_width} does not fit into prefix_tokens * width = "
             f"{self.prefix_tokens * self.width}",
         )
-        _require(
+        require(
             self.prefix_tokens == 0 or self.prefix_width > 0,
             "model.prefix_tokens needs a prefix_width (the length of a puzzle's vector)",
         )
@@ -129,7 +130,7 @@ class RecursionConfig:
     """Supervision steps: each ends in a read-out, a loss and a halting probability."""
     T: int = 2
     """Cycles in a supervision step (1 for the joint form)."""
-    n: int = 3
+    n: int = 2
     """Latent updates in a cycle (alternating) or passes in a step (joint)."""
     gradient: Literal["full", "last_cycle", "one_step"] = "full"
     """Gradient through the whole step, its last cycle (the paper), or its last evaluations (HRM)."""
@@ -141,9 +142,9 @@ class RecursionConfig:
     """Write the recursion out instead of scanning: a larger program, sometimes faster, and what export needs."""
 
     def __post_init__(self) -> None:
-        _check_types(self)
+        check_types(self)
         for name in ("N_sup", "T", "n"):
-            _require(getattr(self, name) >= 1, f"recursion.{name} must be at least 1, got {getattr(self, name)}")
+            require(getattr(self, name) >= 1, f"recursion.{name} must be at least 1, got {getattr(self, name)}")
 
 
 @dataclass(frozen=True)
@@ -151,7 +152,7 @@ class LossConfig:
     """What is minimised, and how supervision steps become updates."""
 
     supervision: Literal["sum", "carried"] = "sum"
-    """Sum: the losses of all N_sup steps make one update. Carried: one update per step with a carried state (official)."""
+    """Sum: the losses of all N_sup steps make one update. Carried: an update per step, the state carried (official)."""
     cross_entropy: Literal["softmax", "stablemax"] = "softmax"
     """Normaliser of the cross-entropy."""
     class_weights: tuple[float, ...] = ()
@@ -164,42 +165,42 @@ class LossConfig:
     """Carried only: probability that a sample must run a random minimum of 2..N_sup steps."""
 
     def __post_init__(self) -> None:
-        _check_types(self)
-        _require(self.halt_weight >= 0, f"loss.halt_weight must not be negative, got {self.halt_weight}")
-        _require(0 <= self.exploration <= 1, f"loss.exploration is a probability, got {self.exploration}")
+        check_types(self)
+        require(self.halt_weight >= 0, f"loss.halt_weight must not be negative, got {self.halt_weight}")
+        require(0 <= self.exploration <= 1, f"loss.exploration is a probability, got {self.exploration}")
 
 
 @dataclass(frozen=True)
 class OptimConfig:
     """AdamW, its schedule, and the moving average of the weights."""
 
-    learning_rate: float = 2e-3
+    learning_rate: float = 2e-2
     """Peak learning rate."""
     schedule: Literal["cosine", "constant"] = "cosine"
     """After the warm-up: cosine decay to the end of the run, or constant."""
     warmup: int = 50
     """Optimizer steps of linear warm-up from 0."""
-    final_fraction: float = 0.1
+    final_fraction: float = 0.0
     """Share of the peak learning rate that is left after the last step (cosine)."""
     beta1: float = 0.9
     """Decay of Adam's first moment."""
     beta2: float = 0.95
     """Decay of Adam's second moment."""
-    weight_decay: float = 0.1
+    weight_decay: float = 1.0
     """Decoupled weight decay of matrices; biases, norm scales and initial states have none."""
     clip: float = 1.0
     """Largest global norm of the gradient."""
-    ema: float = 0.99
+    ema: float = 0.97
     """Decay of the moving average of the weights that is evaluated, debiased; 0 evaluates the weights themselves."""
 
     def __post_init__(self) -> None:
-        _check_types(self)
-        _require(self.learning_rate > 0, f"optim.learning_rate must be positive, got {self.learning_rate}")
-        _require(self.clip > 0, f"optim.clip must be positive, got {self.clip}")
-        _require(self.warmup >= 0, f"optim.warmup must not be negative, got {self.warmup}")
-        _require(0 <= self.ema < 1, f"optim.ema must be in [0, 1), got {self.ema}")
+        check_types(self)
+        require(self.learning_rate > 0, f"optim.learning_rate must be positive, got {self.learning_rate}")
+        require(self.clip > 0, f"optim.clip must be positive, got {self.clip}")
+        require(self.warmup >= 0, f"optim.warmup must not be negative, got {self.warmup}")
+        require(0 <= self.ema < 1, f"optim.ema must be in [0, 1), got {self.ema}")
         for name in ("beta1", "beta2"):
-            _require(0 <= getattr(self, name) < 1, f"optim.{name} must be in [0, 1), got {getattr(self, name)}")
+            require(0 <= getattr(self, name) < 1, f"optim.{name} must be in [0, 1), got {getattr(self, name)}")
 
 
 @dataclass(frozen=True)
@@ -208,13 +209,13 @@ class DataConfig:
 
     box: tuple[int, int] = (2, 2)
     """Rows and columns of a Sudoku box: 2 2 for 4x4, 2 3 for 6x6, 3 3 for 9x9."""
-    blanks: tuple[int, int] = (8, 8)
+    blanks: tuple[int, int] = (8, 10)
     """Smallest and largest number of blank cells."""
-    train: int = 2000
+    train: int = 20000
     """Training puzzles."""
     validation: int = 256
     """Validation puzzles (choose with these)."""
-    test: int = 1000
+    test: int = 3000
     """Test puzzles (report these, once)."""
     split: Literal["class", "random"] = "class"
     """Class: test solutions are no relabelling of a training solution. Random: the naive split, which leaks."""
@@ -226,20 +227,20 @@ class DataConfig:
     """Seed of the puzzles; shared by all arms and all training seeds."""
 
     def __post_init__(self) -> None:
-        _check_types(self)
-        _require(min(self.box) >= 1, f"data.box must be two positive numbers, got {self.box}")
+        check_types(self)
+        require(min(self.box) >= 1, f"data.box must be two positive numbers, got {self.box}")
         low, high = self.blanks
         cells = (self.box[0] * self.box[1]) ** 2
-        _require(0 <= low <= high <= cells, f"data.blanks must be a range within 0..{cells}, got {self.blanks}")
+        require(0 <= low <= high <= cells, f"data.blanks must be a range within 0..{cells}, got {self.blanks}")
         for name in ("train", "validation", "test"):
-            _require(getattr(self, name) >= 1, f"data.{name} must be at least 1, got {getattr(self, name)}")
+            require(getattr(self, name) >= 1, f"data.{name} must be at least 1, got {getattr(self, name)}")
 
 
 @dataclass(frozen=True)
 class RunConfig:
     """How long, how often, how many at once."""
 
-    steps: int = 600
+    steps: int = 400
     """Optimizer steps."""
     batch: int = 64
     """Samples in a batch B."""
@@ -255,16 +256,16 @@ class RunConfig:
     """How seeds that share a device run: vectorised, one after another, or what is faster on this platform."""
 
     def __post_init__(self) -> None:
-        _check_types(self)
+        check_types(self)
         for name in ("steps", "batch", "chunk", "evaluate_every", "checkpoint_every"):
-            _require(getattr(self, name) >= 1, f"run.{name} must be at least 1, got {getattr(self, name)}")
+            require(getattr(self, name) >= 1, f"run.{name} must be at least 1, got {getattr(self, name)}")
         for name in ("evaluate_every", "checkpoint_every"):
-            _require(
+            require(
                 getattr(self, name) % self.chunk == 0,
                 f"run.{name}={getattr(self, name)} must be a multiple of run.chunk={self.chunk}",
             )
-        _require(len(self.seeds) >= 1, "run.seeds must name at least one seed")
-        _require(len(set(self.seeds)) == len(self.seeds), f"run.seeds must differ, got {self.seeds}")
+        require(len(self.seeds) >= 1, "run.seeds must name at least one seed")
+        require(len(set(self.seeds)) == len(self.seeds), f"run.seeds must differ, got {self.seeds}")
 
 
 @dataclass(frozen=True)
@@ -279,20 +280,20 @@ class Config:
     run: RunConfig = field(default_factory=RunConfig)
 
     def __post_init__(self) -> None:
-        _check_types(self)
-        _require(
+        check_types(self)
+        require(
             self.model.form == "alternating" or self.recursion.T == 1,
             f"recursion.T={self.recursion.T} has no meaning in the joint form; set T=1 and choose n passes",
         )
-        _require(
+        require(
             self.model.initial_state != "learned" or self.recursion.gradient == "full",
-            f"model.initial_state=learned gets no gradient with recursion.gradient={self.recursion.gradient}; use fixed",
+            f"model.initial_state=learned is not trained with recursion.gradient={self.recursion.gradient}; use fixed",
         )
-        _require(
+        require(
             len(self.loss.class_weights) in (0, self.model.classes),
             f"loss.class_weights has {len(self.loss.class_weights)} entries for {self.model.classes} classes",
         )
-        _require(
+        require(
             self.optim.schedule == "constant" or self.optim.warmup < self.run.steps,
             f"optim.warmup={self.optim.warmup} must be less than run.steps={self.run.steps}",
         )
@@ -321,7 +322,7 @@ class Config:
             for name in values:
                 if name not in known:
                     raise ValueError(f"unknown option {section}.{name}; {section} has {', '.join(known)}")
-            changed[section] = dataclasses.replace(part, **{k: _from_plain(v, known[k]) for k, v in values.items()})
+            changed[section] = dataclasses.replace(part, **{k: from_plain(v, known[k]) for k, v in values.items()})
         return dataclasses.replace(self, **changed)
 
     def to_json(self) -> str:
@@ -331,68 +332,4 @@ class Config:
     @classmethod
     def from_json(cls, text: str) -> "Config":
         """Inverse of to_json. Raises ValueError for an unknown option or a value of the wrong type."""
-        return _from_plain(json.loads(text), cls)
-
-
-def count_differences(one: Config, other: Config) -> list[str]:
-    """Dotted names of the options in which two configs differ."""
-    a, b = _flat(dataclasses.asdict(one)), _flat(dataclasses.asdict(other))
-    return [name for name in a if a[name] != b[name]]
-
-
-def _flat(options: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat = {}
-    for name, value in options.items():
-        flat.update(_flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value})
-    return flat
-
-
-def _require(condition: bool, message: str) -> None:
-    if not condition:
-        raise ValueError(message)
-
-
-def _from_plain(value: Any, kind: Any) -> Any:
-    """Rebuild dataclasses and tuples from what JSON knows."""
-    if is_dataclass(kind):
-        known = {f.name: f.type for f in fields(kind)}
-        _require(isinstance(value, dict), f"expected options of {kind.__name__}, got {value!r}")  # type: ignore[union-attr]
-        for name in value:
-            _require(name in known, f"unknown option {name!r}; {kind.__name__} has {', '.join(known)}")  # type: ignore[union-attr]
-        return kind(**{name: _from_plain(v, known[name]) for name, v in value.items()})  # type: ignore[operator]
-    if typing.get_origin(kind) is tuple and isinstance(value, list):
-        return tuple(value)
-    if kind is float and type(value) is int:
-        return float(value)
-    return value
-
-
-def _check_types(config: Any) -> None:
-    """Refuse a value that is not of its field's declared type: a wrong option must not run silently."""
-    for f in fields(config):
-        value = getattr(config, f.name)
-        if not _matches(value, f.type):
-            raise ValueError(f"{type(config).__name__}.{f.name} must be {_describe(f.type)}, got {value!r}")
-
-
-def _matches(value: Any, kind: Any) -> bool:
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if origin is Literal:
-        return value in arguments
-    if origin is tuple:
-        if not isinstance(value, tuple):
-            return False
-        if arguments[-1] is Ellipsis:
-            return all(_matches(v, arguments[0]) for v in value)
-        return len(value) == len(arguments) and all(map(_matches, value, arguments))
-    if kind is float:
-        return type(value) in (int, float) and math.isfinite(value)
-    if kind in (int, bool):
-        return type(value) is kind
-    return isinstance(value, kind)
-
-
-def _describe(kind: Any) -> str:
-    if typing.get_origin(kind) is Literal:
-        return "one of " + ", ".join(map(str, typing.get_args(kind)))
-    return getattr(kind, "__name__", str(kind)) if typing.get_origin(kind) is None else str(kind)
+        return from_plain(json.loads(text), cls)

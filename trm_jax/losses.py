@@ -1,4 +1,7 @@
-"""Losses on the readings of supervision steps. Labels are (B, L) or (B,) class indices; IGNORE marks uncounted cells."""
+"""Losses on the readings of supervision steps.
+
+Labels are class indices, (B, L) or (B,); IGNORE marks cells that do not count.
+"""
 
 from typing import Any, NamedTuple
 

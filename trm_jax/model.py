@@ -23,7 +23,7 @@ class Reading(NamedTuple):
 
 
 class TRM(nn.Module):
-    """Weights of a Tiny Recursive Model (Jolicoeur-Martineau 2025, "Less is More: Recursive Reasoning with Tiny Networks")."""
+    """Weights of a Tiny Recursive Model (Jolicoeur-Martineau 2025, "Less is More", section 4)."""
 
     config: ModelConfig
 
@@ -129,7 +129,7 @@ def _truncated(std: float) -> float:
 
 def initialise(config: ModelConfig, key):
     """Random weights as a nested dict of float32 arrays."""
-    return TRM(config).init(key, jnp.zeros((1, config.cells), jnp.int32))["params"]
+    return jax.jit(TRM(config).init)(key, jnp.zeros((1, config.cells), jnp.int32))["params"]
 
 
 def embed(config: Config, params, inputs, puzzle=None):
@@ -144,7 +144,8 @@ def initial(config: Config, params, batch: int):
 
 def read(config: Config, params, y) -> Reading:
     """What the heads say of the answer y, (B, L, D)."""
-    return TRM(config.model).apply({"params": params}, y, method="read")
+    reading: Any = TRM(config.model).apply({"params": params}, y, method="read")
+    return reading
 
 
 def supervision_step(config: Config, params, x, y, z):
@@ -157,13 +158,14 @@ def supervision_step(config: Config, params, x, y, z):
 
         return jax.checkpoint(evaluate) if depth.remat else evaluate
 
-    options = {"gradient": depth.gradient, "unroll": depth.unroll, "T": depth.T}
-    if config.model.form == "joint":
-        return recursion.joint(net("update"), x, y, z, n=depth.n, **options)
-    if not config.model.use_z:
-        # The answer takes the place of z, so that a cycle has as many evaluations with z as without.
-        return recursion.joint(net("update"), x, y, z, n=depth.n + 1, **options)
-    return recursion.alternating(net("update_z"), net("update_y"), x, y, z, n=depth.n, **options)
+    if config.model.form == "alternating" and config.model.use_z:
+        return recursion.alternating(
+            net("update_z"), net("update_y"), x, y, z,
+            T=depth.T, n=depth.n, gradient=depth.gradient, unroll=depth.unroll,
+        )  # fmt: skip
+    # Without z the answer takes its place, so that a cycle has as many evaluations as with it.
+    passes = depth.n + 1 if config.model.form == "alternating" else depth.n
+    return recursion.joint(net("update"), x, y, z, T=depth.T, n=passes, gradient=depth.gradient, unroll=depth.unroll)
 
 
 def forward(config: Config, params, inputs, puzzle=None) -> Reading:

@@ -32,10 +32,10 @@ LAYER_NAMES = {
     "mix.qkv.kernel": "self_attn.qkv_proj.weight",
     "mix.out.kernel": "self_attn.o_proj.weight",
 }
-REQUIRED = (
-    "seq_len vocab_size num_puzzle_identifiers H_cycles L_cycles L_layers hidden_size expansion num_heads "
-    "pos_encodings halt_max_steps halt_exploration_prob"
-).split()
+REQUIRED = [
+    "seq_len", "vocab_size", "num_puzzle_identifiers", "H_cycles", "L_cycles", "L_layers", "hidden_size", "expansion",
+    "num_heads", "pos_encodings", "halt_max_steps", "halt_exploration_prob",
+]  # fmt: skip
 
 
 def import_config(official: dict[str, Any]) -> Config:

@@ -8,7 +8,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from trm_jax.config import Config, count_differences
+from trm_jax.config import Config
+from trm_jax.options import differences
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
@@ -67,10 +68,10 @@ class RunDirectory:
         self.path = path
         config_file = path / "config.json"
         if config_file.exists():
-            differences = count_differences(Config.from_json(config_file.read_text()), config)
-            if differences:
+            different = differences(Config.from_json(config_file.read_text()), config)
+            if different:
                 raise ValueError(
-                    f"{path} holds a run with other options ({', '.join(differences)}); "
+                    f"{path} holds a run with other options ({', '.join(different)}); "
                     "choose another name or remove the directory"
                 )
             return

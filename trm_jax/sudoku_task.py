@@ -50,19 +50,26 @@ def _augment(box: Box, held_out, key, batch: Batch) -> Batch:
     return {"inputs": inputs, "labels": labels}
 
 
-def evaluator(config: Config, puzzles: Puzzles, box: Box):
+def evaluator(config: Config, puzzles: Puzzles, box: Box, by_blanks: bool = False):
     """Function from weights with a leading axis S to scores per seed and supervision step, each (S, N_sup).
 
-    Keys are those of `sudoku.score`, averaged over puzzles.
+    Keys are those of `sudoku.score`, averaged over puzzles. With ``by_blanks`` there is such a dict for every number
+    of blanks that occurs.
     """
     mesh = seed_mesh(len(config.run.seeds))
     inputs = jnp.asarray(sudoku.to_tokens(puzzles)[0])
+    blanks = (puzzles.puzzles == 0).sum(axis=1)
     predict = over_seeds(lambda params, inputs: evaluate.predict(config, params, inputs), mesh, config.run.seed_axis)
 
-    def scores(params: Any) -> dict[str, np.ndarray]:
+    def scores(params: Any) -> dict[Any, Any]:
         predicted = sudoku.to_digits(np.asarray(predict(params, inputs).classes))
         measured = sudoku.score(predicted, puzzles.puzzles, puzzles.solutions, box)
-        return {name: values.mean(axis=-1) for name, values in measured.items()}
+        if not by_blanks:
+            return {name: values.mean(axis=-1) for name, values in measured.items()}
+        return {
+            int(count): {name: values[..., blanks == count].mean(axis=-1) for name, values in measured.items()}
+            for count in np.unique(blanks)
+        }
 
     return scores
 

@@ -4,6 +4,7 @@ A state here belongs to one model; `trm_jax.seeds` runs many of them in one comp
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -71,10 +72,11 @@ def train_step(config: Config, augment: Augment, state: TrainState, data: Batch)
     batch_key, explore_key = jax.random.split(jax.random.fold_in(state.key, state.step))
     batch = draw_batch(config, data, augment, batch_key)
     if config.loss.supervision == "carried":
-        loss, carry = _carried_loss, _refill(config, state, batch)
+        slots = _refill(config, state, batch)
+        loss = partial(_carried_loss, config, slots=slots, key=explore_key)
     else:
-        loss, carry = _summed_loss, batch
-    gradient, (terms, carry) = jax.grad(loss, argnums=1, has_aux=True)(config, state.params, carry, explore_key)
+        loss = partial(_summed_loss, config, batch=batch)
+    gradient, (terms, carry) = jax.grad(loss, has_aux=True)(state.params)
     updates, opt_state = optim.optimizer(config.optim, config.run.steps).update(gradient, state.optimizer, state.params)
     params = optax.apply_updates(state.params, updates)
     metrics = {
@@ -88,7 +90,7 @@ def train_step(config: Config, augment: Augment, state: TrainState, data: Batch)
     return TrainState(state.step + 1, params, opt_state, ema, state.key, carry), metrics
 
 
-def _summed_loss(config: Config, params, batch: Batch, key):
+def _summed_loss(config: Config, params, batch: Batch):
     """All N_sup supervision steps from a fresh state; their losses are summed."""
     readings = model.forward(config, params, batch["inputs"], batch.get("puzzle"))
     total, terms = losses.deep_supervision(config.loss, readings, batch["labels"])
@@ -102,22 +104,18 @@ def _refill(config: Config, state: TrainState, batch: Batch) -> Carry:
     def choose(new, old):
         return jnp.where(state.carry.halted.reshape(-1, *(1,) * (new.ndim - 1)), new, old)
 
-    fresh = Carry(
-        batch,
-        *model.initial(config, state.params, config.run.batch),
-        jnp.zeros_like(state.carry.steps),
-        jnp.zeros_like(state.carry.halted),
-    )
+    y, z = model.initial(config, state.params, config.run.batch)
+    fresh = Carry(batch, y, z, jnp.zeros_like(state.carry.steps), jnp.zeros_like(state.carry.halted))
     return jax.tree.map(choose, fresh, state.carry)
 
 
-def _carried_loss(config: Config, params, carry: Carry, key):
+def _carried_loss(config: Config, params, slots: Carry, key):
     """One supervision step from the carried state; says which slots halt after it (official code, ACT wrapper)."""
-    batch, N_sup = carry.batch, config.recursion.N_sup
+    batch, N_sup = slots.batch, config.recursion.N_sup
     x = model.embed(config, params, batch["inputs"], batch.get("puzzle"))
-    y, z = model.supervision_step(config, params, x, carry.y, carry.z)
+    y, z = model.supervision_step(config, params, x, slots.y, slots.z)
     reading = model.read(config, params, y)
-    steps = carry.steps + 1
+    steps = slots.steps + 1
     last = steps >= N_sup
     target = None
     if config.loss.continue_loss:
@@ -126,8 +124,8 @@ def _carried_loss(config: Config, params, carry: Carry, key):
     terms = losses.step_terms(config.loss, reading, batch["labels"], target)
     stop = reading.halt > (reading.go_on if config.loss.continue_loss else 0.0)
     halted = last | (stop & (steps >= minimum_steps(config, key, steps.shape)))
-    new_carry = Carry(batch, *jax.lax.stop_gradient((y, z)), steps, halted)
-    return terms.total, (terms, new_carry)
+    y, z = jax.lax.stop_gradient((y, z))
+    return terms.total, (terms, Carry(batch, y, z, steps, halted))
 
 
 def minimum_steps(config: Config, key, shape):

@@ -1,0 +1,87 @@
+"""Arms, studies and sizes of the Sudoku ablation: what `sudoku_ablation.py` can train, by name."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+Options = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Study:
+    """A question, the arms that answer it (options on top of the base), and options for all of them."""
+
+    question: str
+    arms: dict[str, Options]
+    base: Options = field(default_factory=dict)
+    reference: str = "full"
+
+
+def _named(option: str, values, short: str) -> dict[str, Options]:
+    return {f"{short}_{value}": {option: value} for value in values}
+
+
+STUDIES: dict[str, Study] = {
+    "components": Study(
+        "What does each component contribute?",
+        {
+            "full": {},
+            "stop_gradient": {"recursion.gradient": "last_cycle"},
+            "attention": {"model.mixer": "attention", "model.positions": "rotary_2d"},
+            "four_layers": {"model.layers": 4, "recursion.T": 1},
+            "no_z": {"model.use_z": False},
+            "no_ema": {"optim.ema": 0.0},
+        },
+    ),
+    "paper": Study(
+        "Do the other rows of the paper's ablation hold here?",
+        {
+            "full": {},
+            "one_step": {"recursion.gradient": "one_step"},
+            "less_recursion": {"recursion.T": 1},
+            "separate_nets": {"model.separate_nets": True},
+            "single_z": {"model.use_z": False},
+            "continue_loss": {"loss.continue_loss": True},
+        },
+    ),
+    "latent_updates": Study(
+        "How many latent updates n?", _named("recursion.n", (2, 4, 8), "n"), reference="n_2"
+    ),
+    "width": Study("How wide?", _named("model.width", (32, 48, 64), "width"), reference="width_32"),
+    "supervision": Study(
+        "How many supervision steps?", _named("recursion.N_sup", (1, 3, 5), "N_sup"), reference="N_sup_3"
+    ),
+    "budget": Study(
+        "A fixed budget of 36 evaluations: more supervision steps or more latent updates?",
+        {
+            f"N_sup_{N_sup}_n_{n}": {"recursion.N_sup": N_sup, "recursion.T": 2, "recursion.n": n}
+            for N_sup, n in ((1, 17), (2, 8), (3, 5), (6, 2))
+        },
+        reference="N_sup_3_n_5",
+    ),
+    "data": Study(
+        "From how many puzzles on does EMA stop helping?",
+        {
+            f"{size}_puzzles{name}": {"data.train": size, **options}
+            for size in (100, 500, 1000)
+            for name, options in (("", {}), ("_no_ema", {"optim.ema": 0.0}))
+        },
+        reference="1000_puzzles",
+    ),
+}  # fmt: skip
+
+PRESETS: dict[str, Options] = {
+    "smoke": {
+        "run.steps": 20, "run.seeds": (0, 1), "run.chunk": 10, "run.evaluate_every": 10, "run.checkpoint_every": 10,
+        "run.batch": 16, "data.train": 200, "data.validation": 32, "data.test": 96, "recursion.N_sup": 2,
+        "optim.warmup": 5,
+    },
+    "cpu": {},
+    "full": {
+        "run.steps": 20000, "run.seeds": tuple(range(16)), "run.batch": 768, "run.chunk": 100,
+        "run.evaluate_every": 1000, "run.checkpoint_every": 1000, "data.train": 1000, "data.box": (3, 3),
+        "data.blanks": (40, 55), "model.width": 512, "model.mixer": "swiglu", "model.hidden_multiple": 256,
+        "recursion.N_sup": 16, "recursion.T": 3, "recursion.n": 6, "loss.supervision": "carried",
+        "loss.cross_entropy": "stablemax", "optim.learning_rate": 1e-4, "optim.warmup": 2000, "optim.ema": 0.999,
+        "model.dtype": "bfloat16",
+    },
+}  # fmt: skip

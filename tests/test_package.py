@@ -1,0 +1,60 @@
+"""The package as a whole: what importing it brings in, and that its arrows point one way."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "trm_jax"
+LAYERS = [
+    ["options", "config", "recursion", "losses", "stats", "accounting", "data", "state_dict", "plots"],
+    ["layers"],
+    ["model"],
+    ["optim", "seeds", "evaluate", "official"],
+    ["train"],
+    ["checkpoint", "runlog", "runtime"],
+    ["fit", "sudoku_task", "findings", "report_tables", "report"],
+]
+
+
+def imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("trm_jax"):
+            parts = node.module.split(".")
+            found |= {parts[1]} if len(parts) > 1 else {alias.name for alias in node.names}
+    return found - {"__version__"}
+
+
+def layer(name: str) -> int:
+    return next(index for index, names in enumerate(LAYERS) if name in names)
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_no_module_imports_from_above(path):
+    name = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    if name == "__init__":
+        assert not imports(path)
+        return
+    # The augmentation needs nothing but data; everything else may use its own layer and those below.
+    assert all(layer(other) <= layer(name) for other in imports(path)), imports(path)
+
+
+def modules_after(statement: str) -> set[str]:
+    code = f"import sys; {statement}; print(' '.join(sys.modules))"
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    return {name.split(".")[0] for name in result.stdout.split()}
+
+
+@pytest.mark.parametrize("statement", ["import trm_jax", "import trm_jax.config", "import trm_jax.data.sudoku"])
+def test_importing_needs_no_jax(statement):
+    assert not {"jax", "flax", "optax"} & modules_after(statement)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "experiments").glob("*.py")), ids=lambda path: path.name)
+def test_every_experiment_explains_its_options_without_computing(path):
+    result = subprocess.run([sys.executable, path, "--help"], capture_output=True, text=True, check=True)
+    assert "default" in result.stdout and "--" in result.stdout

@@ -1,0 +1,72 @@
+"""Dataclasses as options: checked types, plain values in and out, and refusal of what is unknown."""
+
+import dataclasses
+import math
+import typing
+from dataclasses import fields, is_dataclass
+from typing import Any, Literal
+
+
+def require(condition: bool, message: str) -> None:
+    """Raise ValueError with the message unless the condition holds."""
+    if not condition:
+        raise ValueError(message)
+
+
+def differences(one: Any, other: Any) -> list[str]:
+    """Dotted names of the options in which two configs of the same class differ."""
+    a, b = _flat(dataclasses.asdict(one)), _flat(dataclasses.asdict(other))
+    return [name for name in a if a[name] != b[name]]
+
+
+def _flat(options: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for name, value in options.items():
+        flat.update(_flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value})
+    return flat
+
+
+def from_plain(value: Any, kind: Any) -> Any:
+    """Rebuild a dataclass, with its tuples, from what JSON knows. Raises ValueError for an unknown option."""
+    if isinstance(kind, type) and is_dataclass(kind):
+        known = {f.name: f.type for f in fields(kind)}
+        require(isinstance(value, dict), f"expected options of {kind.__name__}, got {value!r}")
+        for name in value:
+            require(name in known, f"unknown option {name!r}; {kind.__name__} has {', '.join(known)}")
+        return kind(**{name: from_plain(v, known[name]) for name, v in value.items()})
+    if typing.get_origin(kind) is tuple and isinstance(value, list):
+        return tuple(value)
+    if kind is float and type(value) is int:
+        return float(value)
+    return value
+
+
+def check_types(config: Any) -> None:
+    """Refuse a value that is not of its field's declared type: a wrong option must not run silently."""
+    for f in fields(config):
+        value = getattr(config, f.name)
+        if not _matches(value, f.type):
+            raise ValueError(f"{type(config).__name__}.{f.name} must be {_describe(f.type)}, got {value!r}")
+
+
+def _matches(value: Any, kind: Any) -> bool:
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin is Literal:
+        return value in arguments
+    if origin is tuple:
+        if not isinstance(value, tuple):
+            return False
+        if arguments[-1] is Ellipsis:
+            return all(_matches(v, arguments[0]) for v in value)
+        return len(value) == len(arguments) and all(map(_matches, value, arguments))
+    if kind is float:
+        return type(value) in (int, float) and math.isfinite(value)
+    if kind in (int, bool):
+        return type(value) is kind
+    return isinstance(value, kind)
+
+
+def _describe(kind: Any) -> str:
+    if typing.get_origin(kind) is Literal:
+        return "one of " + ", ".join(map(str, typing.get_args(kind)))
+    return getattr(kind, "__name__", str(kind)) if typing.get_origin(kind) is None else str(kind)
