@@ -190,6 +190,8 @@ def ranking(
         return ["The reference arm is broken: its order of components is compared with no other."]
     if len(comparisons) < 2:
         return ["Fewer than two arms are compared: there is no order."]
+    if all(len(comparison.seeds) < 2 for comparison in comparisons):
+        return ["A single seed decides nothing: the order below is one draw, and no agreement is computed from it."]
     if not any(comparison.detected for comparison in comparisons):
         return [f"{NONE.capitalize()} for any arm: the order below is noise, and no agreement is computed from it."]
     sentences = []

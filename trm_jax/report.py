@@ -260,5 +260,5 @@ def _inline(text: str) -> Markup:
     def code(match: re.Match[str]) -> str:
         return f"<code>{match[1].replace('_', '_<wbr>')}</code>"
 
-    html = re.sub(r"`([^`]+)`", code, str(escape(text))).replace(" %", "&nbsp;%")
+    html = re.sub(r"`([^`]+)`", code, str(escape(text))).replace(" %", "&nbsp;%").replace(" p ", " p&nbsp;")
     return Markup(re.sub(r"\*\*([^*]+)\*\*", r"<strong>\1</strong>", html))

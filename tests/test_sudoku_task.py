@@ -1,0 +1,89 @@
+"""Sudoku as a task: every data option does what it says, and scores come back per seed, step and number of blanks."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from trm_jax import model, sudoku_task
+from trm_jax.config import Config
+from trm_jax.data.sudoku import IGNORE
+from trm_jax.seeds import over_seeds, seed_mesh
+from trm_jax.train import no_augmentation
+
+SMALL = Config().override(
+    **{"data.train": 60, "data.validation": 10, "data.test": 30, "model.width": 8, "model.layers": 1, "recursion.n": 1,
+       "recursion.N_sup": 2, "run.seeds": (0, 1)}
+)  # fmt: skip
+TASK = sudoku_task.prepare(SMALL)
+
+
+def changed(**options):
+    return sudoku_task.prepare(SMALL.override(**{f"data.{name}": value for name, value in options.items()}))
+
+
+def test_the_same_options_give_the_same_puzzles_and_another_seed_gives_others():
+    np.testing.assert_array_equal(sudoku_task.prepare(SMALL).data["inputs"], TASK.data["inputs"])
+    assert not np.array_equal(changed(seed=1).data["inputs"], TASK.data["inputs"])
+
+
+def test_counts_blanks_and_boards_follow_the_options():
+    assert [len(part.puzzles) for part in TASK.splits[:3]] == [60, 10, 30]
+    assert [len(part.puzzles) for part in changed(train=7, validation=8, test=9).splits[:3]] == [7, 8, 9]
+    blanks = (changed(blanks=[4, 5]).splits.train.puzzles == 0).sum(axis=1)
+    assert set(blanks) == {4, 5}
+    six = SMALL.override(**{"data.box": [2, 3], "data.blanks": [5, 8]})
+    fitted = sudoku_task.for_board(six)
+    assert sudoku_task.prepare(fitted).data["inputs"].shape == (60, 36)
+    assert (fitted.model.vocabulary, fitted.model.classes, fitted.model.grid) == (8, 8, (6, 6))
+
+
+def test_splitting_by_class_keeps_test_solutions_out_of_training_and_a_random_split_does_not():
+    assert TASK.splits.overlap == 0 and len(TASK.splits.held_out) == 4
+    assert changed(split="random").splits.overlap > 0.5
+
+
+def test_the_loss_counts_all_cells_or_only_blanks():
+    assert not (TASK.data["labels"] == IGNORE).any()
+    blanks = changed(loss_cells="blanks").data
+    np.testing.assert_array_equal(blanks["labels"] == IGNORE, blanks["inputs"] > 1)
+
+
+def test_augmentation_changes_puzzles_unless_switched_off():
+    batch = {name: values[:8] for name, values in TASK.data.items()}
+    augmented = TASK.augment(jax.random.key(0), batch)
+    assert not np.array_equal(augmented["inputs"], batch["inputs"])
+    given = np.asarray(augmented["inputs"]) > 1
+    np.testing.assert_array_equal(augmented["inputs"][given], augmented["labels"][given])
+    assert changed(augment=False).augment is no_augmentation
+
+
+@pytest.fixture(scope="module")
+def weights():
+    start = over_seeds(lambda seed: model.initialise(SMALL.model, jax.random.key(seed)), seed_mesh(2))
+    return start(np.array([0, 1]))
+
+
+def test_scores_have_a_value_for_every_seed_and_supervision_step(weights):
+    scores = sudoku_task.evaluator(SMALL, TASK.splits.test, TASK.box)(weights)
+    assert {name: values.shape for name, values in scores.items()} == dict.fromkeys(
+        ("exact", "exact_blanks", "valid", "cells", "cells_blanks"), (2, 2)
+    )
+    np.testing.assert_array_equal(sudoku_task.last_step(scores)["cells"], scores["cells"][:, 1])
+    assert scores["exact"].max() == 0 and np.ptp(scores["cells"]) > 0
+
+
+def test_scores_by_number_of_blanks_average_to_the_score_of_all(weights):
+    whole = sudoku_task.evaluator(SMALL, TASK.splits.test, TASK.box)(weights)
+    parts = sudoku_task.evaluator(SMALL, TASK.splits.test, TASK.box, by_blanks=True)(weights)
+    counts = {blanks: ((TASK.splits.test.puzzles == 0).sum(axis=1) == blanks).sum() for blanks in parts}
+    assert set(parts) == {8, 9, 10}
+    average = sum(counts[blanks] * parts[blanks]["cells"] for blanks in parts) / 30
+    np.testing.assert_allclose(average, whole["cells"], rtol=1e-5)
+
+
+def test_one_seed_is_taken_out_of_all(weights):
+    second = sudoku_task.one_seed(weights, 1)
+    expected = model.initialise(SMALL.model, jax.random.key(1))
+    jax.tree.map(lambda ours, theirs: np.testing.assert_allclose(ours, theirs, atol=1e-6), second, expected)
+    assert jnp.shape(second["tokens"]) == (6, 8)
