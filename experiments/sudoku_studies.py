@@ -73,7 +73,7 @@ PRESETS: dict[str, Options] = {
     "smoke": {
         "run.steps": 20, "run.seeds": (0, 1), "run.chunk": 10, "run.evaluate_every": 10, "run.checkpoint_every": 10,
         "run.batch": 16, "data.train": 200, "data.validation": 32, "data.test": 96, "recursion.N_sup": 2,
-        "optim.warmup": 5,
+        "optim.warmup": 5, "model.layers": 1,
     },
     "cpu": {},
     "full": {
