@@ -139,12 +139,15 @@ def protocol(config: Config, task) -> list[str]:
     leak = "no test solution is a relabelling of a training solution"
     if task.splits.overlap:
         leak = f"{task.splits.overlap:.0%} of the test solutions are relabellings of training solutions"
+    source = f"Puzzles with exactly one solution and {low} to {high} blanks"
+    if config.data.train_file:
+        source = f"Puzzles from {config.data.train_file}, tested on {config.data.test_file}"
     counts = np.unique((task.splits.test.puzzles == 0).sum(axis=1), return_counts=True)
     tested = ", ".join(f"{count} with {blanks} blanks" for blanks, count in zip(*counts, strict=True))
     return [
-        f"{side}x{side} puzzles with exactly one solution and {low} to {high} blanks; {leak}.",
-        f"{config.data.train} training puzzles{', augmented by Sudoku symmetries' if config.data.augment else ''}; "
-        f"{config.run.steps} updates of {config.run.batch} puzzles; {config.data.validation} validation puzzles; "
+        f"{source}, {side}x{side}; {leak}.",
+        f"{len(task.splits.train.puzzles)} training puzzles{', augmented by Sudoku symmetries' if config.data.augment else ''}; "
+        f"{config.run.steps} updates of {config.run.batch} puzzles; {len(task.splits.validation.puzzles)} validation puzzles; "
         f"test puzzles: {tested}, looked at once.",
         "All arms share seeds, data order, number of updates and evaluation; the final weights are scored after the "
         "last supervision step.",

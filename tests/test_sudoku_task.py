@@ -8,6 +8,8 @@ import pytest
 from trm_jax import model, sudoku_task
 from trm_jax.config import Config
 from trm_jax.data.sudoku import IGNORE
+from trm_jax.data.sudoku_csv import write_csv
+from trm_jax.data.sudoku_solver import relabelling_form
 from trm_jax.seeds import over_seeds, seed_mesh
 from trm_jax.train import no_augmentation
 
@@ -41,6 +43,23 @@ def test_counts_blanks_and_boards_follow_the_options():
 def test_splitting_by_class_keeps_test_solutions_out_of_training_and_a_random_split_does_not():
     assert TASK.splits.overlap == 0 and len(TASK.splits.held_out) == 4
     assert changed(split="random").splits.overlap > 0.5
+
+
+def test_puzzles_can_come_from_files(tmp_path):
+    for name, part in (("train.csv", TASK.splits.train), ("test.csv", TASK.splits.test)):
+        write_csv(tmp_path / name, part, TASK.box)
+    files = {"train_file": str(tmp_path / "train.csv"), "test_file": str(tmp_path / "test.csv")}
+    task = changed(**files, train=40)
+    np.testing.assert_array_equal(task.splits.train.puzzles, TASK.splits.train.puzzles[:40])
+    np.testing.assert_array_equal(task.splits.validation.puzzles, TASK.splits.train.puzzles[-10:])
+    np.testing.assert_array_equal(task.splits.test.puzzles, TASK.splits.test.puzzles)
+    forms = {tuple(form) for form in relabelling_form(TASK.splits.test.solutions, TASK.box)}
+    assert forms <= {tuple(form) for form in task.splits.held_out} and task.splits.overlap == 0
+    assert changed(train_file=files["test_file"], test_file=files["test_file"], train=20).splits.overlap > 0
+    with pytest.raises(ValueError, match="has 60 puzzles; data.validation=60 leaves none"):
+        changed(**files, validation=60)
+    with pytest.raises(ValueError, match="go together"):
+        changed(train_file=files["train_file"])
 
 
 def test_the_loss_counts_all_cells_or_only_blanks():

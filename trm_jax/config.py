@@ -205,7 +205,7 @@ class OptimConfig:
 
 @dataclass(frozen=True)
 class DataConfig:
-    """The puzzles: generated, with exactly one solution each."""
+    """The puzzles: generated, with exactly one solution each, or read from files."""
 
     box: tuple[int, int] = (2, 2)
     """Rows and columns of a Sudoku box: 2 2 for 4x4, 2 3 for 6x6, 3 3 for 9x9."""
@@ -225,10 +225,15 @@ class DataConfig:
     """Cells that count in the loss."""
     seed: int = 0
     """Seed of the puzzles; shared by all arms and all training seeds."""
+    train_file: str = ""
+    """CSV file with Sudoku-Extreme columns to train and validate on, instead of generated puzzles."""
+    test_file: str = ""
+    """CSV file to test on; needed with train_file."""
 
     def __post_init__(self) -> None:
         check_types(self)
         require(min(self.box) >= 1, f"data.box must be two positive numbers, got {self.box}")
+        require(bool(self.train_file) == bool(self.test_file), "data.train_file and data.test_file go together")
         low, high = self.blanks
         cells = (self.box[0] * self.box[1]) ** 2
         require(0 <= low <= high <= cells, f"data.blanks must be a range within 0..{cells}, got {self.blanks}")

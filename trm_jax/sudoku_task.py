@@ -12,6 +12,7 @@ from trm_jax.config import Config
 from trm_jax.data import sudoku
 from trm_jax.data.augment import augment_sudoku
 from trm_jax.data.sudoku import Puzzles, Splits
+from trm_jax.data.sudoku_csv import read_splits
 from trm_jax.data.sudoku_solver import Box
 from trm_jax.seeds import over_seeds, seed_mesh
 from trm_jax.train import Augment, Batch, no_augmentation
@@ -34,11 +35,13 @@ def for_board(config: Config) -> Config:
 
 
 def prepare(config: Config) -> SudokuTask:
-    """Generate the puzzles of a config; the same config gives the same puzzles."""
+    """Generate or read the puzzles of a config; the same config gives the same puzzles."""
     options, box = config.data, Box(*config.data.box)
-    splits = sudoku.split_puzzles(
-        box, options.blanks, options.train, options.validation, options.test, options.seed, options.split
-    )
+    counts = (options.train, options.validation, options.test)
+    if options.train_file:
+        splits = read_splits(options.train_file, options.test_file, box, *counts)
+    else:
+        splits = sudoku.split_puzzles(box, options.blanks, *counts, options.seed, options.split)
     inputs, labels = sudoku.to_tokens(splits.train, options.loss_cells)
     data = {"inputs": jnp.asarray(inputs), "labels": jnp.asarray(labels)}
     augment = partial(_augment, box, jnp.asarray(splits.held_out)) if options.augment else no_augmentation

@@ -176,10 +176,10 @@ def split_puzzles(
         pools = _divide_by_class(box, counts, np.random.default_rng(pool_seed))
         parts = [generate(n, box, blanks, s, grids) for n, s, grids in zip(counts, seeds, pools, strict=True)]
         for part in parts[1:]:
-            assert _overlap(part, parts[0], box) == 0
+            assert solution_overlap(part, parts[0], box) == 0
         if box.side < 9:
             held_out = np.unique(relabelling_form(np.concatenate(pools[1:]), box), axis=0)
-    return Splits(parts[0], parts[1], parts[2], held_out, _overlap(parts[2], parts[0], box))
+    return Splits(parts[0], parts[1], parts[2], held_out, solution_overlap(parts[2], parts[0], box))
 
 
 def _divide_by_class(box: Box, counts: tuple[int, int, int], rng: np.random.Generator) -> list[np.ndarray]:
@@ -196,7 +196,7 @@ def _divide_by_class(box: Box, counts: tuple[int, int, int], rng: np.random.Gene
     return [grids[np.isin(member, group)] for group in groups]
 
 
-def _overlap(part: Puzzles, train: Puzzles, box: Box) -> float:
+def solution_overlap(part: Puzzles, train: Puzzles, box: Box) -> float:
     """Share of the puzzles in `part` whose solution is a training solution up to relabelling; 0 if there are none."""
     train_forms = {form.tobytes() for form in relabelling_form(train.solutions, box)}
     leaks = [form.tobytes() in train_forms for form in relabelling_form(part.solutions, box)]

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from trm_jax.data.sudoku import Puzzles
-from trm_jax.data.sudoku_solver import Box, has_conflict, is_solution, solve
+from trm_jax.data.sudoku import Puzzles, Splits, solution_overlap
+from trm_jax.data.sudoku_solver import Box, has_conflict, is_solution, relabelling_form, solve
 
 SUDOKU_EXTREME = Box(3, 3)
 
@@ -33,6 +33,23 @@ def read_csv(path: str | os.PathLike[str], box: Box = SUDOKU_EXTREME) -> Puzzles
     changed = (puzzles != 0) & (puzzles != solutions)
     table.refuse(changed.any(axis=1), "answer", "does not match the givens of the question")
     return Puzzles(puzzles, solutions)
+
+
+def read_splits(train_file: str, test_file: str, box: Box, train: int, validation: int, test: int) -> Splits:
+    """Training and validation puzzles from one file, test puzzles from another; at most so many of each.
+
+    The last rows of the training file validate. `held_out` lists the validation and test solutions, so that no
+    augmentation leads to one of them; `overlap` tells how many test solutions the training file holds all the same.
+    Raises ValueError for a file with a fault, or a training file that is too short to validate.
+    """
+    known, tested = read_csv(train_file, box), read_csv(test_file, box)
+    if len(known.puzzles) <= validation:
+        raise ValueError(f"{train_file} has {len(known.puzzles)} puzzles; data.validation={validation} leaves none")
+    fitted = Puzzles(*(array[:-validation][:train] for array in known))
+    held = Puzzles(*(array[-validation:] for array in known))
+    tested = Puzzles(*(array[:test] for array in tested))
+    held_out = np.unique(relabelling_form(np.concatenate([held.solutions, tested.solutions]), box), axis=0)
+    return Splits(fitted, held, tested, held_out, solution_overlap(tested, fitted, box))
 
 
 def write_csv(path: str | os.PathLike[str], puzzles: Puzzles, box: Box) -> None:
