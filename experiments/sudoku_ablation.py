@@ -144,11 +144,12 @@ def protocol(config: Config, task) -> list[str]:
         source = f"Puzzles from {config.data.train_file}, tested on {config.data.test_file}"
     counts = np.unique((task.splits.test.puzzles == 0).sum(axis=1), return_counts=True)
     tested = ", ".join(f"{count} with {blanks} blanks" for blanks, count in zip(*counts, strict=True))
+    train, validation, _, _, _ = task.splits
+    augmented = ", augmented by Sudoku symmetries" if config.data.augment else ""
     return [
         f"{source}, {side}x{side}; {leak}.",
-        f"{len(task.splits.train.puzzles)} training puzzles{', augmented by Sudoku symmetries' if config.data.augment else ''}; "
-        f"{config.run.steps} updates of {config.run.batch} puzzles; {len(task.splits.validation.puzzles)} validation puzzles; "
-        f"test puzzles: {tested}, looked at once.",
+        f"{len(train.puzzles)} training puzzles{augmented}; {config.run.steps} updates of {config.run.batch} puzzles; "
+        f"{len(validation.puzzles)} validation puzzles; test puzzles: {tested}, looked at once.",
         "All arms share seeds, data order, number of updates and evaluation; the final weights are scored after the "
         "last supervision step.",
     ]

@@ -44,7 +44,9 @@ def read_splits(train_file: str, test_file: str, box: Box, train: int, validatio
     """
     known, tested = read_csv(train_file, box), read_csv(test_file, box)
     if len(known.puzzles) <= validation:
-        raise ValueError(f"{train_file} has {len(known.puzzles)} puzzles; data.validation={validation} leaves none")
+        raise ValueError(
+            f"{train_file} has {len(known.puzzles)} puzzles, and data.validation={validation} leaves none to train on"
+        )
     fitted = Puzzles(*(array[:-validation][:train] for array in known))
     held = Puzzles(*(array[-validation:] for array in known))
     tested = Puzzles(*(array[:test] for array in tested))
