@@ -11,6 +11,7 @@ on where it was when the same command is given again.
 """
 
 import json
+import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,15 @@ import pandas as pd
 import tyro
 from sudoku_studies import PRESETS, STUDIES
 
+from trm_jax import accounting, model, report, sudoku_task, train
 from trm_jax.config import Config
+from trm_jax.data.sudoku import Splits
+from trm_jax.fit import fit
+from trm_jax.options import differences
+from trm_jax.report_tables import accuracy_table
+from trm_jax.runlog import environment, write_text
+from trm_jax.runtime import configure
+from trm_jax.seeds import over_seeds, seed_mesh
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -76,30 +85,29 @@ def build_arms(arguments: Arguments) -> dict[str, Config]:
     if unknown:
         raise ValueError(f"unknown arm {', '.join(unknown)}; the study {arguments.study} has {', '.join(study.arms)}")
     names = dict.fromkeys([study.reference, *(arguments.arms or study.arms), *own])
-    base = Config().override(**study.base).override(**PRESETS[arguments.preset])
-    base = base.override(**parse_options(list(arguments.options)))
+    data = {key: value for key, value in PRESETS[arguments.preset].items() if key.startswith("data.")}
+    options = parse_options(list(arguments.options))
+    data |= {key: value for key, value in options.items() if key.startswith("data.")}
+    base = sudoku_task.for_board(Config().override(**study.base, **data))
+    base = base.override(**PRESETS[arguments.preset]).override(**options)
     return {name: base.override(**known[name]) for name in names}
 
 
 def run_arm(study: str, name: str, config: Config, task, directory: Path) -> list[dict[str, Any]]:
     """Train an arm and look at the test puzzles once: a row for each seed and number of blanks."""
-    from trm_jax import accounting, model, sudoku_task, train
-    from trm_jax.fit import fit
-    from trm_jax.seeds import over_seeds, seed_mesh
-
-    validate = sudoku_task.evaluator(config, task.splits.validation, task.box)
+    validate = sudoku_task.evaluator(config, {"validation": task.splits.validation}, task.box)
     progress = fit(
         config,
         task.data,
-        lambda params: sudoku_task.last_step(validate(params)),
+        lambda params: sudoku_task.last_step(validate(params)["validation"]),
         "exact",
         directory,
         task.augment,
         name,
     )
     weights = over_seeds(lambda state: train.evaluated_params(config, state), seed_mesh(len(config.run.seeds)))
-    score = sudoku_task.evaluator(config, task.splits.test, task.box, by_blanks=True)
-    final, best = score(weights(progress.state)), score(progress.best.params)
+    test = sudoku_task.evaluator(config, sudoku_task.by_blanks(task.splits.test), task.box)
+    final, best = test(weights(progress.state)), test(progress.best.params)
     one = sudoku_task.one_seed(progress.state.params)
     inputs = task.data["inputs"][:1]
     shared = {
@@ -113,7 +121,7 @@ def run_arm(study: str, name: str, config: Config, task, directory: Path) -> lis
         shared
         | {"seed": seed, "blanks": blanks, "best_exact": float(best[blanks]["exact"][index, -1])}
         | {key: float(values[index, -1]) for key, values in final[blanks].items()}
-        | {"train_seconds": round(float(progress.seconds[index]), 1)}
+        | {"train_seconds": round(float(progress.seconds[index]) / len(config.run.seeds), 1)}
         for blanks in final
         for index, seed in enumerate(config.run.seeds)
     ]
@@ -133,71 +141,77 @@ def learning_curve(directory: Path) -> pd.DataFrame:
     )
 
 
-def protocol(config: Config, task) -> list[str]:
-    """What was done, in sentences made from the config and the data."""
-    side, (low, high) = task.box.side, config.data.blanks
+def protocol(arms: dict[str, Config], reference: str, splits: Splits) -> list[str]:
+    """What was done, in sentences made from the configs and the data."""
+    config = arms[reference]
+    side, (low, high) = config.data.box[0] * config.data.box[1], config.data.blanks
     leak = "no test solution is a relabelling of a training solution"
-    if task.splits.overlap:
-        leak = f"{task.splits.overlap:.0%} of the test solutions are relabellings of training solutions"
+    if splits.overlap:
+        leak = f"{splits.overlap:.1%} of the test solutions are relabellings of training solutions"
     source = f"Puzzles with exactly one solution and {low} to {high} blanks"
     if config.data.train_file:
         source = f"Puzzles from {config.data.train_file}, tested on {config.data.test_file}"
-    counts = np.unique((task.splits.test.puzzles == 0).sum(axis=1), return_counts=True)
-    tested = ", ".join(f"{count} with {blanks} blanks" for blanks, count in zip(*counts, strict=True))
-    train, validation, _, _, _ = task.splits
     augmented = ", augmented by Sudoku symmetries" if config.data.augment else ""
+    changed = sorted({name for other in arms.values() for name in differences(config, other)})
     return [
         f"{source}, {side}x{side}; {leak}.",
-        f"{len(train.puzzles)} training puzzles{augmented}; {config.run.steps} updates of {config.run.batch} puzzles; "
-        f"{len(validation.puzzles)} validation puzzles; test puzzles: {tested}, looked at once.",
-        "All arms share seeds, data order, number of updates and evaluation; the final weights are scored after the "
-        "last supervision step.",
+        f"{len(splits.train.puzzles)} training puzzles{augmented}; {config.run.steps} updates of {config.run.batch} "
+        f"puzzles; {len(splits.validation.puzzles)} validation puzzles, {len(splits.test.puzzles)} test puzzles.",
+        f"The arms differ in {', '.join(f'`{name}`' for name in changed) or 'nothing'} and nothing else: seeds, test "
+        f"puzzles and evaluation are the same. The final weights are scored after the last supervision step.",
     ]
 
 
-def run(arguments: Arguments) -> None:
-    """Train what is missing, report after every arm, and print the table."""
-    from trm_jax import report, sudoku_task
-    from trm_jax.report_tables import accuracy_table
-    from trm_jax.runlog import environment, write_text
-    from trm_jax.runtime import configure
+def claim(directory: Path, arms: dict[str, Config]) -> None:
+    """Refuse a directory whose report is about arms that this run would drop from it. Raises ValueError."""
+    results = directory / "results.json"
+    gone = set(json.loads(results.read_text())["arms"]) - set(arms) if results.exists() else set()
+    if gone:
+        raise ValueError(f"{directory} holds results of other arms ({', '.join(sorted(gone))}); choose another --name")
 
-    arms = {name: sudoku_task.for_board(config) for name, config in build_arms(arguments).items()}
-    configure()
-    directory = arguments.output / (arguments.name or f"{arguments.study}-{arguments.preset}")
-    made, study = environment(), STUDIES[arguments.study]
+
+def write_results(directory: Path, study: str, arms: dict[str, Config], rows, splits: Splits, predicted) -> None:
+    """Write results.json and the report, with what made them."""
+    made, reference = environment(), STUDIES[study].reference
+    trained = [json.loads((directory / "arms" / name / "environment.json").read_text()) for name in arms]
     provenance = {
-        "command": "python " + " ".join(sys.argv),
-        "commit": made["commit"],
-        "machine": made["machine"],
+        "command": shlex.join(["python", *sys.argv]),
+        "commit": ", ".join(sorted({one["commit"] for one in trained})),
+        "machine": ", ".join(sorted({one["machine"] for one in trained})),
         "devices": ", ".join(made["devices"]),
         "versions": ", ".join(f"{name} {version}" for name, version in made["packages"].items()),
     }
-    tasks: dict[Any, Any] = {}
-    rows: list[dict[str, Any]] = []
-    curves: dict[str, pd.DataFrame] = {}
-    for name, config in arms.items():
-        if config.data not in tasks:
-            tasks[config.data] = sudoku_task.prepare(config)
-        task = tasks[config.data]
-        rows += run_arm(arguments.study, name, config, task, directory / "arms" / name)
-        curves[name] = learning_curve(directory / "arms" / name)
-    table = pd.DataFrame(rows)
     configs = {name: json.loads(config.to_json()) for name, config in arms.items()}
     write_text(directory / "results.json", json.dumps({"rows": rows, "arms": configs, "made by": provenance}, indent=1))
-    config, task = arms[study.reference], tasks[arms[study.reference].data]
     report.write_report(
         directory,
-        table,
-        curves,
-        reference=study.reference,
-        title=study.question,
-        protocol=protocol(config, task),
+        pd.DataFrame(rows),
+        {name: learning_curve(directory / "arms" / name) for name in arms},
+        reference=reference,
+        title=STUDIES[study].question,
+        protocol=protocol(arms, reference, splits),
         provenance=provenance,
-        predicted=arguments.predicted or None,
-        resolution=1 / int(np.unique((task.splits.test.puzzles == 0).sum(axis=1), return_counts=True)[1].min()),
+        predicted=predicted or None,
+        resolution=1 / min(len(part.puzzles) for part in sudoku_task.by_blanks(splits.test).values()),
     )
-    for blanks, group in table.groupby("blanks"):
+
+
+def run(arguments: Arguments) -> None:
+    """Train what is missing, write the report, and print its tables."""
+    arms = build_arms(arguments)
+    directory = arguments.output / (arguments.name or f"{arguments.study}-{arguments.preset}")
+    claim(directory, arms)
+    tasks = {config.data: sudoku_task.prepare(config) for config in arms.values()}
+    tests = [task.splits.test for task in tasks.values()]
+    if any(not np.array_equal(test.puzzles, tests[0].puzzles) for test in tests):
+        raise ValueError("the arms would be tested on different puzzles; give them the same data options")
+    splits = tasks[arms[STUDIES[arguments.study].reference].data].splits
+    print(f"Test solutions that are relabellings of a training solution: {splits.overlap:.1%}")
+    rows: list[dict[str, Any]] = []
+    for name, config in arms.items():
+        rows += run_arm(arguments.study, name, config, tasks[config.data], directory / "arms" / name)
+    write_results(directory, arguments.study, arms, rows, splits, arguments.predicted)
+    for blanks, group in pd.DataFrame(rows).groupby("blanks", sort=False):
         shown = accuracy_table(group)
         print(f"\n{blanks} blanks\n{pd.DataFrame(shown.rows, columns=shown.columns).to_string(index=False)}")
     print(f"\nReport: {directory / 'report.html'}")
@@ -206,6 +220,7 @@ def run(arguments: Arguments) -> None:
 def main() -> None:
     """Run the command line; bad input gets one line and exit code 1."""
     arguments = tyro.cli(Arguments, description=__doc__)
+    configure()
     try:
         run(arguments)
     except (ValueError, FileNotFoundError, RuntimeError) as error:

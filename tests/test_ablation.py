@@ -48,14 +48,23 @@ def test_without_averaging_the_training_is_the_same_and_the_evaluated_weights_ar
     assert cells["full"] != cells["no_ema"]
 
 
+def test_a_run_that_would_drop_arms_from_a_report_is_refused(finished):
+    directory, _ = finished
+    before = (directory / "results.csv").read_text()
+    result = ablation(*SMALL, "--name", "mine", "--output", directory.parent, check=False)
+    assert result.returncode == 1 and "holds results of other arms (wide); choose another --name" in result.stderr
+    assert (directory / "results.csv").read_text() == before
+
+
 def test_running_again_gives_the_same_results_and_other_options_are_refused(finished):
     directory, _ = finished
     before = (directory / "results.csv").read_text()
     again = [*SMALL, "--arm", "wide: model.width=12", "--name", "mine", "--output", directory.parent]
     ablation(*again)
     assert (directory / "results.csv").read_text() == before
-    other = ablation(*[*SMALL, "optim.clip=0.5"], "--name", "mine", "--output", directory.parent, check=False)
-    assert other.returncode == 1 and other.stderr.count("\n") == 1
+    changed = [*SMALL, "optim.clip=0.5", "--arm", "wide: model.width=12"]
+    other = ablation(*changed, "--name", "mine", "--output", directory.parent, check=False)
+    assert other.returncode == 1
     assert "holds a run with other options (optim.clip)" in other.stderr
 
 

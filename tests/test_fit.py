@@ -134,7 +134,8 @@ def test_other_options_are_refused_in_the_directory_of_a_run(uninterrupted):
         train(uninterrupted[0], CONFIG.override(**{"optim.learning_rate": 0.5}))
 
 
-def test_a_nan_stops_the_run_names_step_seed_and_arm_and_keeps_the_last_good_checkpoint(tmp_path, monkeypatch):
+@pytest.mark.parametrize("broken", ["loss", "gradient_norm"])
+def test_a_nan_stops_the_run_names_step_seed_and_arm_and_keeps_the_last_good_checkpoint(tmp_path, monkeypatch, broken):
     honest = fit.train.train_chunk
 
     def poisoned(config, augment, K, state, data):
@@ -142,7 +143,7 @@ def test_a_nan_stops_the_run_names_step_seed_and_arm_and_keeps_the_last_good_che
         new, metrics = honest(config, augment, K, state, data)
         step = state.step + 1 + jnp.arange(K)
         second = jnp.array_equal(jax.random.key_data(state.key), keys[1])
-        return new, metrics | {"loss": jnp.where((step == 15) & second, jnp.nan, metrics["loss"])}
+        return new, metrics | {broken: jnp.where((step == 15) & second, jnp.nan, metrics[broken])}
 
     seeds = [jax.random.split(jax.random.key(seed))[1] for seed in CONFIG.run.seeds]
     keys = [jax.random.key_data(key) for key in seeds]

@@ -135,24 +135,19 @@ def test_gradients_equal_the_written_out_loops(gradient, unroll):
     np.testing.assert_allclose([value, slope], [expected, expected_slope], rtol=1e-5)
 
 
-def test_the_three_modes_have_the_same_value_and_different_gradients():
-    slopes = {mode: float(jax.grad(written_out)(0.7, 0.3, 0.1, -0.2, mode)) for mode in ("full", "last_cycle")}
-    assert abs(slopes["full"] - slopes["last_cycle"]) > 1e-3
-
-
-@pytest.mark.parametrize(("gradient", "live"), [("full", n), ("last_cycle", n), ("one_step", 1)])
+@pytest.mark.parametrize(("gradient", "live"), [("full", 2 * n), ("last_cycle", n), ("one_step", 1)])
 def test_joint_gradient_reaches_the_last_passes_only(gradient, live):
     def loss(weights):
-        calls = iter(range(n))
+        calls = iter(range(2 * n))
 
         def update(x, y, z):
             weight = weights[next(calls)]
             return jnp.tanh(weight * (x + y + z)), jnp.tanh(weight * (x - y + z))
 
-        return recursion.joint(update, 0.3, 0.1, -0.2, T=1, n=n, gradient=gradient, unroll=True)[0]
+        return recursion.joint(update, 0.3, 0.1, -0.2, T=2, n=n, gradient=gradient, unroll=True)[0]
 
-    gradients = np.asarray(jax.grad(loss)(jnp.linspace(0.4, 0.9, n)))
-    assert (gradients != 0).tolist() == [index >= n - live for index in range(n)]
+    gradients = np.asarray(jax.grad(loss)(jnp.linspace(0.4, 0.9, 2 * n)))
+    assert (gradients != 0).tolist() == [index >= 2 * n - live for index in range(2 * n)]
 
 
 def supervised(weights, detach, unroll, N_sup=N_sup):

@@ -84,7 +84,7 @@ def weights():
 
 
 def test_scores_have_a_value_for_every_seed_and_supervision_step(weights):
-    scores = sudoku_task.evaluator(SMALL, TASK.splits.test, TASK.box)(weights)
+    scores = sudoku_task.evaluator(SMALL, {"test": TASK.splits.test}, TASK.box)(weights)["test"]
     assert {name: values.shape for name, values in scores.items()} == dict.fromkeys(
         ("exact", "exact_blanks", "valid", "cells", "cells_blanks"), (2, 2)
     )
@@ -92,13 +92,14 @@ def test_scores_have_a_value_for_every_seed_and_supervision_step(weights):
     assert scores["exact"].max() == 0 and np.ptp(scores["cells"]) > 0
 
 
-def test_scores_by_number_of_blanks_average_to_the_score_of_all(weights):
-    whole = sudoku_task.evaluator(SMALL, TASK.splits.test, TASK.box)(weights)
-    parts = sudoku_task.evaluator(SMALL, TASK.splits.test, TASK.box, by_blanks=True)(weights)
-    counts = {blanks: ((TASK.splits.test.puzzles == 0).sum(axis=1) == blanks).sum() for blanks in parts}
-    assert set(parts) == {8, 9, 10}
-    average = sum(counts[blanks] * parts[blanks]["cells"] for blanks in parts) / 30
-    np.testing.assert_allclose(average, whole["cells"], rtol=1e-5)
+def test_puzzles_are_told_apart_by_blanks_unless_there_are_many_numbers(weights):
+    parts = sudoku_task.by_blanks(TASK.splits.test)
+    assert list(parts) == ["8", "9", "10"] and sum(len(part.puzzles) for part in parts.values()) == 30
+    assert all(((part.puzzles == 0).sum(axis=1) == int(blanks)).all() for blanks, part in parts.items())
+    assert list(sudoku_task.by_blanks(TASK.splits.test, most=2)) == ["8-10"]
+    scores = sudoku_task.evaluator(SMALL, {"all": TASK.splits.test, **parts}, TASK.box)(weights)
+    weighted = sum(len(part.puzzles) * scores[blanks]["cells"] for blanks, part in parts.items())
+    np.testing.assert_allclose(weighted / 30, scores["all"]["cells"], rtol=1e-5)
 
 
 def test_one_seed_is_taken_out_of_all(weights):

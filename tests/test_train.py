@@ -197,6 +197,37 @@ def test_exploration_is_drawn_for_every_sample():
     assert not never.any()
 
 
+def test_a_slot_that_goes_on_keeps_its_sample_while_others_are_refilled():
+    config = CARRIED.override(**{"loss.exploration": 0.0})
+    state = carried_states(config, 1)[-1]
+    halted = jnp.arange(8) % 2 == 0
+    before = state.carry._replace(halted=halted)
+    after = train._refill(config, state._replace(carry=before), {"inputs": INPUTS[::-1], "labels": LABELS[::-1]})
+    np.testing.assert_array_equal(after.steps, np.where(halted, 0, before.steps))
+    for name, fresh in (("inputs", INPUTS[::-1]), ("labels", LABELS[::-1])):
+        np.testing.assert_array_equal(after.batch[name], jnp.where(halted[:, None], fresh, before.batch[name]))
+    np.testing.assert_array_equal(after.z[1::2], before.z[1::2])
+    assert not np.array_equal(after.z[::2], before.z[::2])
+
+
+@pytest.mark.parametrize(
+    ("bias", "options", "halts"),
+    [
+        ([10.0, 0.0], {"loss.exploration": 0.0}, True),
+        ([10.0, 0.0], {"loss.exploration": 1.0}, False),
+        ([-5.0, -6.0], {"loss.exploration": 0.0, "loss.continue_loss": True}, True),
+        ([-5.0, -6.0], {"loss.exploration": 0.0}, False),
+        ([5.0, 6.0], {"loss.exploration": 0.0, "loss.continue_loss": True}, False),
+    ],
+)
+def test_a_sample_halts_by_its_logits_unless_it_explores(bias, options, halts):
+    config = CARRIED.override(**options)
+    state = start(config)
+    params = state.params | {"halting": state.params["halting"] | {"bias": jnp.array(bias)}}
+    after, _ = jitted(config)(state._replace(params=params))
+    assert (np.asarray(after.carry.halted) == halts).all()
+
+
 def test_no_gradient_crosses_from_one_carried_update_to_the_next():
     state = carried_states(CARRIED, 2)[-1]
     slots = state.carry
@@ -219,10 +250,14 @@ def test_continue_loss_trains_the_second_halting_output_and_nothing_else_does():
             assert change[0] != 0 and (change[1] != 0) == continue_loss
 
 
-def test_evaluated_weights_are_the_debiased_average_or_the_weights():
-    state = start(SMALL, DATA, 0)
-    after, _ = jitted(SMALL)(state)
-    averaged = train.evaluated_params(SMALL, after)
-    np.testing.assert_allclose(averaged["tokens"], after.params["tokens"], rtol=1e-5)
-    raw = train.evaluated_params(SMALL.override(**{"optim.ema": 0.0}), after)
-    np.testing.assert_array_equal(raw["tokens"], after.params["tokens"])
+def test_evaluated_weights_are_the_debiased_average_of_the_updated_weights_or_the_weights():
+    config = SMALL.override(**{"optim.warmup": 0, "optim.ema": 0.9})
+    step = jitted(config)
+    one, _ = step(start(config))
+    two, _ = step(one)
+    expected = (0.9 * one.params["tokens"] + two.params["tokens"]) / 1.9
+    averaged = train.evaluated_params(config, two)["tokens"]
+    np.testing.assert_allclose(averaged, expected, rtol=1e-5, atol=1e-6)
+    raw = train.evaluated_params(config.override(**{"optim.ema": 0.0}), two)
+    np.testing.assert_array_equal(raw["tokens"], two.params["tokens"])
+    assert float(jnp.abs(averaged - raw["tokens"]).max()) > 1e-3

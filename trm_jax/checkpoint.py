@@ -64,5 +64,8 @@ def load_weights(directory: Path) -> tuple[Config, Any]:
         restored = checkpointer.restore(directory.absolute(), args=ocp.args.Composite(config=ocp.args.JsonRestore()))
         config = Config.from_json(json.dumps(restored["config"]))
         abstract = jax.eval_shape(lambda: initialise(config.model, jax.random.key(0)))
+        # Named here, because the devices it was saved on may not exist on this machine.
+        here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here), abstract)
         args = ocp.args.Composite(params=ocp.args.StandardRestore(abstract))
         return config, checkpointer.restore(directory.absolute(), args=args)["params"]

@@ -156,7 +156,7 @@ class LossConfig:
     cross_entropy: Literal["softmax", "stablemax"] = "softmax"
     """Normaliser of the cross-entropy."""
     class_weights: tuple[float, ...] = ()
-    """Weight of each class in the cross-entropy; empty for equal weights."""
+    """Factor of each class in the cross-entropy, not normalised; empty for equal weights."""
     halt_weight: float = 0.5
     """Weight of the halting loss (binary cross-entropy against 'the whole sequence is right')."""
     continue_loss: bool = False
@@ -293,6 +293,15 @@ class Config:
         require(
             self.model.initial_state != "learned" or self.recursion.gradient == "full",
             f"model.initial_state=learned is not trained with recursion.gradient={self.recursion.gradient}; use fixed",
+        )
+        carried = self.loss.supervision == "carried"
+        require(
+            not (carried and self.model.initial_state == "learned"),
+            "model.initial_state=learned is not trained with loss.supervision=carried; use fixed",
+        )
+        require(
+            not carried or self.recursion.detach_between_steps,
+            "loss.supervision=carried always detaches; set recursion.detach_between_steps=true",
         )
         require(
             len(self.loss.class_weights) in (0, self.model.classes),

@@ -34,7 +34,7 @@ class Progress(NamedTuple):
 
     state: TrainState
     best: Best
-    seconds: Any  # (S,) training time so far
+    seconds: Any  # (S,) time all seeds together have trained, without compiling
 
 
 class Diverged(RuntimeError):
@@ -56,13 +56,17 @@ def fit(
     weights. Ends bitwise equal whether it was interrupted or not.
     Raises ValueError when the directory holds another run, Diverged when a loss is no number.
     """
-    run = RunDirectory(directory, config)
+    with RunDirectory(directory, config) as run:
+        return _fit(config, data, validate, score, run, augment, name)
+
+
+def _fit(config: Config, data: Batch, validate: Validate, score: str, run: RunDirectory, augment, name) -> Progress:
     seeds = np.array(config.run.seeds)
     mesh = seed_mesh(len(seeds))
     data = replicate(mesh, data)
     evaluated = over_seeds(lambda state: train.evaluated_params(config, state), mesh, config.run.seed_axis)
     progress = _start(config, data, mesh, seeds)
-    checkpoints = Checkpoints(directory / "checkpoints")
+    checkpoints = Checkpoints(run.path / "checkpoints")
     if checkpoints.latest() is not None:
         progress = checkpoints.restore(progress)
     step = int(progress.state.step[0])
@@ -73,12 +77,13 @@ def fit(
         while step < config.run.steps:
             K = min(config.run.chunk, config.run.steps - step)
             if K not in compiled:
-                compiled[K] = over_seeds(_chunk(config, augment, K), mesh, config.run.seed_axis, donate=True)
+                chunk = over_seeds(_chunk(config, augment, K), mesh, config.run.seed_axis, donate=True)
+                compiled[K] = chunk.lower(state, data).compile()
             started = time.perf_counter()
             state, metrics = jax.block_until_ready(compiled[K](state, data))
             seconds = seconds + (time.perf_counter() - started)
             step += K
-            row = _row(config, metrics, step, name, directory)
+            row = _row(config, metrics, step, name, run.path)
             done = step == config.run.steps
             if done or step % config.run.evaluate_every == 0:
                 scores = validate(weights := evaluated(state))

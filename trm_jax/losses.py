@@ -16,7 +16,8 @@ IGNORE = -100
 def log_stablemax(logits):
     """Logarithm of stablemax, s(v) / sum s with s(v) = v + 1 for v >= 0 and 1 / (1 - v) below (Prieto et al. 2025)."""
     # log s directly: log1p of |v| with the sign of v is exact where s itself would lose digits.
-    log_s = jnp.sign(logits) * jnp.log1p(jnp.abs(logits))
+    size = jnp.log1p(jnp.abs(logits))
+    log_s = jnp.where(logits >= 0, size, -size)  # not sign(v) * size, whose gradient at 0 is 0 instead of 1
     return log_s - jax.nn.logsumexp(log_s, axis=-1, keepdims=True)
 
 
@@ -40,7 +41,10 @@ def sequence_mean(values, labels):
 
 
 def sequence_right(logits, labels):
-    """True where every counted cell of a sample is predicted right, (B,). A sample without counted cells is not."""
+    """True where every counted cell of a sample is predicted right, (B,).
+
+    A sample without counted cells is not right; the official code, which never meets one in training, says it is.
+    """
     right = (logits.argmax(axis=-1) == labels) | (labels == IGNORE)
     if labels.ndim == 1:
         return right & (labels != IGNORE)
@@ -90,7 +94,8 @@ def go_on_target(next_reading, last):
 def deep_supervision(config: LossConfig, readings, labels) -> tuple[Any, Terms]:
     """Sum of the losses of all N_sup steps (leading axis of ``readings``), and the terms of each step.
 
-    With the continue loss, a step's target comes from the step after it; the last step has none.
+    With the continue loss, a step's target comes from the step after it; the last step has none, so going on from
+    the step before it is worth what stopping after it is.
     """
     if not config.continue_loss:
         terms = jax.vmap(lambda reading: step_terms(config, reading, labels))(readings)

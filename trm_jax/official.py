@@ -12,6 +12,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from trm_jax.config import Config, LossConfig, ModelConfig, OptimConfig, RecursionConfig
+from trm_jax.options import require
 
 POSITIONS = {"none": "none", "learned": "learned", "rope": "rotary_1d"}
 NAMES = {
@@ -46,9 +47,8 @@ def import_config(official: dict[str, Any]) -> Config:
     missing = [name for name in REQUIRED if name not in official]
     if missing:
         raise ValueError(f"the official config lacks {', '.join(missing)}")
+    _check_types(official)
     positions = official["pos_encodings"]
-    if positions not in POSITIONS:
-        raise ValueError(f"pos_encodings must be one of {', '.join(POSITIONS)}, got {positions!r}")
     dtype = official.get("forward_dtype", "bfloat16")
     mixing = bool(official.get("mlp_t", False))
     width, puzzle_width = official["hidden_size"], official.get("puzzle_emb_ndim", 0)
@@ -87,6 +87,21 @@ def import_config(official: dict[str, Any]) -> Config:
     )
 
 
+def _check_types(official: dict[str, Any]) -> None:
+    """Refuse values that Python would take for something else, such as the text "false" for true."""
+    numbers = ("expansion", "rope_theta", "rms_norm_eps", "halt_exploration_prob")
+    for name, value in official.items():
+        if name in numbers:
+            require(type(value) in (int, float), f"{name} must be a number, got {value!r}")
+        elif name in ("mlp_t", "no_ACT_continue"):
+            require(type(value) is bool, f"{name} must be true or false, got {value!r}")
+        elif name == "pos_encodings":
+            require(value in tuple(POSITIONS), f"{name} must be one of {', '.join(POSITIONS)}, got {value!r}")
+        elif name in REQUIRED or name in ("puzzle_emb_ndim", "puzzle_emb_len"):
+            least = 0 if name.startswith("puzzle_emb") else 1
+            require(type(value) is int and value >= least, f"{name} must be a whole number, got {value!r}")
+
+
 def export_config(config: Config) -> dict[str, Any]:
     """The official config of a model that the official code can express. Raises ValueError for any other."""
     model, depth = config.model, config.recursion
@@ -102,6 +117,7 @@ def export_config(config: Config) -> dict[str, Any]:
     if wrong:
         raise ValueError(f"the official code has no {', '.join(wrong)}")
     return {
+        "batch_size": config.run.batch,
         "seq_len": model.cells,
         "vocab_size": model.vocabulary,
         "num_puzzle_identifiers": model.puzzles,

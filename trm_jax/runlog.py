@@ -1,5 +1,6 @@
 """The directory of a run: config, environment, metrics and progress. Everything a run writes lies in it."""
 
+import fcntl
 import importlib.metadata
 import json
 import os
@@ -59,13 +60,24 @@ def _lines(path: Path) -> list[str]:
 
 
 class RunDirectory:
-    """A run's directory, created or taken up again.
+    """A run's directory, created or taken up again, and locked against a second process until it is closed.
 
-    Raises ValueError when the directory holds a run with another config: nothing is overwritten silently.
+    Raises ValueError when the directory holds a run with another config, or anything else, or is in use: nothing is
+    overwritten silently.
     """
 
     def __init__(self, path: Path, config: Config):
         self.path = path
+        own = {"lock", "config.json.tmp", "environment.json", "environment.json.tmp"}  # left by an early kill
+        begun = (path / "config.json").exists()
+        if path.exists() and not begun and any(entry.name not in own for entry in path.iterdir()):
+            raise ValueError(f"{path} exists and is no run of this program; choose another name")
+        path.mkdir(parents=True, exist_ok=True)
+        self._lock = open(path / "lock", "w")  # noqa: SIM115 (held until __exit__)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(f"another process is running in {path}; wait for it or choose another name") from None
         config_file = path / "config.json"
         if config_file.exists():
             different = differences(Config.from_json(config_file.read_text()), config)
@@ -75,11 +87,14 @@ class RunDirectory:
                     "choose another name or remove the directory"
                 )
             return
-        if path.exists() and any(path.iterdir()):
-            raise ValueError(f"{path} exists and is no run of this program; choose another name")
-        path.mkdir(parents=True, exist_ok=True)
         write_text(path / "environment.json", json.dumps(environment(), indent=2))
         write_text(config_file, config.to_json())
+
+    def __enter__(self) -> "RunDirectory":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.close()
 
     @property
     def metrics(self) -> list[dict[str, Any]]:

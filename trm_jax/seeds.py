@@ -1,4 +1,4 @@
-"""The axis of seeds: one compiled program that runs a function for many models. The one place that jits and donates."""
+"""The axis of seeds: one compiled program that runs a function for many models; the place that donates."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,7 +16,7 @@ def seed_mesh(seeds: int, devices: list[Any] | None = None) -> Mesh:
     return Mesh(np.array(devices[:used]), ("seed",), axis_types=(AxisType.Auto,))
 
 
-def over_seeds(function: Callable, mesh: Mesh, seed_axis: str = "auto", donate: bool = False) -> Callable:
+def over_seeds(function: Callable, mesh: Mesh, seed_axis: str = "auto", donate: bool = False) -> Any:
     """Compile ``function(state, *shared)`` for a leading axis S of the state, sharded over the devices of the mesh.
 
     Seeds that share a device are vectorised, except on CPU, where one after another is faster: a vectorised matrix

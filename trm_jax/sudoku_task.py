@@ -53,28 +53,32 @@ def _augment(box: Box, held_out, key, batch: Batch) -> Batch:
     return {"inputs": inputs, "labels": labels}
 
 
-def evaluator(config: Config, puzzles: Puzzles, box: Box, by_blanks: bool = False):
-    """Function from weights with a leading axis S to scores per seed and supervision step, each (S, N_sup).
+def evaluator(config: Config, parts: dict[str, Puzzles], box: Box):
+    """Function from weights with a leading axis S to scores of every part, each (S, N_sup): a value per step.
 
-    Keys are those of `sudoku.score`, averaged over puzzles. With ``by_blanks`` there is such a dict for every number
-    of blanks that occurs.
+    A part's keys are those of `sudoku.score`, averaged over its puzzles. All parts are predicted in one call.
     """
     mesh = seed_mesh(len(config.run.seeds))
-    inputs = jnp.asarray(sudoku.to_tokens(puzzles)[0])
-    blanks = (puzzles.puzzles == 0).sum(axis=1)
+    inputs = jnp.asarray(np.concatenate([sudoku.to_tokens(part)[0] for part in parts.values()]))
     predict = over_seeds(lambda params, inputs: evaluate.predict(config, params, inputs), mesh, config.run.seed_axis)
+    ends = np.cumsum([len(part.puzzles) for part in parts.values()])[:-1]
 
-    def scores(params: Any) -> dict[Any, Any]:
+    def scores(params: Any) -> dict[str, dict[str, np.ndarray]]:
         predicted = sudoku.to_digits(np.asarray(predict(params, inputs).classes))
-        measured = sudoku.score(predicted, puzzles.puzzles, puzzles.solutions, box)
-        if not by_blanks:
-            return {name: values.mean(axis=-1) for name, values in measured.items()}
-        return {
-            int(count): {name: values[..., blanks == count].mean(axis=-1) for name, values in measured.items()}
-            for count in np.unique(blanks)
-        }
+        by_part = zip(parts.items(), np.split(predicted, ends, axis=2), strict=True)
+        measured = {name: sudoku.score(digits, *part, box) for (name, part), digits in by_part}
+        return {name: {key: values.mean(axis=-1) for key, values in one.items()} for name, one in measured.items()}
 
     return scores
+
+
+def by_blanks(puzzles: Puzzles, most: int = 3) -> dict[str, Puzzles]:
+    """Puzzles by number of blanks as text; all together, as "low-high", where there are more than ``most`` numbers."""
+    blanks = (puzzles.puzzles == 0).sum(axis=1)
+    counts = np.unique(blanks)
+    if len(counts) > most:
+        return {f"{counts[0]}-{counts[-1]}": puzzles}
+    return {str(count): Puzzles(*(array[blanks == count] for array in puzzles)) for count in counts}
 
 
 def last_step(scores: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

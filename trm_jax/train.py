@@ -83,7 +83,7 @@ def train_step(config: Config, augment: Augment, state: TrainState, data: Batch)
         "loss": terms.total.sum(),
         "cross_entropy": terms.cross_entropy.sum(),
         "halt_loss": terms.halt.sum(),
-        "exact": jnp.atleast_1d(terms.exact)[-1],
+        "exact": jnp.atleast_1d(terms.exact)[-1],  # after the last step, or over slots at any step if carried
         "gradient_norm": optax.tree.norm(gradient),
     }
     ema = optim.update_ema(config.optim, state.ema, params)
@@ -100,12 +100,13 @@ def _summed_loss(config: Config, params, batch: Batch):
 def _refill(config: Config, state: TrainState, batch: Batch) -> Carry:
     """Give every halted slot a new sample, its labels and initial states; the others keep all of theirs."""
     assert state.carry is not None
+    halted = state.carry.halted
 
     def choose(new, old):
-        return jnp.where(state.carry.halted.reshape(-1, *(1,) * (new.ndim - 1)), new, old)
+        return jnp.where(halted.reshape(-1, *(1,) * (new.ndim - 1)), new, old)
 
     y, z = model.initial(config, state.params, config.run.batch)
-    fresh = Carry(batch, y, z, jnp.zeros_like(state.carry.steps), jnp.zeros_like(state.carry.halted))
+    fresh = Carry(batch, y, z, jnp.zeros_like(state.carry.steps), jnp.zeros_like(halted))
     return jax.tree.map(choose, fresh, state.carry)
 
 
@@ -119,7 +120,8 @@ def _carried_loss(config: Config, params, slots: Carry, key):
     last = steps >= N_sup
     target = None
     if config.loss.continue_loss:
-        following, _ = jax.lax.stop_gradient(model.supervision_step(config, params, x, y, z))
+        stopped = jax.lax.stop_gradient((params, x, y, z))
+        following, _ = model.supervision_step(config, *stopped)
         target = losses.go_on_target(model.read(config, params, following), last)
     terms = losses.step_terms(config.loss, reading, batch["labels"], target)
     stop = reading.halt > (reading.go_on if config.loss.continue_loss else 0.0)
