@@ -11,7 +11,7 @@ ablation: $(VENV)/ready
 	$(BIN)/python experiments/sudoku_ablation.py $(ARGS)
 
 test: check
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" --numprocesses 2 --dist loadfile
 
 proofs: $(VENV)/ready
 	$(BIN)/python -m pytest -m slow

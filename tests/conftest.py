@@ -10,6 +10,9 @@ import jax
 import pytest
 
 jax.config.update("jax_num_cpu_devices", 2)
+# The same programs occur in many tests.
+jax.config.update("jax_compilation_cache_dir", str(Path(__file__).parent.parent / ".cache" / "tests"))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 
 @pytest.fixture(scope="session")
