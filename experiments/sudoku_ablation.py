@@ -25,10 +25,11 @@ from sudoku_studies import PRESETS, STUDIES
 from trm_jax import accounting, model, report, sudoku_task, train
 from trm_jax.config import Config
 from trm_jax.data.sudoku import Splits
+from trm_jax.files import write_text
 from trm_jax.fit import fit
 from trm_jax.options import differences
 from trm_jax.report_tables import accuracy_table
-from trm_jax.runlog import environment, write_text
+from trm_jax.runlog import environment
 from trm_jax.runtime import configure
 from trm_jax.seeds import over_seeds, seed_mesh
 

@@ -10,7 +10,19 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "trm_jax"
 LAYERS = [
-    ["options", "config", "recursion", "losses", "stats", "accounting", "data", "state_dict", "plots", "published"],
+    [
+        "options",
+        "files",
+        "config",
+        "recursion",
+        "losses",
+        "stats",
+        "accounting",
+        "data",
+        "state_dict",
+        "plots",
+        "published",
+    ],
     ["layers"],
     ["model"],
     ["optim", "seeds", "evaluate", "official"],

@@ -1,5 +1,6 @@
 """Sudoku files: what is written is read back, what is broken is refused by name, and the real data agree with us."""
 
+import os
 import time
 from pathlib import Path
 
@@ -45,7 +46,7 @@ def test_writing_replaces_whole_files_only(tmp_path: Path, monkeypatch: pytest.M
     def interrupted(*_: object) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr(Path, "replace", interrupted)
+    monkeypatch.setattr(os, "replace", interrupted)
     with pytest.raises(OSError, match="disk full"):
         write_csv(path, generate(2, LARGE, (20, 30), seed=1), LARGE)
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]

@@ -97,7 +97,7 @@ def _check_types(official: dict[str, Any]) -> None:
             require(type(value) is bool, f"{name} must be true or false, got {value!r}")
         elif name == "pos_encodings":
             require(value in tuple(POSITIONS), f"{name} must be one of {', '.join(POSITIONS)}, got {value!r}")
-        elif name in REQUIRED or name in ("puzzle_emb_ndim", "puzzle_emb_len"):
+        elif name in ("hidden_size", "puzzle_emb_ndim", "puzzle_emb_len"):
             least = 0 if name.startswith("puzzle_emb") else 1
             require(type(value) is int and value >= least, f"{name} must be a whole number, got {value!r}")
 

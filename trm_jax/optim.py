@@ -13,6 +13,8 @@ NOT_DECAYED = ("bias", "scale", *INITIAL_STATES)
 
 def schedule(config: OptimConfig, steps: int) -> optax.Schedule:
     """Learning rate of optimizer step 0, 1, ...: linear warm-up, then cosine that ends after ``steps``, or constant."""
+    if config.schedule == "constant" and config.warmup == 0:
+        return optax.constant_schedule(config.learning_rate)
     if config.schedule == "constant":
         return optax.warmup_constant_schedule(0.0, config.learning_rate, config.warmup)
     end = config.learning_rate * config.final_fraction

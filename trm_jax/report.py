@@ -19,8 +19,8 @@ from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
 from trm_jax import findings, plots
+from trm_jax.files import write_text
 from trm_jax.report_tables import Table, accuracy_table, cost_table, impact_table, ranking_table
-from trm_jax.runlog import write_text
 from trm_jax.stats import Comparison, compare_arms
 
 IDENTITY = ("study", "arm", "seed", "blanks")

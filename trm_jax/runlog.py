@@ -10,16 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from trm_jax.config import Config
+from trm_jax.files import write_text
 from trm_jax.options import differences
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all: under a temporary name, then renamed."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
 
 
 def git_commit(directory: Path = Path(__file__).parent) -> str:
@@ -60,7 +54,7 @@ def _lines(path: Path) -> list[str]:
 
 
 class RunDirectory:
-    """A run's directory, created or taken up again, and locked against a second process until it is closed.
+    """A run's directory, created or taken up again; as a context it is locked against a second process.
 
     Raises ValueError when the directory holds a run with another config, or anything else, or is in use: nothing is
     overwritten silently.
@@ -68,16 +62,6 @@ class RunDirectory:
 
     def __init__(self, path: Path, config: Config):
         self.path = path
-        own = {"lock", "config.json.tmp", "environment.json", "environment.json.tmp"}  # left by an early kill
-        begun = (path / "config.json").exists()
-        if path.exists() and not begun and any(entry.name not in own for entry in path.iterdir()):
-            raise ValueError(f"{path} exists and is no run of this program; choose another name")
-        path.mkdir(parents=True, exist_ok=True)
-        self._lock = open(path / "lock", "w")  # noqa: SIM115 (held until __exit__)
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(f"another process is running in {path}; wait for it or choose another name") from None
         config_file = path / "config.json"
         if config_file.exists():
             different = differences(Config.from_json(config_file.read_text()), config)
@@ -87,10 +71,20 @@ class RunDirectory:
                     "choose another name or remove the directory"
                 )
             return
+        left = {"lock", "config.json", "environment.json"}  # what an early kill leaves, whole or temporary
+        if path.exists() and any(not entry.name.startswith(tuple(left)) for entry in path.iterdir()):
+            raise ValueError(f"{path} exists and is no run of this program; choose another name")
+        path.mkdir(parents=True, exist_ok=True)
         write_text(path / "environment.json", json.dumps(environment(), indent=2))
         write_text(config_file, config.to_json())
 
     def __enter__(self) -> "RunDirectory":
+        self._lock = open(self.path / "lock", "w")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._lock.close()
+            raise ValueError(f"another process trains in {self.path}; wait for it or choose another name") from None
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -1,15 +1,21 @@
 """Files of named arrays: .pt of PyTorch (read without PyTorch and without running code), .safetensors and .npz."""
 
 import collections
+import io
 import math
-import os
 import pickle
 import zipfile
+import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import ml_dtypes
 import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from trm_jax.files import replacing
 
 STORAGES: dict[str, np.dtype] = {
     "DoubleStorage": np.dtype("<f8"),
@@ -22,55 +28,64 @@ STORAGES: dict[str, np.dtype] = {
 }
 
 
+class Refused(ValueError):
+    """A file that is whole but no file of weights."""
+
+
+# What the readers raise for a file that is cut off, overwritten or made to mislead.
+DAMAGE = (
+    ValueError, TypeError, AttributeError, LookupError, EOFError, OSError, OverflowError, MemoryError,
+    NotImplementedError, zipfile.BadZipFile, zlib.error, pickle.UnpicklingError, SafetensorError,
+)  # fmt: skip
+
+
 def read_state_dict(path: Path) -> dict[str, np.ndarray]:
     """Read named arrays, in float32 where they are bfloat16.
 
-    Raises FileNotFoundError, or ValueError that says what is wrong with the file.
+    Raises FileNotFoundError, or ValueError that says in one line what is wrong with the file.
     """
     if not path.is_file():
         raise FileNotFoundError(f"no file at {path}")
-    readers = {".pt": _read_torch, ".pth": _read_torch, ".safetensors": _read_safetensors, ".npz": _read_npz}
+    readers: dict[str, Callable] = {
+        ".pt": _read_torch,
+        ".pth": _read_torch,
+        ".safetensors": load_file,
+        ".npz": _read_npz,
+    }
     # Official checkpoints are called step_N, without an ending.
     reader = readers.get(path.suffix, _read_torch if zipfile.is_zipfile(path) else None)
     if reader is None:
         raise ValueError(f"{path}: unknown kind of file; give .pt, .safetensors or .npz")
     try:
         state = reader(path)
-    except (zipfile.BadZipFile, pickle.UnpicklingError, EOFError, KeyError, IndexError, OSError) as error:
-        raise ValueError(f"{path} is damaged or no file of named arrays: {error}") from error
-    return {
-        name: value.astype(np.float32) if value.dtype == ml_dtypes.bfloat16 else value for name, value in state.items()
-    }
+    except Refused as error:
+        raise ValueError(f"{path} {error}") from error
+    except DAMAGE as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{path} is damaged or no file of named arrays: {reason}") from error
+    return {name: _widened(value) for name, value in state.items()}
 
 
 def write_state_dict(path: Path, state: dict[str, np.ndarray]) -> None:
     """Write named arrays as .safetensors or .npz, whole or not at all. Raises ValueError for another ending."""
-    temporary = path.with_name(path.name + ".tmp")
-    if path.suffix == ".safetensors":
-        from safetensors.numpy import save_file
-
-        save_file(state, temporary)
-    elif path.suffix == ".npz":
-        with open(temporary, "wb") as file:
-            np.savez(file, **state)  # type: ignore[arg-type]
-    else:
+    if path.suffix not in (".safetensors", ".npz"):
         raise ValueError(f"{path}: write .safetensors or .npz (PyTorch reads the first with safetensors.torch)")
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        if path.suffix == ".safetensors":
+            # It writes the memory as it lies, whatever the strides say.
+            save_file({name: np.array(value, order="C") for name, value in state.items()}, temporary)
+        else:
+            with open(temporary, "wb") as file:
+                np.savez(file, **{name: _widened(value) for name, value in state.items()})  # type: ignore[arg-type]
+
+
+def _widened(value: np.ndarray) -> np.ndarray:
+    return value.astype(np.float32) if value.dtype == ml_dtypes.bfloat16 else value
 
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
-    with np.load(path, allow_pickle=False) as file:
-        return dict(file)
-
-
-def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
-    try:
-        return load_file(path)
-    except SafetensorError as error:
-        raise ValueError(f"{path} is damaged or no safetensors file: {error}") from error
+    with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
+        return dict(archive)
 
 
 class _Storage(NamedTuple):
@@ -87,15 +102,28 @@ def _rebuild_tensor(storage: _Storage, offset: int, size: tuple, stride: tuple, 
     return np.lib.stride_tricks.as_strided(storage.data[offset:], size, strides).copy()
 
 
-def _rebuild_parameter(tensor: np.ndarray, *_: Any) -> np.ndarray:
-    return tensor
+class _Constructor:
+    """A function without attributes: a pickle can set those of whatever it is handed."""
+
+    __slots__ = ("_function",)
+    _function: Callable
+
+    def __init__(self, function: Callable):
+        object.__setattr__(self, "_function", function)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise pickle.UnpicklingError(f"it tries to set {name} of a function")
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self._function(*arguments)
 
 
 ALLOWED = {
     ("collections", "OrderedDict"): collections.OrderedDict,
-    ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
-    ("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
-    **{("torch", name): dtype for name, dtype in STORAGES.items()},
+    ("torch._utils", "_rebuild_tensor_v2"): _Constructor(_rebuild_tensor),
+    ("torch._utils", "_rebuild_parameter"): _Constructor(lambda tensor, *_: tensor),
+    # By name, not as numpy's dtypes, which a pickle could change for the whole program.
+    **{("torch", name): name for name in STORAGES},
 }
 
 
@@ -103,7 +131,7 @@ class _WeightsOnly(pickle.Unpickler):
     """Unpickler of PyTorch's zip format that can build arrays and dicts and nothing else."""
 
     def __init__(self, archive: zipfile.ZipFile, root: str):
-        super().__init__(archive.open(f"{root}/data.pkl"))
+        super().__init__(io.BytesIO(archive.read(f"{root}/data.pkl")))
         self._archive, self._root = archive, root
 
     def find_class(self, module: str, name: str) -> Any:
@@ -112,10 +140,10 @@ class _WeightsOnly(pickle.Unpickler):
         return ALLOWED[module, name]
 
     def persistent_load(self, pid: Any) -> _Storage:
-        kind, dtype, key, _, length = pid
+        kind, storage, key, _, length = pid
         if kind != "storage":
             raise pickle.UnpicklingError(f"unknown kind of stored object {kind!r}")
-        data = np.frombuffer(self._archive.read(f"{self._root}/data/{key}"), dtype)
+        data = np.frombuffer(self._archive.read(f"{self._root}/data/{key}"), STORAGES[storage])
         if len(data) != length:
             raise pickle.UnpicklingError(f"storage {key} has {len(data)} values, {length} were promised")
         return _Storage(data)
@@ -123,15 +151,15 @@ class _WeightsOnly(pickle.Unpickler):
 
 def _read_torch(path: Path) -> dict[str, np.ndarray]:
     if not zipfile.is_zipfile(path):
-        raise ValueError(f"{path} is not in PyTorch's zip format; save it again with PyTorch 1.6 or newer")
+        raise Refused("is not in PyTorch's zip format; save it again with PyTorch 1.6 or newer")
     with zipfile.ZipFile(path) as archive:
         roots = [name.removesuffix("/data.pkl") for name in archive.namelist() if name.endswith("/data.pkl")]
         if len(roots) != 1:
-            raise ValueError(f"{path} is no PyTorch checkpoint: it has no data.pkl")
+            raise Refused("is no PyTorch checkpoint: it has no data.pkl")
         order = f"{roots[0]}/byteorder"
         if order in archive.namelist() and archive.read(order) != b"little":
-            raise ValueError(f"{path} was written on a big-endian machine, which is not supported")
+            raise Refused("was written on a big-endian machine, which is not supported")
         state = _WeightsOnly(archive, roots[0]).load()
     if not isinstance(state, dict) or not all(isinstance(value, np.ndarray) for value in state.values()):
-        raise ValueError(f"{path} holds no plain state dict of tensors")
+        raise Refused("holds no plain state dict of tensors")
     return dict(state)

@@ -2,8 +2,6 @@
 
 import csv
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +9,7 @@ import numpy as np
 
 from trm_jax.data.sudoku import Puzzles, Splits, solution_overlap
 from trm_jax.data.sudoku_solver import Box, has_conflict, is_solution, relabelling_form, solve
+from trm_jax.files import replacing
 
 SUDOKU_EXTREME = Box(3, 3)
 
@@ -64,21 +63,10 @@ def write_csv(path: str | os.PathLike[str], puzzles: Puzzles, box: Box) -> None:
             raise ValueError(f"expected (N, {box.cells}) digits 0 to {box.side}, got an array of shape {array.shape}")
     symbols = np.array(list(".123456789"))
     questions, answers = (["".join(row) for row in symbols[array]] for array in puzzles)
-    with _replacing(Path(path)) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+    with replacing(Path(path)) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["question", "answer"])
         writer.writerows(zip(questions, answers, strict=True))
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path` that takes its place on success and disappears on failure."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
