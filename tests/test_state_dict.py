@@ -271,7 +271,7 @@ def test_an_archive_with_an_unknown_compression_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "reason"),
     [
-        ("weights.bin", b"anything", "unknown kind of file; give .pt, .safetensors or .npz"),
+        ("weights.bin", b"anything", "an unknown kind of file; give .pt, .safetensors or .npz"),
         ("weights", b"anything", "unknown kind of file"),
         ("old.pt", pickle.dumps({"w": 1}), "save it again with PyTorch 1.6"),
         ("text.npz", b"no arrays here, just text", "damaged"),
