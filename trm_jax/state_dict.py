@@ -34,8 +34,8 @@ class Refused(ValueError):
 
 # What the readers raise for a file that is cut off, overwritten or made to mislead.
 DAMAGE = (
-    ValueError, TypeError, AttributeError, LookupError, EOFError, OSError, OverflowError, MemoryError,
-    NotImplementedError, zipfile.BadZipFile, zlib.error, pickle.UnpicklingError, SafetensorError,
+    ValueError, TypeError, AttributeError, RuntimeError, LookupError, EOFError, OSError, OverflowError, MemoryError,
+    zipfile.BadZipFile, zlib.error, pickle.UnpicklingError, SafetensorError,
 )  # fmt: skip
 
 
@@ -46,18 +46,13 @@ def read_state_dict(path: Path) -> dict[str, np.ndarray]:
     """
     if not path.is_file():
         raise FileNotFoundError(f"no file at {path}")
-    readers: dict[str, Callable] = {
-        ".pt": _read_torch,
-        ".pth": _read_torch,
-        ".safetensors": load_file,
-        ".npz": _read_npz,
-    }
-    # Official checkpoints are called step_N, without an ending.
-    reader = readers.get(path.suffix, _read_torch if zipfile.is_zipfile(path) else None)
-    if reader is None:
-        raise ValueError(f"{path}: unknown kind of file; give .pt, .safetensors or .npz")
+    readers: dict[str, Callable] = {".safetensors": load_file, ".npz": _read_npz}
+    readers |= {".pt": _read_torch, ".pth": _read_torch}
     try:
-        state = reader(path)
+        # Official checkpoints are called step_N, without an ending.
+        if path.suffix not in readers and not zipfile.is_zipfile(path):
+            raise Refused("is an unknown kind of file; give .pt, .safetensors or .npz")
+        state = readers.get(path.suffix, _read_torch)(path)
     except Refused as error:
         raise ValueError(f"{path} {error}") from error
     except DAMAGE as error:
