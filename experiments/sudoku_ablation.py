@@ -1,7 +1,7 @@
 """Which part of a Tiny Recursive Model matters? Arms that differ in one thing, several seeds, paired intervals.
 
-    make ablation                                            # study components, preset cpu: about 12 minutes, two cores
-    python experiments/sudoku_ablation.py --preset smoke     # under a minute: proves that it runs, and nothing else
+    make ablation                                            # study components, preset cpu: 14 minutes, two cores
+    python experiments/sudoku_ablation.py --preset smoke     # two minutes, mostly compiling: proves that it runs
     python experiments/sudoku_ablation.py --study width      # another question
     python experiments/sudoku_ablation.py --arms full --arm "wide: model.width=48" --name wide   # an arm of your own
 
@@ -43,7 +43,7 @@ class Arguments:
     study: Literal["components", "paper", "latent_updates", "width", "supervision", "budget", "data"] = "components"
     """Question to answer; each names its arms (see sudoku_studies.py)."""
     preset: Literal["smoke", "cpu", "full"] = "cpu"
-    """Size: smoke (a minute), cpu (two cores), full (9x9 and paper-size width, for a GPU)."""
+    """Size: smoke (two minutes), cpu (two cores), full (9x9 and paper-size width, for a GPU)."""
     name: str = ""
     """Name of the run under --output; STUDY-PRESET if empty."""
     arms: tuple[str, ...] = ()
