@@ -71,8 +71,8 @@ class RunDirectory:
                     "choose another name or remove the directory"
                 )
             return
-        left = {"lock", "config.json", "environment.json"}  # what an early kill leaves, whole or temporary
-        if path.exists() and any(not entry.name.startswith(tuple(left)) for entry in path.iterdir()):
+        left = ("lock", "config.json", "environment.json")  # what an early kill leaves, whole or temporary
+        if path.exists() and any(not entry.name.startswith(left) for entry in path.iterdir()):
             raise ValueError(f"{path} exists and is no run of this program; choose another name")
         path.mkdir(parents=True, exist_ok=True)
         write_text(path / "environment.json", json.dumps(environment(), indent=2))

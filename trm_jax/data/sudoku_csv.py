@@ -85,6 +85,8 @@ class _Table:
 
 
 def _read_table(path: Path) -> _Table:
+    if not path.is_file():
+        raise FileNotFoundError(f"no file at {path}; give the path of a CSV file with a column 'question'")
     # Undecodable bytes become a character that no grid has, so that they are reported with their row.
     with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
         reader = csv.reader(file)
