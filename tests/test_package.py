@@ -21,14 +21,16 @@ LAYERS = [
         "data",
         "state_dict",
         "plots",
+        "wafer_plots",
+        "wafer_metrics",
         "published",
     ],
     ["layers"],
     ["model"],
-    ["optim", "seeds", "evaluate", "official"],
+    ["optim", "seeds", "evaluate", "official", "halting"],
     ["train"],
     ["checkpoint", "runlog", "runtime"],
-    ["fit", "sudoku_task", "findings", "report_tables", "report"],
+    ["baselines", "fit", "sudoku_task", "findings", "report_tables", "report", "wafer_result_plots", "wafer_report"],
 ]
 
 

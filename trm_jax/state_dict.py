@@ -4,6 +4,7 @@ import collections
 import io
 import math
 import pickle
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -36,6 +37,7 @@ class Refused(ValueError):
 DAMAGE = (
     ValueError, TypeError, AttributeError, RuntimeError, LookupError, EOFError, OSError, OverflowError, MemoryError,
     zipfile.BadZipFile, zlib.error, pickle.UnpicklingError, SafetensorError,
+    SyntaxError, tokenize.TokenError,  # numpy parses headers as Python
 )  # fmt: skip
 
 

@@ -1,0 +1,199 @@
+"""How well do simple methods classify wafer maps? The bars that a recursive model must beat, under one protocol.
+
+    python experiments/wafer_baselines.py                       # WM-811K where it is found, else synthetic wafers
+    python experiments/wafer_baselines.py --preset smoke        # synthetic wafers, under a minute: proves that it runs
+    python experiments/wafer_baselines.py --split random --name random   # how much the naive split flatters
+    python experiments/wafer_baselines.py --models cnn_nearest cnn_area cnn_max --name representation
+
+Every wafer with a label is tested once, by a model that saw no wafer of its lot; validation, whole lots too, chooses
+the weights of the CNN and ends boosting; test is looked at once. Predictions are kept in runs/NAME, so a repeated
+command goes on after the models that are done.
+"""
+
+import dataclasses
+import json
+import shlex
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+
+from trm_jax.baselines import cnn_training, rules
+from trm_jax.baselines.cnn import CNNConfig, count_parameters
+from trm_jax.baselines.cnn_training import CNNTraining
+from trm_jax.data import wafer
+from trm_jax.data.wafer_grid import Representation, to_grid
+from trm_jax.data.wafer_maps import CLASSES, Wafers
+from trm_jax.data.wafer_splits import Kind, Split, folds
+from trm_jax.data.wafer_synthetic import synthetic_wafers
+from trm_jax.files import replacing, write_text
+from trm_jax.runlog import environment
+from trm_jax.runtime import configure
+from trm_jax.wafer_report import Tested, write_report
+
+ROOT = Path(__file__).resolve().parent.parent
+Model = Literal[
+    "constant", "grid_size", "decision_tree", "boosting", "cnn", "cnn_nearest", "cnn_area", "cnn_max"
+]  # fmt: skip
+TIMED = 30
+"""Repetitions behind the latency of one map."""
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Train baselines on folds of whole lots and write a table with intervals."""
+
+    data: Path | None = None
+    """Prepared cache, .npz, .pkl or folder of maps; else $TRM_DATA, ../shared/data, or synthetic wafers."""
+    preset: Literal["smoke", "cpu"] = "cpu"
+    """Size: smoke (1,200 synthetic wafers, 60 steps) or cpu (all data, two cores)."""
+    models: tuple[Model, ...] = ("constant", "grid_size", "decision_tree", "boosting", "cnn")
+    """What to train; cnn uses --representation, the others name theirs."""
+    split: Kind = "lot"
+    """Folds of whole lots, the naive random folds, or the Training/Test flag of the file."""
+    folds: int = 4
+    """Number of folds."""
+    grid: int = 26
+    """Cells a side of the CNN's input."""
+    representation: Representation = "area"
+    """How maps are resized for the model cnn."""
+    cnn: CNNConfig = field(default_factory=CNNConfig)
+    """Shape of the CNN."""
+    training: CNNTraining = field(default_factory=CNNTraining)
+    """Training of the CNN."""
+    name: str = ""
+    """Name of the run under --output; baselines-PRESET if empty."""
+    output: Path = ROOT / "runs"
+    """Folder of all runs."""
+
+
+SMOKE: dict[str, Any] = {"steps": 60, "batch": 32, "warmup": 10, "evaluate_every": 30}
+
+
+class Task(NamedTuple):
+    """What every model is given."""
+
+    wafers: Wafers
+    splits: list[Split]
+
+
+def prepare(arguments: Arguments) -> tuple[Arguments, Task]:
+    """Arguments with the preset filled in, and the data."""
+    if arguments.preset == "smoke":
+        arguments = dataclasses.replace(arguments, training=dataclasses.replace(arguments.training, **SMOKE))
+    generated = arguments.preset == "smoke" and arguments.data is None
+    wafers = synthetic_wafers(1200) if generated else wafer.load(arguments.data)
+    return arguments, Task(wafers, folds(wafers, arguments.folds, arguments.split))
+
+
+def run_rule(rule: rules.Rule, task: Task, seed: int) -> Tested:
+    """Train and test a rule on every fold."""
+    values, labels = rules.inputs(rule, task.wafers), task.wafers.label
+    found, nodes, seconds = [], [], []
+    for split in task.splits:
+        begun = time.perf_counter()
+        training, validation = ((values[index], labels[index]) for index in (split.train, split.validation))
+        model = rules.train(rule, training, validation, seed)
+        seconds.append(time.perf_counter() - begun)
+        nodes.append(rules.count_nodes(model))
+        found.append(rules.probabilities(model, values[split.test], len(CLASSES)))
+    one = task.wafers.take(task.splits[0].test[:1])
+    latency = milliseconds(lambda: rules.probabilities(model, rules.inputs(rule, one), len(CLASSES)))
+    return Tested(np.concatenate(found).astype(np.float32), int(np.mean(nodes)), float(np.mean(seconds)), latency)
+
+
+def run_cnn(representation: Representation, task: Task, arguments: Arguments, directory: Path) -> Tested:
+    """Train the CNN on all folds at once and test each net on its fold."""
+    config, grids = arguments.cnn, to_grid(task.wafers, arguments.grid, representation)
+    on_device = jnp.asarray(grids)
+    fitted = cnn_training.fit(config, arguments.training, on_device, task.wafers.label, task.splits)
+    write_text(directory / f"curve-{representation}.json", json.dumps(fitted.curve, indent=1))
+    found = cnn_training.predictor(config, [split.test for split in task.splits])(fitted.params, on_device)
+    params = jax.tree.map(lambda leaf: leaf[0], fitted.params)
+    net = jax.jit(lambda grid: cnn_training.probabilities(config, params, grid))
+    one = task.wafers.take(task.splits[0].test[:1])
+    latency = milliseconds(lambda: np.asarray(net(to_grid(one, arguments.grid, representation))))
+    return Tested(np.concatenate(found), count_parameters(params), fitted.seconds / len(task.splits), latency)
+
+
+def milliseconds(classify: Callable[[], Any]) -> float:
+    """Median time of classifying one map, resizing or features included."""
+    classify()
+    times = []
+    for _ in range(TIMED):
+        begun = time.perf_counter()
+        classify()
+        times.append(1e3 * (time.perf_counter() - begun))
+    return float(np.median(times))
+
+
+def run_model(model: Model, task: Task, arguments: Arguments, directory: Path) -> Tested:
+    """Train and test a model, or take up what an earlier run has saved."""
+    saved = directory / f"{model}.npz"
+    if saved.exists():
+        with np.load(saved, allow_pickle=False) as arrays:
+            return Tested(arrays["probabilities"], *(arrays[name].item() for name in Tested._fields[1:]))
+    if model.startswith("cnn"):
+        representation: Any = model.removeprefix("cnn").strip("_") or arguments.representation
+        tested = run_cnn(representation, task, arguments, directory)
+    else:
+        rule: Any = model
+        tested = run_rule(rule, task, arguments.training.seed)
+    with replacing(saved) as temporary, open(temporary, "wb") as file:
+        np.savez_compressed(file, **tested._asdict())
+    return tested
+
+
+def claim(directory: Path, arguments: Arguments, task: Task) -> None:
+    """Refuse a directory that holds predictions made with other options. Raises ValueError."""
+    options = dataclasses.asdict(arguments)
+    kept = {
+        name: value for name, value in options.items() if name not in ("models", "output", "name", "preset", "data")
+    }
+    text = json.dumps({"source": task.wafers.source, "wafers": len(task.wafers), **kept}, indent=1, default=str)
+    path = directory / "options.json"
+    if path.exists() and path.read_text(encoding="utf-8") != text:
+        raise ValueError(f"{directory} holds results of other options; choose another --name or remove it")
+    directory.mkdir(parents=True, exist_ok=True)
+    write_text(path, text)
+
+
+def run(arguments: Arguments) -> None:
+    """Train what is missing, write the report and print its table."""
+    arguments, task = prepare(arguments)
+    directory = arguments.output / (arguments.name or f"baselines-{arguments.preset}")
+    claim(directory, arguments, task)
+    print(f"{task.wafers.source}: {sum(len(split.test) for split in task.splits):,} wafers are tested")
+    tested: dict[str, Tested] = {}
+    for model in arguments.models:
+        tested[model] = run_model(model, task, arguments, directory)
+    made = environment()
+    provenance = {
+        "command": shlex.join(["python", *sys.argv]),
+        "commit": made["commit"],
+        "machine": made["machine"],
+        "jax": made["packages"]["jax"],
+    }
+    print(write_report(directory, tested, task.wafers, task.splits, arguments.split, provenance))
+    print(f"\nReport: {directory / 'report.md'}")
+
+
+def main() -> None:
+    """Run the command line; bad input gets one line and exit code 1."""
+    arguments = tyro.cli(Arguments, description=__doc__)
+    configure()
+    try:
+        run(arguments)
+    except (ValueError, FileNotFoundError, RuntimeError, FloatingPointError) as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

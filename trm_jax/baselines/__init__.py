@@ -1,0 +1,1 @@
+"""What a recursive model must beat: rules, trees, boosting and a small convolutional net."""

@@ -1,0 +1,68 @@
+"""Wafer maps from wherever they are: a prepared cache, WM-811K as .npz or .pkl, a folder of maps, or generated."""
+
+import os
+import sys
+from pathlib import Path
+
+from trm_jax.data.wafer_cache import is_cache, read_cache
+from trm_jax.data.wafer_check import Loaded
+from trm_jax.data.wafer_folder import read_folder
+from trm_jax.data.wafer_maps import Wafers
+from trm_jax.data.wafer_npz import read_npz
+from trm_jax.data.wafer_pickle import read_pickle
+from trm_jax.data.wafer_synthetic import synthetic_wafers
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+_IN_DATA_ROOT = Path("wm811k") / "wm811k_labelled.npz"
+_KINDS = "give a cache, an .npz, a .pkl or a folder of maps"
+SYNTHETIC = 2000
+"""Wafers that are generated where there are no data."""
+
+
+def find(path: Path | None = None) -> Path | None:
+    """The data to read: ``path``, else ``TRM_DATA``, else ``../shared/data`` beside the project, else None.
+
+    The folder of all shared data stands for its WM-811K. Raises FileNotFoundError if a place that was named explicitly,
+    by argument or ``TRM_DATA``, does not exist.
+    """
+    named = path or (Path(os.environ["TRM_DATA"]) if os.environ.get("TRM_DATA") else None)
+    if named is not None and not named.exists():
+        origin = "" if path else " (from TRM_DATA)"
+        raise FileNotFoundError(f"no wafer maps at {named}{origin}; {_KINDS}")
+    place = named or ROOT.parent / "shared" / "data"
+    if (place / _IN_DATA_ROOT).is_file():
+        return place / _IN_DATA_ROOT
+    return named
+
+
+def read(path: Path, progress: bool = False) -> Loaded:
+    """Read a source of any kind, with the list of maps that were left out.
+
+    Raises FileNotFoundError, or ValueError that says in one line what is wrong with the source.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"no wafer maps at {path}; {_KINDS}")
+    if path.is_dir():
+        loaded = read_cache(path) if is_cache(path) else read_folder(path, progress)
+    elif path.suffix == ".npz":
+        loaded = read_npz(path)
+    elif path.suffix in (".pkl", ".pickle"):
+        loaded = read_pickle(path, progress)
+    else:
+        raise ValueError(f"{path} is an unknown kind of file; {_KINDS}")
+    if not len(loaded.wafers):
+        reason = f": row {loaded.rejected[0].row} {loaded.rejected[0].reason}" if loaded.rejected else ""
+        raise ValueError(f"{path} has no wafer map that can be used{reason}")
+    return loaded
+
+
+def load(path: Path | None = None) -> Wafers:
+    """Wafer maps for training: those that ``find`` finds, or generated ones. Says on stderr how many were left out."""
+    found = find(path)
+    if found is None:
+        return synthetic_wafers(SYNTHETIC)
+    wafers, rejected = read(found, progress=sys.stderr.isatty())
+    if rejected:
+        example = f"row {rejected[0].row} {rejected[0].reason}"
+        print(f"{found}: {len(rejected):,} broken maps left out, the first: {example}", file=sys.stderr)
+    return wafers
