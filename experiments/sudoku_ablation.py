@@ -1,22 +1,26 @@
 """Which part of a Tiny Recursive Model matters? Arms that differ in one thing, several seeds, paired intervals.
 
     make ablation                                            # study components, preset cpu: 14 minutes, two cores
-    python experiments/sudoku_ablation.py --preset smoke     # two minutes, mostly compiling: proves that it runs
+    python experiments/sudoku_ablation.py --preset smoke     # proves in less than a minute that it runs
     python experiments/sudoku_ablation.py --study width      # another question
     python experiments/sudoku_ablation.py --arms full --arm "wide: model.width=48" --name wide   # an arm of your own
 
 Puzzles have exactly one solution, and no test solution is a relabelling of a training solution. All arms of a study
 share seeds, data order, number of updates and evaluation. Everything is written to runs/NAME; an interrupted run goes
-on where it was when the same command is given again.
+on where it was when the same command is given again. The preset smoke is nearly all compiling, so it compiles
+without optimisation: its programs are slower and round differently than those of the other presets.
 """
 
 import json
+import os
 import shlex
+import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import jax
 import numpy as np
 import pandas as pd
 import tyro
@@ -29,21 +33,26 @@ from trm_jax.files import write_text
 from trm_jax.fit import fit
 from trm_jax.options import differences
 from trm_jax.report_tables import accuracy_table
-from trm_jax.runlog import environment
-from trm_jax.runtime import configure
-from trm_jax.seeds import over_seeds, seed_mesh
+from trm_jax.runlog import RunDirectory, environment
+from trm_jax.runtime import configure, is_first_process, on_first_process
+from trm_jax.seeds import over_seeds, run_mesh, to_host
 
 ROOT = Path(__file__).resolve().parent.parent
+REUSED = "reused_from.txt"  # in the directory of an arm that was copied
+QUICK_COMPILING = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
 
 
 @dataclass(frozen=True)
 class Arguments:
     """Train the arms of a study; print exact accuracy with 95 % intervals over seeds and write a report."""
 
-    study: Literal["components", "paper", "latent_updates", "width", "supervision", "budget", "data"] = "components"
+    study: Literal["components", "paper", "latent_updates", "width", "supervision", "budget", "data", "transfer"] = (
+        "components"
+    )
     """Question to answer; each names its arms (see sudoku_studies.py)."""
     preset: Literal["smoke", "cpu", "full"] = "cpu"
-    """Size: smoke (two minutes), cpu (two cores), full (9x9 and paper-size width, for a GPU)."""
+    """Size of all arms: smoke (under a minute), cpu (two cores), full (9x9 and the width of the paper, for a GPU; it
+    has nothing to do with the arm of that name)."""
     name: str = ""
     """Name of the run under --output; STUDY-PRESET if empty."""
     arms: tuple[str, ...] = ()
@@ -54,6 +63,8 @@ class Arguments:
     """Options for all arms, e.g. data.blanks=[9,9] run.steps=1000; values as in JSON, words without quotes."""
     predicted: tuple[str, ...] = ()
     """Your own ranking of the arms, largest loss first, to compare with what is measured."""
+    reuse: bool = True
+    """Copy an arm that another run under --output has finished, with the same options, commit and machine."""
     output: Path = ROOT / "runs"
     """Folder of all runs."""
 
@@ -89,9 +100,35 @@ def build_arms(arguments: Arguments) -> dict[str, Config]:
     data = {key: value for key, value in PRESETS[arguments.preset].items() if key.startswith("data.")}
     options = parse_options(list(arguments.options))
     data |= {key: value for key, value in options.items() if key.startswith("data.")}
-    base = sudoku_task.for_board(Config().override(**study.base, **data))
+    base = sudoku_task.for_board(Config().override(**(study.base | data)))
     base = base.override(**PRESETS[arguments.preset]).override(**options)
     return {name: base.override(**known[name]) for name in names}
+
+
+def reuse(config: Config, target: Path, output: Path) -> None:
+    """Copy a finished arm of any run under ``output`` that this one would repeat bitwise, and note where it is from.
+
+    Only the same options, commit, versions, devices and machine will do, and neither uncommitted changes nor puzzles
+    from files. Raises ValueError while another process trains in the arm found.
+    """
+    here = environment()
+    unsure = config.data.train_file or "+" in here["commit"] or here["commit"] == "unknown"
+    if unsure or target.exists():
+        return
+    for file in sorted(output.glob("*/arms/*/config.json")):
+        source = file.parent
+        finished = (source / "checkpoints" / str(config.run.steps)).is_dir()
+        made = source / "environment.json"
+        if finished and file.read_text() == config.to_json() and json.loads(made.read_text()) == here:
+            copy = target.parents[1] / f"{target.name}.{os.getpid()}.tmp"
+            with RunDirectory(source, config):
+                shutil.copytree(source, copy, ignore=shutil.ignore_patterns("lock"))
+            if not (copy / REUSED).exists():
+                write_text(copy / REUSED, str(source.relative_to(output)))
+            target.parent.mkdir(exist_ok=True)
+            os.replace(copy, target)
+            print(f"arm {target.name} reused from {source}")
+            return
 
 
 def run_arm(study: str, name: str, config: Config, task, directory: Path) -> list[dict[str, Any]]:
@@ -106,10 +143,10 @@ def run_arm(study: str, name: str, config: Config, task, directory: Path) -> lis
         task.augment,
         name,
     )
-    weights = over_seeds(lambda state: train.evaluated_params(config, state), seed_mesh(len(config.run.seeds)))
+    weights = over_seeds(lambda state: train.evaluated_params(config, state), run_mesh(config.run))
     test = sudoku_task.evaluator(config, sudoku_task.by_blanks(task.splits.test), task.box)
     final, best = test(weights(progress.state)), test(progress.best.params)
-    one = sudoku_task.one_seed(progress.state.params)
+    one, seconds = sudoku_task.one_seed(progress.state.params), to_host(progress.seconds)
     inputs = task.data["inputs"][:1]
     shared = {
         "study": study,
@@ -122,7 +159,7 @@ def run_arm(study: str, name: str, config: Config, task, directory: Path) -> lis
         shared
         | {"seed": seed, "blanks": blanks, "best_exact": float(best[blanks]["exact"][index, -1])}
         | {key: float(values[index, -1]) for key, values in final[blanks].items()}
-        | {"train_seconds": round(float(progress.seconds[index]) / len(config.run.seeds), 1)}
+        | {"train_seconds": round(float(seconds[index]) / len(config.run.seeds), 1)}
         for blanks in final
         for index, seed in enumerate(config.run.seeds)
     ]
@@ -145,14 +182,20 @@ def learning_curve(directory: Path) -> pd.DataFrame:
 def protocol(arms: dict[str, Config], reference: str, splits: Splits) -> list[str]:
     """What was done, in sentences made from the configs and the data."""
     config = arms[reference]
-    side, (low, high) = config.data.box[0] * config.data.box[1], config.data.blanks
+    side = config.data.box[0] * config.data.box[1]
     leak = "no test solution is a relabelling of a training solution"
     if splits.overlap:
         leak = f"{splits.overlap:.1%} of the test solutions are relabellings of training solutions"
-    source = f"Puzzles with exactly one solution and {low} to {high} blanks"
+    source = f"Puzzles with exactly one solution and {_numbers(*config.data.blanks)} blanks"
     if config.data.train_file:
         source = f"Puzzles from {config.data.train_file}, tested on {config.data.test_file}"
     augmented = ", augmented by Sudoku symmetries" if config.data.augment else ""
+    taught = [
+        f"In `{name}` the first {arm.data.first_share:.0%} of the updates draw other training puzzles instead, as many "
+        f"and from the same classes of solutions, with {_numbers(*arm.data.first_blanks)} blanks."
+        for name, arm in arms.items()
+        if arm.data.first_share
+    ]
     changed = sorted({name for other in arms.values() for name in differences(config, other)})
     return [
         f"{source}, {side}x{side}; {leak}.",
@@ -160,7 +203,12 @@ def protocol(arms: dict[str, Config], reference: str, splits: Splits) -> list[st
         f"puzzles; {len(splits.validation.puzzles)} validation puzzles, {len(splits.test.puzzles)} test puzzles.",
         f"The arms differ in {', '.join(f'`{name}`' for name in changed) or 'nothing'} and nothing else: seeds, test "
         f"puzzles and evaluation are the same. The final weights are scored after the last supervision step.",
+        *taught,
     ]
+
+
+def _numbers(low: int, high: int) -> str:
+    return str(low) if low == high else f"{low} to {high}"
 
 
 def claim(directory: Path, arms: dict[str, Config]) -> None:
@@ -182,6 +230,10 @@ def write_results(directory: Path, study: str, arms: dict[str, Config], rows, sp
         "devices": ", ".join(made["devices"]),
         "versions": ", ".join(f"{name} {version}" for name, version in made["packages"].items()),
     }
+    notes = {name: directory / "arms" / name / REUSED for name in arms}
+    copied = [f"{name} from {note.read_text()}" for name, note in notes.items() if note.exists()]
+    if copied:
+        provenance["arms trained in other runs"] = ", ".join(copied)
     configs = {name: json.loads(config.to_json()) for name, config in arms.items()}
     write_text(directory / "results.json", json.dumps({"rows": rows, "arms": configs, "made by": provenance}, indent=1))
     report.write_report(
@@ -198,19 +250,27 @@ def write_results(directory: Path, study: str, arms: dict[str, Config], rows, sp
 
 
 def run(arguments: Arguments) -> None:
-    """Train what is missing, write the report, and print its tables."""
+    """Train what is missing, then write and print the results."""
     arms = build_arms(arguments)
     directory = arguments.output / (arguments.name or f"{arguments.study}-{arguments.preset}")
-    claim(directory, arms)
+    on_first_process(lambda: claim(directory, arms))
     tasks = {config.data: sudoku_task.prepare(config) for config in arms.values()}
     tests = [task.splits.test for task in tasks.values()]
     if any(not np.array_equal(test.puzzles, tests[0].puzzles) for test in tests):
         raise ValueError("the arms would be tested on different puzzles; give them the same data options")
     splits = tasks[arms[STUDIES[arguments.study].reference].data].splits
-    print(f"Test solutions that are relabellings of a training solution: {splits.overlap:.1%}")
+    if is_first_process():
+        print(f"Test solutions that are relabellings of a training solution: {splits.overlap:.1%}")
     rows: list[dict[str, Any]] = []
     for name, config in arms.items():
+        if arguments.reuse and jax.process_count() == 1:
+            reuse(config, directory / "arms" / name, arguments.output)
         rows += run_arm(arguments.study, name, config, tasks[config.data], directory / "arms" / name)
+    on_first_process(lambda: conclude(arguments, directory, arms, rows, splits))
+
+
+def conclude(arguments: Arguments, directory: Path, arms: dict[str, Config], rows, splits: Splits) -> None:
+    """Write the report and print its tables."""
     write_results(directory, arguments.study, arms, rows, splits, arguments.predicted)
     for blanks, group in pd.DataFrame(rows).groupby("blanks", sort=False):
         shown = accuracy_table(group)
@@ -221,8 +281,10 @@ def run(arguments: Arguments) -> None:
 def main() -> None:
     """Run the command line; bad input gets one line and exit code 1."""
     arguments = tyro.cli(Arguments, description=__doc__)
-    configure()
+    if arguments.preset == "smoke":
+        os.environ["XLA_FLAGS"] = f"{QUICK_COMPILING} {os.environ.get('XLA_FLAGS', '')}"  # the user's flags come last
     try:
+        configure()
         run(arguments)
     except (ValueError, FileNotFoundError, RuntimeError) as error:
         sys.exit(f"error: {error}")

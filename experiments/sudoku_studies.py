@@ -67,12 +67,19 @@ STUDIES: dict[str, Study] = {
         },
         reference="1000_puzzles",
     ),
+    "transfer": Study(
+        "Does learning with few blanks first help with many?",
+        {"many": {}, "few_then_many": {"data.first_share": 0.5}, "few": {"data.first_share": 1.0}},
+        base={"data.blanks": (11, 11), "data.first_blanks": (6, 8)},
+        reference="many",
+    ),
 }  # fmt: skip
 
+# smoke has as many puzzles for validation as for test: one prediction program for both.
 PRESETS: dict[str, Options] = {
     "smoke": {
         "run.steps": 20, "run.seeds": (0, 1), "run.chunk": 10, "run.evaluate_every": 10, "run.checkpoint_every": 10,
-        "run.batch": 16, "data.train": 200, "data.validation": 32, "data.test": 96, "recursion.N_sup": 2,
+        "run.batch": 16, "data.train": 200, "data.validation": 96, "data.test": 96, "recursion.N_sup": 2,
         "optim.warmup": 5, "model.layers": 1,
     },
     "cpu": {},

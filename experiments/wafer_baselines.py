@@ -36,7 +36,7 @@ from trm_jax.data.wafer_synthetic import synthetic_wafers
 from trm_jax.files import replacing, write_text
 from trm_jax.runlog import environment
 from trm_jax.runtime import configure
-from trm_jax.wafer_report import Tested, write_report
+from trm_jax.wafer_report import Outcome, write_report
 
 ROOT = Path(__file__).resolve().parent.parent
 Model = Literal[
@@ -93,7 +93,7 @@ def prepare(arguments: Arguments) -> tuple[Arguments, Task]:
     return arguments, Task(wafers, folds(wafers, arguments.folds, arguments.split))
 
 
-def run_rule(rule: rules.Rule, task: Task, seed: int) -> Tested:
+def run_rule(rule: rules.Rule, task: Task, seed: int) -> Outcome:
     """Train and test a rule on every fold."""
     values, labels = rules.inputs(rule, task.wafers), task.wafers.label
     found, nodes, seconds = [], [], []
@@ -106,10 +106,10 @@ def run_rule(rule: rules.Rule, task: Task, seed: int) -> Tested:
         found.append(rules.probabilities(model, values[split.test], len(CLASSES)))
     one = task.wafers.take(task.splits[0].test[:1])
     latency = milliseconds(lambda: rules.probabilities(model, rules.inputs(rule, one), len(CLASSES)))
-    return Tested(np.concatenate(found).astype(np.float32), int(np.mean(nodes)), float(np.mean(seconds)), latency)
+    return Outcome(np.concatenate(found).astype(np.float32), int(np.mean(nodes)), float(np.mean(seconds)), latency)
 
 
-def run_cnn(representation: Representation, task: Task, arguments: Arguments, directory: Path) -> Tested:
+def run_cnn(representation: Representation, task: Task, arguments: Arguments, directory: Path) -> Outcome:
     """Train the CNN on all folds at once and test each net on its fold."""
     config, grids = arguments.cnn, to_grid(task.wafers, arguments.grid, representation)
     on_device = jnp.asarray(grids)
@@ -120,7 +120,7 @@ def run_cnn(representation: Representation, task: Task, arguments: Arguments, di
     net = jax.jit(lambda grid: cnn_training.probabilities(config, params, grid))
     one = task.wafers.take(task.splits[0].test[:1])
     latency = milliseconds(lambda: np.asarray(net(to_grid(one, arguments.grid, representation))))
-    return Tested(np.concatenate(found), count_parameters(params), fitted.seconds / len(task.splits), latency)
+    return Outcome(np.concatenate(found), count_parameters(params), fitted.seconds / len(task.splits), latency)
 
 
 def milliseconds(classify: Callable[[], Any]) -> float:
@@ -134,12 +134,12 @@ def milliseconds(classify: Callable[[], Any]) -> float:
     return float(np.median(times))
 
 
-def run_model(model: Model, task: Task, arguments: Arguments, directory: Path) -> Tested:
+def run_model(model: Model, task: Task, arguments: Arguments, directory: Path) -> Outcome:
     """Train and test a model, or take up what an earlier run has saved."""
     saved = directory / f"{model}.npz"
     if saved.exists():
         with np.load(saved, allow_pickle=False) as arrays:
-            return Tested(arrays["probabilities"], *(arrays[name].item() for name in Tested._fields[1:]))
+            return Outcome(arrays["probabilities"], *(arrays[name].item() for name in Outcome._fields[1:]))
     if model.startswith("cnn"):
         representation: Any = model.removeprefix("cnn").strip("_") or arguments.representation
         tested = run_cnn(representation, task, arguments, directory)
@@ -171,7 +171,7 @@ def run(arguments: Arguments) -> None:
     directory = arguments.output / (arguments.name or f"baselines-{arguments.preset}")
     claim(directory, arguments, task)
     print(f"{task.wafers.source}: {sum(len(split.test) for split in task.splits):,} wafers are tested")
-    tested: dict[str, Tested] = {}
+    tested: dict[str, Outcome] = {}
     for model in arguments.models:
         tested[model] = run_model(model, task, arguments, directory)
     made = environment()

@@ -1,5 +1,6 @@
 """The main job as its user runs it."""
 
+import importlib
 import json
 import subprocess
 import sys
@@ -8,8 +9,19 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from trm_jax.checkpoint import Checkpoints
+from trm_jax.config import Config
+from trm_jax.runlog import RunDirectory
+
 SCRIPT = Path(__file__).resolve().parent.parent / "experiments" / "sudoku_ablation.py"
 SMALL = ["--preset", "smoke", "--arms", "no_ema", "--options", "model.width=8", "model.layers=1", "recursion.n=1"]
+
+
+@pytest.fixture
+def script(monkeypatch):
+    """The script as a module."""
+    monkeypatch.syspath_prepend(SCRIPT.parent)
+    return importlib.import_module("sudoku_ablation")
 
 
 def ablation(*arguments, check=True):
@@ -66,6 +78,81 @@ def test_running_again_gives_the_same_results_and_other_options_are_refused(fini
     other = ablation(*changed, "--name", "mine", "--output", directory.parent, check=False)
     assert other.returncode == 1
     assert "holds a run with other options (optim.clip)" in other.stderr
+
+
+def finished_arm(directory, config, environment):
+    """What a run leaves of an arm, without training it."""
+    RunDirectory(directory, config)
+    (directory / "environment.json").write_text(json.dumps(environment))
+    checkpoints = Checkpoints(directory / "checkpoints")
+    checkpoints.save(config.run.steps, {"weights": [1.0]}, config)
+    checkpoints.close()
+    return directory
+
+
+def contents(directory):
+    return {str(file.relative_to(directory)) for file in directory.rglob("*") if file.is_file()} - {"lock"}
+
+
+HERE = {"commit": "0123456789ab", "machine": "one"}
+
+
+def test_an_arm_that_another_run_has_finished_is_copied_with_a_note(script, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(script, "environment", lambda: HERE)
+    config = Config()
+    source = finished_arm(tmp_path / "first" / "arms" / "full", config, HERE)
+    target = tmp_path / "second" / "arms" / "n_2"
+    script.reuse(config, target, tmp_path)
+    assert f"arm n_2 reused from {source}" in capsys.readouterr().out
+    assert contents(target) == contents(source) | {script.REUSED}
+    assert (target / script.REUSED).read_text() == "first/arms/full"
+    assert [path.name for path in target.parents[1].iterdir()] == ["arms"]
+    third = tmp_path / "a_third" / "arms" / "full"
+    (source / "config.json").unlink()
+    script.reuse(config, third, tmp_path)
+    assert (third / script.REUSED).read_text() == "first/arms/full"
+
+
+@pytest.mark.parametrize(
+    ("environment", "options", "made"),
+    [
+        (HERE, {"optim.clip": 0.5}, HERE),
+        (HERE, {}, HERE | {"commit": "ba9876543210"}),
+        (HERE, {}, HERE | {"machine": "other"}),
+        (HERE | {"commit": "0123456789ab+changes"}, {}, HERE | {"commit": "0123456789ab+changes"}),
+        (HERE | {"commit": "unknown"}, {}, HERE | {"commit": "unknown"}),
+    ],
+)
+def test_an_arm_is_not_reused_unless_it_would_be_the_same(script, monkeypatch, tmp_path, environment, options, made):
+    monkeypatch.setattr(script, "environment", lambda: environment)
+    finished_arm(tmp_path / "first" / "arms" / "full", Config(), made)
+    target = tmp_path / "second" / "arms" / "full"
+    script.reuse(Config().override(**options), target, tmp_path)
+    assert not target.exists()
+
+
+def test_an_unfinished_arm_is_not_reused_and_one_that_exists_is_left_alone(script, monkeypatch, tmp_path):
+    monkeypatch.setattr(script, "environment", lambda: HERE)
+    source = finished_arm(tmp_path / "first" / "arms" / "full", Config(), HERE)
+    begun = tmp_path / "second" / "arms" / "full"
+    RunDirectory(begun, Config())
+    before = contents(begun)
+    script.reuse(Config(), begun, tmp_path)
+    assert contents(begun) == before
+    (source / "checkpoints" / "400").rename(source / "checkpoints" / "300")
+    script.reuse(Config(), tmp_path / "third" / "arms" / "full", tmp_path)
+    assert not (tmp_path / "third").exists()
+
+
+def test_the_arms_of_transfer_differ_only_in_what_the_first_updates_draw(script):
+    arms = script.build_arms(script.Arguments(study="transfer", options=("data.first_blanks=[4,5]",)))
+    assert {name: config.data.first_share for name, config in arms.items()} == {
+        "many": 0.0,
+        "few_then_many": 0.5,
+        "few": 1.0,
+    }
+    assert len({config.override(**{"data.first_share": 0.0}) for config in arms.values()}) == 1
+    assert arms["many"].data.blanks == (11, 11) and arms["many"].data.first_blanks == (4, 5)
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,7 @@ def test_json_round_trip_keeps_every_option():
         ("run.seeds", [1, 1], "must differ"),
         ("run.evaluate_every", 75, "multiple of run.chunk"),
         ("data.blanks", [9, 8], "must be a range"),
+        ("data.first_share", 1.5, "data.first_share must be between 0 and 1"),
         ("loss.class_weights", [1.0], "1 entries for 6 classes"),
         ("model.separate_nets", 1, "must be bool"),
         ("recursion.T", 0, "recursion.T must be at least 1"),
@@ -62,6 +63,12 @@ def test_a_wrong_option_is_refused_with_its_name(option, value, message):
 
 
 def test_options_that_contradict_each_other_are_refused():
+    with pytest.raises(ValueError, match="first_blanks must be a range within"):
+        Config().override(**{"data.first_share": 0.5, "data.first_blanks": [6, 17]})
+    with pytest.raises(ValueError, match="first_share needs generated puzzles"):
+        Config().override(**{"data.first_share": 0.5, "data.train_file": "a.csv", "data.test_file": "b.csv"})
+    with pytest.raises(ValueError, match="keeps test solutions out of both"):
+        Config().override(**{"data.first_share": 0.5, "data.split": "random"})
     with pytest.raises(ValueError, match="no meaning in the joint form"):
         Config().override(**{"model.form": "joint"})
     with pytest.raises(ValueError, match="is not trained"):
@@ -163,6 +170,7 @@ ELSEWHERE = {
     "run.evaluate_every": "test_fit.py",
     "run.checkpoint_every": "test_fit.py",
     "run.seed_axis": "test_seeds.py",
+    "run.data_parallel": "test_devices.py",
     **{f"data.{field.name}": "test_sudoku_task.py" for field in dataclasses.fields(SMALL.data)},
 }
 

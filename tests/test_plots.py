@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-from fake_study import SIX_ARMS, learning, study
+from fake_study import COUNTS, SIX_ARMS, learning, study
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
@@ -32,6 +32,7 @@ MORE_COUNTS = {
     "four_layers": {"parameters": 47_000, "layer_applications": 36},
     "width_48_with_three_heads_and_more": {"parameters": 5_200_000, "layer_applications": 480},
 }
+SIDE_BY_SIDE = "\n(on a band: equal, side by side)"
 STUDIES = {"six": SIX_ARMS, "twelve": TWELVE_ARMS, "three": {"full": 0.5, "no_z": 0.5, "no_ema": 0.5}}
 
 
@@ -100,10 +101,10 @@ def test_nothing_written_overlaps_or_leaves_the_figure(name: str, arms: str) -> 
     [
         ("accuracy", "Test puzzles solved exactly (%)", ""),
         ("impact", "Exact accuracy, difference to full\n(percentage points)", ""),
-        ("parameters", "Parameters", "Test puzzles solved exactly (%)"),
+        ("parameters", f"Parameters{SIDE_BY_SIDE}", "Test puzzles solved exactly (%)"),
         (
             "layer_applications",
-            "Effective depth\n(layers applied in a forward pass)",
+            f"Effective depth: layers applied in a forward pass{SIDE_BY_SIDE}",
             "Test puzzles solved exactly (%)",
         ),
     ],
@@ -114,7 +115,37 @@ def test_axes_are_labelled_and_every_arm_is_named(name: str, x: str, y: str) -> 
     assert (axes.get_xlabel(), axes.get_ylabel()) == (x, y)
     names = {text.get_text() for text in [*axes.get_yticklabels(), *axes.texts]}
     assert set(SIX_ARMS) - {"full"} <= names
-    assert len(axes.get_xticks()) >= 2
+    shown = [label.get_text() for label in axes.get_xticklabels()]
+    assert len(shown) >= 2 or shown == [f"{COUNTS[name]:,}"]
+
+
+@pytest.mark.parametrize("name", plots.COUNTS)
+@pytest.mark.parametrize("means", [SIX_ARMS, TWELVE_ARMS], ids=["six", "twelve"])
+def test_arms_of_equal_count_stand_apart_on_a_band_around_their_count(name: str, means) -> None:
+    rows = study(means, counts=MORE_COUNTS)
+    axes = plots.cost(rows, name, "full").axes[0]
+    intervals = [line for line in axes.lines if line.get_linestyle() == "-"]
+    places = {arm: line.get_xdata() for arm, line in zip(means, intervals, strict=True)}
+    drawn = {arm: axes.transData.transform([(x, 0) for x in place])[:, 0] for arm, place in places.items()}
+    assert all(left == right for left, right in drawn.values())
+    assert np.diff(sorted(left for left, _ in drawn.values())).min() > 4  # pixels
+    counts = rows.groupby("arm")[name].first()
+    equal = [arm for arm in means if counts[arm] == COUNTS[name]]
+    (band,) = axes.patches
+    low, high = band.get_x(), band.get_x() + band.get_width()
+    assert low < COUNTS[name] < high
+    assert all((low < places[arm][0] < high) == (arm in equal) for arm in means)
+    best_first = sorted(equal, key=lambda arm: places[arm][0])
+    assert best_first == sorted(equal, key=lambda arm: -rows[rows["arm"] == arm]["exact"].mean())
+
+
+def test_arms_of_different_counts_stand_at_their_counts() -> None:
+    counts = {arm: {"parameters": size} for arm, size in {"full": 10_000, "no_z": 20_000, "no_ema": 30_000}.items()}
+    axes = plots.cost(study(STUDIES["three"], counts=counts), "parameters", "full").axes[0]
+    places = [line.get_xdata()[0] for line in axes.lines if line.get_linestyle() == "-"]
+    assert places == pytest.approx([10_000, 20_000, 30_000])
+    assert axes.get_xlabel() == "Parameters" and not axes.patches
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["10,000", "20,000", "30,000"]
 
 
 def test_every_seed_is_a_dot_at_its_score() -> None:

@@ -231,7 +231,7 @@ def test_names_with_markup_are_shown_as_they_are(tmp_path: Path, undrawn) -> Non
     assert "<b>wide" not in page_text and f"<code>{html.escape(odd)}</code>" in page_text
     assert "<title>1 &lt; 2</title>" in page_text and "&lt;c&gt;" in page_text
     tables = [block.splitlines() for block in text.split("\n\n") if block.startswith("|")]
-    assert len(tables) == 4
+    assert len(tables) == 5
     for table in tables:
         assert len({len(re.findall(r"(?<!\\)\|", line)) for line in table}) == 1
 
@@ -252,3 +252,17 @@ def test_bad_results_are_refused_before_anything_is_written(tmp_path: Path, chan
     with pytest.raises(ValueError, match=message):
         write(tmp_path / "report", change(study()))
     assert not any(tmp_path.iterdir())
+
+
+def test_the_overview_marks_what_was_detected_and_nothing_else(tmp_path: Path, undrawn) -> None:
+    rows = [
+        study({"full": 0.9, "worse": 0.6, "same": 0.9}, blanks="9"),
+        study({"full": 0.8, "worse": 0.8, "same": 0.8}, blanks="10"),
+    ]
+    text = write(tmp_path, pd.concat(rows))
+    lines = text[: text.index("## Protocol")].splitlines()
+    cells = {line.split("|")[1].strip(): line.split("|")[2:4] for line in lines if line.startswith("|")}
+    assert [name.strip() for name in cells["Arm"]] == ["9 blanks", "10 blanks"]
+    down = {arm: ["\N{DOWNWARDS ARROW}" in cell for cell in shown] for arm, shown in cells.items()}
+    assert down["`worse`"] == [True, False] and down["`same`"] == down["`full`"] == [False, False]
+    assert re.match(r" (59|60|61)\.\d \(", cells["`worse`"][0])

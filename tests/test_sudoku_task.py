@@ -7,7 +7,7 @@ import pytest
 
 from trm_jax import model, sudoku_task
 from trm_jax.config import Config
-from trm_jax.data.sudoku import IGNORE
+from trm_jax.data.sudoku import IGNORE, Puzzles, solution_overlap
 from trm_jax.data.sudoku_csv import write_csv
 from trm_jax.data.sudoku_solver import relabelling_form
 from trm_jax.seeds import over_seeds, seed_mesh
@@ -43,6 +43,23 @@ def test_counts_blanks_and_boards_follow_the_options():
 def test_splitting_by_class_keeps_test_solutions_out_of_training_and_a_random_split_does_not():
     assert TASK.splits.overlap == 0 and len(TASK.splits.held_out) == 4
     assert changed(split="random").splits.overlap > 0.5
+
+
+@pytest.mark.parametrize("board", [{}, {"box": [2, 3], "blanks": [12, 14], "train": 30}])
+def test_puzzles_of_the_first_updates_follow_the_others_and_show_no_held_out_solution(board):
+    plain = changed(**board)
+    task = changed(first_share=0.5, first_blanks=[3, 4], loss_cells="blanks", **board)
+    for one, other in zip(jax.tree.leaves(plain.splits), jax.tree.leaves(task.splits), strict=True):
+        np.testing.assert_array_equal(one, other)
+    size = len(plain.splits.train.puzzles)
+    np.testing.assert_array_equal(task.data["inputs"][:size], plain.data["inputs"])
+    inputs, labels = (np.asarray(task.data[name][size:]) for name in ("inputs", "labels"))
+    assert len(inputs) == size and set((inputs == 1).sum(axis=1)) == {3, 4}
+    np.testing.assert_array_equal(labels == IGNORE, inputs > 1)
+    first = Puzzles(inputs - 1, np.where(labels == IGNORE, inputs, labels) - 1)
+    for held in task.splits[1:3]:
+        assert solution_overlap(held, first, task.box) == 0
+    assert solution_overlap(first, task.splits.train, task.box) == 1 or board
 
 
 def test_puzzles_can_come_from_files(tmp_path):

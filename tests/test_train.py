@@ -103,8 +103,8 @@ def test_the_summed_loss_is_the_sum_over_all_supervision_steps():
 def test_seeds_differ_in_weights_and_in_data_order():
     first, second = (start(SMALL, DATA, seed) for seed in (0, 1))
     assert not np.array_equal(first.params["tokens"], second.params["tokens"])
-    batches = [train.draw_batch(SMALL, DATA, train.no_augmentation, state.key)["inputs"] for state in (first, second)]
-    assert not np.array_equal(*batches)
+    one, other = (train.draw_batch(SMALL, DATA, train.no_augmentation, state.key, 0) for state in (first, second))
+    assert not np.array_equal(one["inputs"], other["inputs"])
 
 
 def test_every_step_draws_another_batch_and_the_same_one_again_on_resuming():
@@ -122,6 +122,37 @@ def test_every_step_draws_another_batch_and_the_same_one_again_on_resuming():
     jax.effects_barrier()
     assert not np.array_equal(seen[0], seen[1])
     np.testing.assert_array_equal(seen[1], seen[2])
+
+
+@pytest.mark.parametrize(("share", "steps", "firsts"), [(0.5, 100, 50), (0.25, 10, 2), (1.0, 10, 10)])
+def test_the_first_updates_draw_from_the_second_half_of_the_data_and_the_others_from_the_first(share, steps, firsts):
+    config = SMALL.override(**{"data.first_share": share, "run.steps": steps, "run.batch": 64, "optim.warmup": 1})
+    rows = {"row": jnp.arange(10)}
+
+    def drawn(config, data, step):
+        draw = jax.jit(lambda step: train.draw_batch(config, data, train.no_augmentation, jax.random.key(3), step))
+        return np.asarray(draw(step)["row"])
+
+    half = drawn(config.override(**{"data.first_share": 0.0}), {"row": jnp.arange(5)}, 0)
+    assert set(half) == set(range(5))
+    for step in range(steps):
+        if step in (0, firsts - 1, firsts, steps - 1):
+            np.testing.assert_array_equal(drawn(config, rows, step), half + (5 if step < firsts else 0))
+
+
+def test_training_counts_its_updates_to_know_what_to_draw():
+    seen = []
+
+    def spy(key, batch):
+        jax.debug.callback(lambda labels: seen.append(int(np.asarray(labels).max())), batch["labels"])
+        return batch
+
+    config = SMALL.override(**{"data.first_share": 0.5, "run.steps": 6, "optim.warmup": 1})
+    later = DATA | {"labels": jnp.full_like(LABELS, 2)}
+    both = {name: jnp.concatenate([later[name], jnp.full_like(DATA[name], 3)]) for name in DATA}
+    jax.block_until_ready(jax.jit(lambda s: train.train_chunk(config, spy, 6, s, both))(start(config, both)))
+    jax.effects_barrier()
+    assert seen == [3, 3, 3, 2, 2, 2]
 
 
 def carried_states(config, steps=8, seed=0):

@@ -211,6 +211,10 @@ class DataConfig:
     """Rows and columns of a Sudoku box: 2 2 for 4x4, 2 3 for 6x6, 3 3 for 9x9."""
     blanks: tuple[int, int] = (8, 10)
     """Smallest and largest number of blank cells."""
+    first_blanks: tuple[int, int] = (6, 8)
+    """The same for the puzzles that the first updates draw, where first_share is above 0."""
+    first_share: float = 0.0
+    """Share of the updates, from the first on, that draw puzzles with first_blanks; the others have ``blanks``."""
     train: int = 20000
     """Training puzzles."""
     validation: int = 256
@@ -234,9 +238,19 @@ class DataConfig:
         check_types(self)
         require(min(self.box) >= 1, f"data.box must be two positive numbers, got {self.box}")
         require(bool(self.train_file) == bool(self.test_file), "data.train_file and data.test_file go together")
-        low, high = self.blanks
         cells = (self.box[0] * self.box[1]) ** 2
-        require(0 <= low <= high <= cells, f"data.blanks must be a range within 0..{cells}, got {self.blanks}")
+        for name in ("blanks", "first_blanks") if self.first_share else ("blanks",):
+            low, high = getattr(self, name)
+            require(0 <= low <= high <= cells, f"data.{name} must be a range within 0..{cells}, got {(low, high)}")
+        require(0 <= self.first_share <= 1, f"data.first_share must be between 0 and 1, got {self.first_share}")
+        require(
+            self.first_share == 0 or not self.train_file,
+            "data.first_share needs generated puzzles: leave it at 0 with data.train_file",
+        )
+        require(
+            self.first_share == 0 or self.split == "class",
+            "data.first_share needs data.split=class, which keeps test solutions out of both training sets",
+        )
         for name in ("train", "validation", "test"):
             require(getattr(self, name) >= 1, f"data.{name} must be at least 1, got {getattr(self, name)}")
 
@@ -259,6 +273,8 @@ class RunConfig:
     """Steps between checkpoints (a multiple of chunk)."""
     seed_axis: Literal["auto", "vmap", "map"] = "auto"
     """How seeds that share a device run: vectorised, one after another, or what is faster on this platform."""
+    data_parallel: int = 0
+    """Most devices that share a batch, of those that seeds leave over; 0: all, but 1 on the CPU of one process."""
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -269,6 +285,7 @@ class RunConfig:
                 getattr(self, name) % self.chunk == 0,
                 f"run.{name}={getattr(self, name)} must be a multiple of run.chunk={self.chunk}",
             )
+        require(self.data_parallel >= 0, f"run.data_parallel must not be negative, got {self.data_parallel}")
         require(len(self.seeds) >= 1, "run.seeds must name at least one seed")
         require(len(set(self.seeds)) == len(self.seeds), f"run.seeds must differ, got {self.seeds}")
 

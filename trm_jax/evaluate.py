@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from trm_jax import model
 from trm_jax.config import Config
+from trm_jax.seeds import share_batch
 
 
 class Predictions(NamedTuple):
@@ -27,7 +28,7 @@ def predict(config: Config, params, inputs, puzzle=None, batch: int = 256) -> Pr
         return padded.reshape(batches, batch, *values.shape[1:])
 
     def one(arguments):
-        readings = model.forward(config, params, *arguments)
+        readings = model.forward(config, params, *share_batch(arguments))
         return Predictions(readings.logits.argmax(axis=-1).astype(jnp.int16), jax.nn.sigmoid(readings.halt))
 
     arguments = (pad(inputs), None if puzzle is None else pad(puzzle))

@@ -14,7 +14,8 @@ from trm_jax import train
 from trm_jax.checkpoint import Checkpoints
 from trm_jax.config import Config
 from trm_jax.runlog import RunDirectory
-from trm_jax.seeds import over_seeds, place_seeds, replicate, seed_mesh
+from trm_jax.runtime import is_first_process, of_first_process
+from trm_jax.seeds import over_seeds, place_seeds, replicate, run_mesh, to_host
 from trm_jax.train import Augment, Batch, TrainState, no_augmentation
 
 # Scores on validation of weights with a leading axis S; each value is one number per seed, higher is better.
@@ -53,7 +54,8 @@ def fit(
     """Train all seeds of a config in ``directory``, or take up where it was interrupted.
 
     ``data`` arrays have a leading axis of samples. ``score`` names the value of ``validate`` that decides the best
-    weights. Ends bitwise equal whether it was interrupted or not.
+    weights. Ends bitwise equal whether it was interrupted or not, and on other devices equal up to rounding. With
+    several processes all of them must call it together, with the same arguments and a directory they all see.
     Raises ValueError when the directory holds another run, Diverged when a loss is no number.
     """
     with RunDirectory(directory, config) as run:
@@ -62,18 +64,21 @@ def fit(
 
 def _fit(config: Config, data: Batch, validate: Validate, score: str, run: RunDirectory, augment, name) -> Progress:
     seeds = np.array(config.run.seeds)
-    mesh = seed_mesh(len(seeds))
+    mesh = run_mesh(config.run)
+    _say_idle(config, mesh)
     data = replicate(mesh, data)
     evaluated = over_seeds(lambda state: train.evaluated_params(config, state), mesh, config.run.seed_axis)
     progress = _start(config, data, mesh, seeds)
     checkpoints = Checkpoints(run.path / "checkpoints")
     if checkpoints.latest() is not None:
         progress = checkpoints.restore(progress)
-    step = int(progress.state.step[0])
+    step = int(to_host(progress.state.step)[0])
     run.truncate_metrics(step)
-    state, best, seconds = progress
+    state, best = progress.state, progress.best
+    seconds = to_host(progress.seconds)
     compiled: dict[int, Callable] = {}
-    with tqdm(total=config.run.steps, initial=step, desc=name, unit="step", file=sys.stderr) as bar:
+    hidden = not is_first_process()
+    with tqdm(total=config.run.steps, initial=step, desc=name, unit="step", file=sys.stderr, disable=hidden) as bar:
         while step < config.run.steps:
             K = min(config.run.chunk, config.run.steps - step)
             if K not in compiled:
@@ -92,10 +97,10 @@ def _fit(config: Config, data: Batch, validate: Validate, score: str, run: RunDi
                 bar.set_postfix({score: f"{np.mean(scores[score]):.3f}"})
             run.log(row)
             if done or step % config.run.checkpoint_every == 0:
-                checkpoints.save(step, Progress(state, best, seconds), config)
+                checkpoints.save(step, Progress(state, best, _shared(mesh, seconds)), config)
             bar.update(K)
     checkpoints.close()
-    return Progress(state, best, seconds)
+    return Progress(state, best, _shared(mesh, seconds))
 
 
 def _chunk(config: Config, augment: Augment, K: int) -> Callable:
@@ -103,16 +108,33 @@ def _chunk(config: Config, augment: Augment, K: int) -> Callable:
 
 
 def _start(config: Config, data: Batch, mesh, seeds: np.ndarray) -> Progress:
-    state = over_seeds(lambda seed, data: train.init(config, data, seed), mesh)(seeds, data)
-    none = place_seeds(mesh, np.full(len(seeds), -np.inf, np.float32))
-    steps = place_seeds(mesh, np.zeros(len(seeds), np.int32))
+    state = over_seeds(lambda seed, data: train.init(config, data, seed), mesh)(place_seeds(mesh, seeds), data)
+    none = replicate(mesh, np.full(len(seeds), -np.inf, np.float32))
+    steps = replicate(mesh, np.zeros(len(seeds), np.int32))
     best = Best(jax.tree.map(jax.numpy.zeros_like, state.params), none, steps)
-    return Progress(state, best, place_seeds(mesh, np.zeros(len(seeds), np.float32)))
+    return Progress(state, best, replicate(mesh, np.zeros(len(seeds), np.float32)))
+
+
+def _shared(mesh, seconds: np.ndarray):
+    """Seconds as the first process measured them, on every device."""
+    return replicate(mesh, of_first_process(seconds))
+
+
+def _say_idle(config: Config, mesh) -> None:
+    """One line where devices stay idle that the run might have used."""
+    wanted = jax.default_backend() != "cpu" or config.run.data_parallel > 1
+    if wanted and mesh.size < jax.device_count() and is_first_process():
+        seed, data = mesh.devices.shape
+        print(
+            f"uses {mesh.size} of {jax.device_count()} devices: {seed} for {len(config.run.seeds)} seeds, times {data} "
+            f"for batches of {config.run.batch}",
+            file=sys.stderr,
+        )
 
 
 def _better(best: Best, params, score: np.ndarray, step: int) -> Best:
     """Replace the best weights of those seeds whose score has risen."""
-    higher = score > np.asarray(best.score)
+    higher = score > to_host(best.score)
 
     def choose(new, old):
         return jax.numpy.where(higher.reshape(-1, *(1,) * (new.ndim - 1)), new, old)
@@ -123,7 +145,7 @@ def _better(best: Best, params, score: np.ndarray, step: int) -> Best:
 
 def _row(config: Config, metrics, step: int, name: str, directory: Path) -> dict[str, Any]:
     """Metrics of the chunk's last step, one value per seed, after a check that all of its steps were numbers."""
-    host = {key: np.asarray(values) for key, values in metrics.items()}  # (S, K)
+    host = to_host(metrics)  # each (S, K)
     broken = ~np.isfinite(host["loss"]) | ~np.isfinite(host["gradient_norm"])
     if broken.any():
         first = int(broken.any(axis=0).argmax())

@@ -7,6 +7,7 @@ colour of its own.
 """
 
 import io
+import itertools
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,11 +20,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from scipy.optimize import isotonic_regression
 
 from trm_jax.stats import Comparison, mean_interval
 
 # Okabe and Ito, "Color Universal Design", 2008.
-BLACK, BLUE, ORANGE, GREY = "#000000", "#0072B2", "#E69F00", "#767676"
+BLACK, BLUE, ORANGE, GREY, BAND = "#000000", "#0072B2", "#E69F00", "#767676", "#f0f0f0"
 WIDTH = 5.0  # inches
 LONGEST_NAME = 26
 STYLE: dict[Any, Any] = {
@@ -43,7 +45,7 @@ STYLE: dict[Any, Any] = {
 }
 COUNTS = {
     "parameters": "Parameters",
-    "layer_applications": "Effective depth\n(layers applied in a forward pass)",
+    "layer_applications": "Effective depth: layers applied in a forward pass",
 }
 
 
@@ -107,24 +109,25 @@ def impact(comparisons: Sequence[Comparison], reference: str) -> Figure:
 
 @matplotlib.rc_context(STYLE)
 def cost(rows: pd.DataFrame, column: str, reference: str) -> Figure:
-    """A count of each arm (a key of COUNTS) against its exact accuracy with 95 % interval, every arm named."""
-    arms = list(dict.fromkeys(rows["arm"]))
+    """A count of each arm (a key of COUNTS) against its exact accuracy with 95 % interval, equal counts on a band."""
+    arms = dict(iter(rows.groupby("arm", sort=False)))
     figure = Figure(figsize=(WIDTH, 2.4 + 0.22 * len(arms)), layout="constrained")
     axes = figure.add_subplot()
-    points = {}
-    for arm in arms:
-        group = rows[rows["arm"] == arm]
-        colour, count = _colour(arm, reference), float(group[column].iloc[0])
-        mean, low, high = _percent_interval(group["exact"])
-        axes.plot([count] * len(group), 100 * group["exact"], "o", ms=3, color=colour, alpha=0.4, mew=0)
-        axes.plot([count, count], [low, high], color=colour, lw=1.4)
-        axes.plot(count, mean, "s" if arm == reference else "o", ms=6, color=colour, mec="white", mew=0.6, zorder=4)
-        points[arm] = (count, mean)
-    _count_axis(axes, [count for count, _ in points.values()])
+    counts = {arm: float(group[column].iloc[0]) for arm, group in arms.items()}
+    means = {arm: 100 * group["exact"].mean() for arm, group in arms.items()}
+    _count_axis(axes, list(counts.values()))
+    places = _side_by_side(axes, counts, means)
+    for arm, group in arms.items():
+        colour, place = _colour(arm, reference), places[arm]
+        _, low, high = _percent_interval(group["exact"])
+        axes.plot([place] * len(group), 100 * group["exact"], "o", ms=3, color=colour, alpha=0.4, mew=0)
+        axes.plot([place, place], [low, high], color=colour, lw=1.4)
+        marker = "s" if arm == reference else "o"
+        axes.plot(place, means[arm], marker, ms=6, color=colour, mec="white", mew=0.6, zorder=4)
     axes.set_ylim(*_percent_limits(100 * rows["exact"].to_numpy()))
-    _name_points(axes, points, reference)
-    axes.set_xlabel(COUNTS[column])
-    axes.set_ylabel("Test puzzles solved exactly (%)")
+    _name_points(axes, {arm: (places[arm], means[arm]) for arm in arms}, reference)
+    shared = "" if len(set(counts.values())) == len(counts) else "\n(on a band: equal, side by side)"
+    axes.set(xlabel=COUNTS[column] + shared, ylabel="Test puzzles solved exactly (%)")
     return figure
 
 
@@ -207,11 +210,12 @@ def _percent_limits(values: np.ndarray) -> tuple[float, float]:
 
 
 def _count_axis(axes: Axes, counts: list[float]) -> None:
-    """Limits and ticks for counts, logarithmic where the largest is far from the smallest."""
-    low, high = min(counts), max(counts)
+    """Limits for counts, logarithmic where the largest is far from the smallest; ticks at them where there is room."""
+    distinct = np.unique(counts)
+    low, high = distinct[0], distinct[-1]
     if high > 4 * low > 0:
         axes.set_xscale("log")
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 20 * low else (1,)))
         axes.xaxis.set_minor_formatter(NullFormatter())
         room = (high / low) ** 0.15
         axes.set_xlim(low / room, high * room)
@@ -219,7 +223,29 @@ def _count_axis(axes: Axes, counts: list[float]) -> None:
         room = 0.15 * (high - low) or 0.1 * high or 1.0
         axes.xaxis.set_major_locator(MaxNLocator(4))
         axes.set_xlim(low - room, high + room)
+    places = (axes.transScale + axes.transLimits).transform(np.stack([distinct, 0 * distinct], axis=1))[:, 0]
+    if len(distinct) == 1 or np.diff(places).min() > 0.2:
+        axes.set_xticks(distinct.tolist())
+        axes.minorticks_off()
     axes.xaxis.set_major_formatter(FuncFormatter(lambda count, _: f"{count:,.0f}"))
+
+
+def _side_by_side(axes: Axes, counts: Mapping[str, float], means: Mapping[str, float]) -> dict[str, float]:
+    """Places on the axis of counts that keep arms apart; equal ones on a band, the most accurate to the left."""
+    ordered = sorted(counts, key=lambda arm: (counts[arm], -means[arm]))
+    gap = min(0.045, 0.96 / len(ordered))
+    to_fraction = axes.transScale + axes.transLimits
+    wanted = [to_fraction.transform((counts[arm], 0))[0] for arm in ordered]
+    fractions = dict(zip(ordered, _spread(wanted, gap), strict=True))
+
+    def place(fraction: float) -> float:
+        return float(to_fraction.inverted().transform((fraction, 0))[0])
+
+    for _, equal in itertools.groupby(ordered, counts.get):
+        first, *others = (fractions[arm] for arm in equal)
+        if others:
+            axes.axvspan(place(first - gap / 3), place(others[-1] + gap / 3), color=BAND, lw=0, zorder=0)
+    return {arm: place(fraction) for arm, fraction in fractions.items()}
 
 
 def _name_points(axes: Axes, points: Mapping[str, tuple[float, float]], reference: str) -> None:
@@ -239,16 +265,11 @@ def _name_points(axes: Axes, points: Mapping[str, tuple[float, float]], referenc
         )
 
 
-def _spread(heights: list[float], gap: float) -> list[float]:
-    """Ascending heights moved apart to at least ``gap``, within half a gap of 0 and 1."""
-    apart: list[float] = []
-    for height in heights:
-        apart.append(max(height, apart[-1] + gap if apart else gap / 2))
-    ceiling = 1 - gap / 2
-    for i in reversed(range(len(apart))):
-        apart[i] = min(apart[i], ceiling)
-        ceiling = apart[i] - gap
-    return apart
+def _spread(places: list[float], gap: float) -> list[float]:
+    """Ascending places moved as little as possible to be ``gap`` apart, within half a gap of 0 and 1."""
+    steps = gap * np.arange(len(places))
+    moved = isotonic_regression(np.asarray(places) - steps).x
+    return (np.clip(moved, gap / 2, 1 - gap / 2 - steps[-1]) + steps).tolist()
 
 
 def _by_step(table: pd.DataFrame, column: str) -> pd.DataFrame:

@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 
 from trm_jax import findings, plots
 from trm_jax.files import write_text
-from trm_jax.report_tables import Table, accuracy_table, cost_table, impact_table, ranking_table
+from trm_jax.report_tables import Table, accuracy_table, cost_table, impact_table, overview_table, ranking_table
 from trm_jax.stats import Comparison, compare_arms
 
 IDENTITY = ("study", "arm", "seed", "blanks")
@@ -57,6 +57,7 @@ class Section:
     confounds: list[str]
     checkpoints: list[str]
     ranking: list[str]
+    compared: list[Comparison]
     tables: dict[str, Table]
     pictures: dict[str, Picture]
 
@@ -85,13 +86,16 @@ def write_report(
     twice, a section without the reference arm, or a predicted arm that is not compared.
     """
     rows = _checked(rows, reference, predicted)
-    sections = [
-        _section(group, curves, reference, name, predicted, resolution) for name, group in _groups(rows).items()
-    ]
+    groups = _groups(rows)
+    sections = [_section(group, curves, reference, name, predicted, resolution) for name, group in groups.items()]
+    overview = {
+        name: (group, section.compared) for (name, group), section in zip(groups.items(), sections, strict=True)
+    }
     shared = {} if _by_difficulty(curves) else _curve_pictures(curves, reference, "")
     context = {
         "title": title,
         "sections": sections,
+        "overview": overview_table(overview, reference),
         "curves": shared,
         "protocol": list(protocol),
         "provenance": dict(provenance),
@@ -168,6 +172,7 @@ def _section(
         confounds=findings.confounds(rows, reference),
         checkpoints=findings.best_checkpoints(rows, compared, _compare(rows, "best_exact", reference, resolution)),
         ranking=findings.ranking(by_impact, predicted, reference, broken),
+        compared=by_impact,
         tables=tables,
         pictures=_pictures(rows, by_impact, reference, _slug(title)) | _section_curves(rows, curves, reference, title),
     )

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from trm_jax import findings, published
-from trm_jax.stats import Comparison
+from trm_jax.stats import Comparison, Interval
 
 
 class Table(NamedTuple):
@@ -17,6 +17,32 @@ class Table(NamedTuple):
     rows: list[list[str]]
     note: str
     """What the columns mean, as Markdown; may be empty."""
+
+
+def overview_table(sections: Mapping[str, tuple[pd.DataFrame, Sequence[Comparison]]], reference: str) -> Table:
+    """Exact accuracy of every arm at every difficulty, with what was detected: the whole study at one glance."""
+    arms = list(dict.fromkeys(arm for rows, _ in sections.values() for arm in rows["arm"]))
+    table = []
+    for arm in arms:
+        cells = []
+        for rows, compared in sections.values():
+            own = rows[rows["arm"] == arm]
+            marks = {"lower": " \N{DOWNWARDS ARROW}", "higher": " \N{UPWARDS ARROW}"}
+            mark = "".join(marks.get(findings.decision(one), "") for one in compared if one.arm == arm)
+            interval = findings.arm_interval(rows, arm) if len(own) else None
+            cells.append(f"{_ranged(interval)}{mark}" if interval else "none")
+        first = pd.concat([rows[rows["arm"] == arm] for rows, _ in sections.values()]).iloc[0]
+        table.append([f"`{arm}`", *cells, f"{first['parameters']:,.0f}", f"{first['flops'] / 1e6:,.1f}"])
+    note = (
+        f"Exact accuracy in percent and its 95 % interval over seeds. An arrow marks a detected difference to "
+        f"`{reference}`, up or down."
+    )
+    return Table(["Arm", *sections, "Parameters", "MFLOP a puzzle"], table, note)
+
+
+def _ranged(interval: Interval) -> str:
+    span = f" ({_percent(interval.low)} to {_percent(interval.high)})" if math.isfinite(interval.low) else ""
+    return _percent(interval.mean) + span
 
 
 def accuracy_table(rows: pd.DataFrame) -> Table:

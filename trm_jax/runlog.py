@@ -12,6 +12,7 @@ from typing import Any
 from trm_jax.config import Config
 from trm_jax.files import write_text
 from trm_jax.options import differences
+from trm_jax.runtime import is_first_process, on_first_process
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
@@ -39,6 +40,7 @@ def environment() -> dict[str, Any]:
         "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
         "devices": [device.device_kind for device in jax.devices()],
         "machine": f"{processor()}, {os.cpu_count()} cores",
+        "xla_flags": os.environ.get("XLA_FLAGS", ""),
     }
 
 
@@ -54,14 +56,19 @@ def _lines(path: Path) -> list[str]:
 
 
 class RunDirectory:
-    """A run's directory, created or taken up again; as a context it is locked against a second process.
+    """A run's directory, created or taken up again; as a context it is locked against a second run.
 
+    Of a run's processes the first alone writes; the others must make the same calls.
     Raises ValueError when the directory holds a run with another config, or anything else, or is in use: nothing is
     overwritten silently.
     """
 
     def __init__(self, path: Path, config: Config):
         self.path = path
+        on_first_process(lambda: self._create(config))
+
+    def _create(self, config: Config) -> None:
+        path = self.path
         config_file = path / "config.json"
         if config_file.exists():
             different = differences(Config.from_json(config_file.read_text()), config)
@@ -79,16 +86,20 @@ class RunDirectory:
         write_text(config_file, config.to_json())
 
     def __enter__(self) -> "RunDirectory":
-        self._lock = open(self.path / "lock", "w")
+        on_first_process(self._acquire)
+        return self
+
+    def _acquire(self) -> None:
+        self._lock = os.open(self.path / "lock", os.O_WRONLY | os.O_CREAT)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            self._lock.close()
+            os.close(self._lock)
             raise ValueError(f"another process trains in {self.path}; wait for it or choose another name") from None
-        return self
 
     def __exit__(self, *_: object) -> None:
-        self._lock.close()
+        if is_first_process():
+            os.close(self._lock)
 
     @property
     def metrics(self) -> list[dict[str, Any]]:
@@ -103,10 +114,14 @@ class RunDirectory:
 
     def truncate_metrics(self, step: int) -> None:
         """Drop the rows after ``step``: a resumed run writes them again."""
+        if not is_first_process():
+            return
         rows = [row for row in self.metrics if row["step"] <= step]
         write_text(self.path / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
 
     def log(self, row: dict[str, Any]) -> None:
         """Append one row to metrics.jsonl."""
+        if not is_first_process():
+            return
         with open(self.path / "metrics.jsonl", "a") as file:
             file.write(json.dumps(row) + "\n")

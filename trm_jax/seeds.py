@@ -1,19 +1,55 @@
-"""The axis of seeds: one compiled program that runs a function for many models; the place that donates."""
+"""The axes `seed` and `data`: one compiled program that runs a function for many models; the place that donates.
+
+The same code runs on one device, on several, and on several processes: all that changes is the mesh.
+"""
 
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from trm_jax.config import RunConfig
 
-def seed_mesh(seeds: int, devices: list[Any] | None = None) -> Mesh:
-    """Devices on the axis ``seed``: as many as divide the number of seeds, so that every device has equal work."""
+
+def run_mesh(run: RunConfig, devices: list[Any] | None = None) -> Mesh:
+    """Devices of a run, as `seed_mesh` with as many devices to a batch as ``run.data_parallel`` allows.
+
+    On the CPU of one process that is one device unless it is asked for: a single device already uses every core.
+    """
     devices = jax.devices() if devices is None else devices
-    used = max(count for count in range(1, len(devices) + 1) if seeds % count == 0)
-    return Mesh(np.array(devices[:used]), ("seed",), axis_types=(AxisType.Auto,))
+    processes = len({device.process_index for device in devices})
+    own_cores = devices[0].platform == "cpu" and processes == 1
+    shares = run.data_parallel or (1 if own_cores else len(devices))
+    return seed_mesh(len(run.seeds), devices, run.batch, shares)
+
+
+def seed_mesh(seeds: int, devices: list[Any] | None = None, batch: int = 1, shares: int = 1) -> Mesh:
+    """Devices on the axes ``seed`` and ``data``, so that every device has equal work.
+
+    As many as divide the number of seeds, which need no communication; each of these is a group of up to ``shares``
+    devices, as many as are left over and divide the batch. Raises ValueError when a process would be left without
+    work, because it must take part in every program.
+    """
+    devices = jax.devices() if devices is None else devices
+    seed = _largest_divisor(seeds, len(devices))
+    data = _largest_divisor(batch, min(shares, len(devices) // seed))
+    used = devices[: seed * data]
+    idle = {device.process_index for device in devices} - {device.process_index for device in used}
+    if idle:
+        raise ValueError(
+            f"{seeds} seeds and batches of {batch} can use {len(used)} of {len(devices)} devices, which leaves "
+            f"process {min(idle)} without work; start fewer processes, or change run.seeds, run.batch or "
+            "run.data_parallel"
+        )
+    return Mesh(np.array(used).reshape(seed, data), ("seed", "data"), axis_types=(AxisType.Auto,) * 2)
+
+
+def _largest_divisor(number: int, most: int) -> int:
+    return max(count for count in range(1, most + 1) if number % count == 0)
 
 
 def over_seeds(function: Callable, mesh: Mesh, seed_axis: str = "auto", donate: bool = False) -> Any:
@@ -34,17 +70,55 @@ def over_seeds(function: Callable, mesh: Mesh, seed_axis: str = "auto", donate: 
 
     def run(state, *shared):
         specs = (P("seed"), *(P() for _ in shared))
-        sharded = jax.shard_map(local, mesh=mesh, in_specs=specs, out_specs=P("seed"), check_vma=False)
+        # Only `seed` is split by hand; along `data` the compiler divides the work, as `share_batch` asks it to.
+        sharded = jax.shard_map(
+            local, mesh=mesh, in_specs=specs, out_specs=P("seed"), axis_names={"seed"}, check_vma=False
+        )
         return sharded(state, *shared)
 
-    return jax.jit(run, donate_argnums=(0,) if donate else ())
+    # Without a fixed sharding a carried state would come back split along `data`, and the next call compile anew.
+    result = NamedSharding(mesh, P("seed"))
+    return jax.jit(run, donate_argnums=(0,) if donate else (), out_shardings=result)
+
+
+def share_batch(batch):
+    """Divide arrays with a leading axis B between the devices on the axis ``data``; values stay what they are.
+
+    For use inside a function that `over_seeds` compiles. Does nothing elsewhere, and to an axis that those devices do
+    not divide.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    shares = mesh.shape.get("data", 1)
+
+    def share(leaf):
+        if shares == 1 or leaf.shape[0] % shares:
+            return leaf
+        return jax.lax.with_sharding_constraint(leaf, NamedSharding(mesh, P("data")))
+
+    return jax.tree.map(share, batch)
 
 
 def place_seeds(mesh: Mesh, tree):
     """Put arrays with a leading axis S on the devices of the mesh."""
-    return jax.device_put(tree, NamedSharding(mesh, P("seed")))
+    return _place(NamedSharding(mesh, P("seed")), tree)
 
 
 def replicate(mesh: Mesh, tree):
-    """Put arrays that all seeds share on every device of the mesh."""
-    return jax.device_put(tree, NamedSharding(mesh, P()))
+    """Put arrays that all seeds share on every device of the mesh. Each process must give the same values."""
+    return _place(NamedSharding(mesh, P()), tree)
+
+
+def _place(sharding: NamedSharding, tree):
+    def put(leaf):
+        if sharding.is_fully_addressable:
+            return jax.device_put(leaf, sharding)
+        host = np.asarray(leaf)
+        host = host.astype(jax.dtypes.canonicalize_dtype(host.dtype))
+        return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
+
+    return jax.tree.map(put, tree)
+
+
+def to_host(tree):
+    """Arrays as numpy, whole on every process wherever their parts lie; all processes must call it together."""
+    return multihost_utils.process_allgather(tree, tiled=True)

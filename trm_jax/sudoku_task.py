@@ -1,6 +1,6 @@
 """Sudoku as a task for the engine: data on device, augmentation, and scores of every seed and supervision step."""
 
-from functools import partial
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -14,7 +14,7 @@ from trm_jax.data.augment import augment_sudoku
 from trm_jax.data.sudoku import Puzzles, Splits
 from trm_jax.data.sudoku_csv import read_splits
 from trm_jax.data.sudoku_solver import Box
-from trm_jax.seeds import over_seeds, seed_mesh
+from trm_jax.seeds import over_seeds, run_mesh, to_host
 from trm_jax.train import Augment, Batch, no_augmentation
 
 
@@ -35,14 +35,24 @@ def for_board(config: Config) -> Config:
 
 
 def prepare(config: Config) -> SudokuTask:
-    """Generate or read the puzzles of a config; the same config gives the same puzzles."""
+    """Generate or read the puzzles of a config; the same config gives the same puzzles.
+
+    With ``data.first_share`` above 0 the data are twice as long: training puzzles with ``first_blanks`` follow, as
+    many, made from solutions of the same classes, so that no held-out solution is among them.
+    """
     options, box = config.data, Box(*config.data.box)
     counts = (options.train, options.validation, options.test)
     if options.train_file:
         splits = read_splits(options.train_file, options.test_file, box, *counts)
     else:
         splits = sudoku.split_puzzles(box, options.blanks, *counts, options.seed, options.split)
-    inputs, labels = sudoku.to_tokens(splits.train, options.loss_cells)
+    trained = splits.train
+    if options.first_share:
+        # The division into classes depends on the seed and the counts, not on the blanks.
+        first = sudoku.split_puzzles(box, options.first_blanks, *counts, options.seed, options.split).train
+        assert sudoku.solution_overlap(splits.test, first, box) == 0
+        trained = Puzzles(*(np.concatenate(pair) for pair in zip(trained, first, strict=True)))
+    inputs, labels = sudoku.to_tokens(trained, options.loss_cells)
     data = {"inputs": jnp.asarray(inputs), "labels": jnp.asarray(labels)}
     augment = partial(_augment, box, jnp.asarray(splits.held_out)) if options.augment else no_augmentation
     return SudokuTask(box, splits, data, augment)
@@ -53,18 +63,24 @@ def _augment(box: Box, held_out, key, batch: Batch) -> Batch:
     return {"inputs": inputs, "labels": labels}
 
 
+@cache
+def _predictor(config: Config):
+    """Compiled prediction for all seeds, one program for inputs of the same shape."""
+    predict = partial(evaluate.predict, config)
+    return over_seeds(predict, run_mesh(config.run), config.run.seed_axis)
+
+
 def evaluator(config: Config, parts: dict[str, Puzzles], box: Box):
     """Function from weights with a leading axis S to scores of every part, each (S, N_sup): a value per step.
 
     A part's keys are those of `sudoku.score`, averaged over its puzzles. All parts are predicted in one call.
     """
-    mesh = seed_mesh(len(config.run.seeds))
+    predict = _predictor(config)
     inputs = jnp.asarray(np.concatenate([sudoku.to_tokens(part)[0] for part in parts.values()]))
-    predict = over_seeds(lambda params, inputs: evaluate.predict(config, params, inputs), mesh, config.run.seed_axis)
     ends = np.cumsum([len(part.puzzles) for part in parts.values()])[:-1]
 
     def scores(params: Any) -> dict[str, dict[str, np.ndarray]]:
-        predicted = sudoku.to_digits(np.asarray(predict(params, inputs).classes))
+        predicted = sudoku.to_digits(to_host(predict(params, inputs).classes))
         by_part = zip(parts.items(), np.split(predicted, ends, axis=2), strict=True)
         measured = {name: sudoku.score(digits, *part, box) for (name, part), digits in by_part}
         return {name: {key: values.mean(axis=-1) for key, values in one.items()} for name, one in measured.items()}

@@ -13,6 +13,7 @@ import optax
 
 from trm_jax import losses, model, optim
 from trm_jax.config import Config
+from trm_jax.seeds import share_batch
 
 Batch = dict[str, Any]  # "inputs" (B, cells) tokens, "labels" (B, L) or (B,), and what an augmentation needs
 Augment = Callable[[Any, Batch], Batch]
@@ -59,18 +60,26 @@ def init(config: Config, data: Batch, seed) -> TrainState:
     return TrainState(jnp.zeros((), jnp.int32), params, opt_state, optim.init_ema(params), training_key, carry)
 
 
-def draw_batch(config: Config, data: Batch, augment: Augment, key) -> Batch:
-    """Draw B samples with replacement and augment them."""
+def draw_batch(config: Config, data: Batch, augment: Augment, key, step) -> Batch:
+    """Draw B samples with replacement and augment them.
+
+    Where ``data.first_share`` is above 0 the second half of the data is what the first updates draw, the first half
+    what the others draw.
+    """
     index_key, augment_key = jax.random.split(key)
     size = next(iter(data.values())).shape[0]
-    index = jax.random.randint(index_key, (config.run.batch,), 0, size)
-    return augment(augment_key, {name: values[index] for name, values in data.items()})
+    if not config.data.first_share:
+        index = jax.random.randint(index_key, (config.run.batch,), 0, size)
+    else:
+        first = step < round(config.data.first_share * config.run.steps)
+        index = jax.random.randint(index_key, (config.run.batch,), 0, size // 2) + jnp.where(first, size // 2, 0)
+    return share_batch(augment(augment_key, {name: values[index] for name, values in data.items()}))
 
 
 def train_step(config: Config, augment: Augment, state: TrainState, data: Batch) -> tuple[TrainState, dict[str, Any]]:
     """One optimizer update. Returns the new state and scalar metrics."""
     batch_key, explore_key = jax.random.split(jax.random.fold_in(state.key, state.step))
-    batch = draw_batch(config, data, augment, batch_key)
+    batch = draw_batch(config, data, augment, batch_key, state.step)
     if config.loss.supervision == "carried":
         slots = _refill(config, state, batch)
         loss = partial(_carried_loss, config, slots=slots, key=explore_key)

@@ -18,7 +18,7 @@ WM811K_NONE = 147_431
 """Labelled wafers of the public WM-811K, and those of class none among them."""
 
 
-class Tested(NamedTuple):
+class Outcome(NamedTuple):
     """A classifier's answers to the test wafers of all splits, in the order of the splits."""
 
     probabilities: np.ndarray
@@ -29,7 +29,7 @@ class Tested(NamedTuple):
 
 def write_report(
     directory: Path,
-    tested: Mapping[str, Tested],
+    tested: Mapping[str, Outcome],
     wafers: Wafers,
     splits: Sequence[Split],
     kind: str,
@@ -70,7 +70,7 @@ def write_report(
     return main.to_string(index=False)
 
 
-def fold_scores(tested: Tested, wafers: Wafers, splits: Sequence[Split]) -> pd.DataFrame:
+def fold_scores(tested: Outcome, wafers: Wafers, splits: Sequence[Split]) -> pd.DataFrame:
     """Accuracy and macro-F1 of each split's test part, a row a split."""
     rows, ends = [], np.cumsum([len(split.test) for split in splits])[:-1]
     for split, probabilities in zip(splits, np.split(tested.probabilities, ends), strict=True):
@@ -81,7 +81,7 @@ def fold_scores(tested: Tested, wafers: Wafers, splits: Sequence[Split]) -> pd.D
 
 
 def main_table(
-    tested: Mapping[str, Tested], measured: Mapping[str, dict[str, Interval]], by_fold: Mapping[str, pd.DataFrame]
+    tested: Mapping[str, Outcome], measured: Mapping[str, dict[str, Interval]], by_fold: Mapping[str, pd.DataFrame]
 ) -> pd.DataFrame:
     """One row a classifier, as shown."""
     return pd.DataFrame(
@@ -123,7 +123,7 @@ def ranged(interval: Interval) -> str:
 
 
 def long_table(
-    tested: Mapping[str, Tested], measured: Mapping[str, dict[str, Interval]], by_fold: Mapping[str, pd.DataFrame]
+    tested: Mapping[str, Outcome], measured: Mapping[str, dict[str, Interval]], by_fold: Mapping[str, pd.DataFrame]
 ) -> pd.DataFrame:
     """Every number: columns model, split, score, value, low, high."""
     rows = []
