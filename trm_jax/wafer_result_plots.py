@@ -19,7 +19,7 @@ COLOURS = (BLUE, BLACK, ORANGE, "#009E73", "#CC79A7", GREY, "#56B4E9", "#D55E00"
 def macro_f1(measured: Mapping[str, Mapping[str, Interval]], source: str) -> Figure:
     """Macro-F1 and accuracy of each classifier with 95 % intervals: accuracy alone would flatter."""
     names = list(measured)
-    figure = Figure((6, 1.6 + 0.45 * len(names)), layout="constrained")
+    figure = Figure((6, 1.9 + 0.45 * len(names)), layout="constrained")
     axes = figure.subplots()
     for offset, (score, title, colour, marker) in enumerate(
         (("macro_f1", "macro-F1", BLUE, "o"), ("accuracy", "accuracy", GREY, "s"))
@@ -29,7 +29,7 @@ def macro_f1(measured: Mapping[str, Mapping[str, Interval]], source: str) -> Fig
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
     _percent(axes, "Score on test wafers")
-    axes.legend(loc="upper left", bbox_to_anchor=(0, 1.0))
+    figure.legend(loc="outside lower center", ncols=2)
     figure.suptitle(f"{source}", fontsize=9, color=GREY)
     return figure
 
@@ -57,7 +57,7 @@ def confusion(matrix: np.ndarray, classes: Sequence[str], source: str) -> Figure
     share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     figure = Figure((6.4, 5.6), layout="constrained")
     axes = figure.subplots()
-    image = axes.imshow(share, cmap="cividis_r", vmin=0, vmax=1)
+    image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
     for row, column in np.ndindex(matrix.shape):
         if matrix[row, column]:
             colour = "white" if share[row, column] > 0.5 else BLACK
