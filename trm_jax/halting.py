@@ -1,0 +1,81 @@
+"""Adaptive inference: the recursion really stops for samples that are sure of their answer.
+
+N samples go through B slots. A slot whose sample halts takes the next one waiting, so that no evaluation is spent on a
+finished sample while others wait, and the time follows the steps used. With B = N all samples run side by side until
+the last one halts.
+"""
+
+import math
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from trm_jax import model
+from trm_jax.config import Config
+from trm_jax.options import require
+
+
+class Stopped(NamedTuple):
+    """The answer of each sample at the supervision step where it stopped."""
+
+    classes: Any  # (N, L) or (N,) most probable class
+    halt: Any  # (N,) probability that the whole answer is right
+    steps: Any  # (N,) supervision steps used, 1..N_sup
+
+
+class _Slots(NamedTuple):
+    """What the loop carries."""
+
+    sample: Any  # (B,) index of the sample in each slot; N where the slot is idle
+    y: Any
+    z: Any
+    steps: Any  # (B,) supervision steps the sample has had
+    waiting: Any  # index of the first sample that has no slot yet
+    stopped: Stopped
+
+
+def halted(config: Config, params, inputs, threshold: float, puzzle=None, batch: int = 256) -> Stopped:
+    """Answer inputs (N, cells), each with as many supervision steps as it needs, at most N_sup.
+
+    A sample stops after the first step whose halting probability is above ``threshold``: 0 stops all of them after one
+    step, 1 none before N_sup, 0.5 is the official rule. ``batch`` is the number of slots B; ``puzzle`` (N,) names
+    puzzle embeddings. Equals the full recursion read at each sample's own last step.
+    Raises ValueError for a threshold that is no probability, or without samples or slots.
+    """
+    require(0 <= threshold <= 1, f"threshold is a probability, got {threshold}")
+    require(len(inputs) >= 1 and batch >= 1, f"need samples and slots, got {len(inputs)} samples, batch={batch}")
+    # Compared as logits: the probability itself rounds to 0 and to 1, where every or no sample must stop.
+    limit = math.log(threshold / (1 - threshold)) if 0 < threshold < 1 else math.copysign(math.inf, threshold - 0.5)
+    return _halted(config, min(batch, len(inputs)), params, inputs, limit, puzzle)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _halted(config: Config, batch: int, params, inputs, limit, puzzle) -> Stopped:
+    size = len(inputs)
+    fresh_y, fresh_z = model.initial(config, params, batch)
+    shape = (size, config.model.cells) if config.model.readout == "cell" else (size,)
+    nothing = Stopped(jnp.zeros(shape, jnp.int16), jnp.zeros(size), jnp.zeros(size, jnp.int32))
+    steps = jnp.zeros(batch, jnp.int32)
+    start = _Slots(jnp.arange(batch), fresh_y, fresh_z, steps, jnp.asarray(batch), nothing)
+
+    def step(slots: _Slots) -> _Slots:
+        index = jnp.minimum(slots.sample, size - 1)
+        x = model.embed(config, params, inputs[index], None if puzzle is None else puzzle[index])
+        y, z = model.supervision_step(config, params, x, slots.y, slots.z)
+        reading = model.read(config, params, y)
+        steps = slots.steps + 1
+        stops = (slots.sample < size) & ((reading.halt > limit) | (steps >= config.recursion.N_sup))
+        answer = Stopped(reading.logits.argmax(axis=-1).astype(jnp.int16), jax.nn.sigmoid(reading.halt), steps)
+        row = jnp.where(stops, slots.sample, size)  # row N does not exist: nothing is written there
+        stopped = jax.tree.map(lambda rows, new: rows.at[row].set(new, mode="drop"), slots.stopped, answer)
+        following = jnp.minimum(slots.waiting + jnp.cumsum(stops) - 1, size)
+
+        def refill(new, old):
+            return jnp.where(stops.reshape(-1, *(1,) * (old.ndim - 1)), new, old)
+
+        sample, y, z, steps = jax.tree.map(refill, (following, fresh_y, fresh_z, 0), (slots.sample, y, z, steps))
+        return _Slots(sample, y, z, steps, slots.waiting + stops.sum(), stopped)
+
+    return jax.lax.while_loop(lambda slots: (slots.sample < size).any(), step, start).stopped
