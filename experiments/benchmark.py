@@ -27,12 +27,13 @@ from typing import Any, Literal
 import tyro
 from benchmarking import cases, growth, guard, ours, output, processes
 from benchmarking.cases import Case
-from benchmarking.shared import cores, random_data
+from benchmarking.shared import random_data
 from benchmarking.timing import Row, make_rows, take_turns
 from tqdm import tqdm
 
 from trm_jax import plots
 from trm_jax.files import write_text
+from trm_jax.machine import cores
 from trm_jax.options import require
 from trm_jax.runlog import environment
 from trm_jax.runtime import configure

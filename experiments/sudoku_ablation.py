@@ -26,16 +26,16 @@ import pandas as pd
 import tyro
 from sudoku_studies import PRESETS, STUDIES
 
-from trm_jax import accounting, model, report, sudoku_task, train
+from trm_jax import accounting, model, report, sudoku_task
 from trm_jax.config import Config
 from trm_jax.data.sudoku import Splits
 from trm_jax.files import write_text
-from trm_jax.fit import fit
+from trm_jax.fit import evaluated_weights, fit
 from trm_jax.options import differences
 from trm_jax.report_tables import accuracy_table
 from trm_jax.runlog import RunDirectory, environment
 from trm_jax.runtime import configure, is_first_process, on_first_process
-from trm_jax.seeds import over_seeds, run_mesh, to_host
+from trm_jax.seeds import to_host
 
 ROOT = Path(__file__).resolve().parent.parent
 REUSED = "reused_from.txt"  # in the directory of an arm that was copied
@@ -143,7 +143,7 @@ def run_arm(study: str, name: str, config: Config, task, directory: Path) -> lis
         task.augment,
         name,
     )
-    weights = over_seeds(lambda state: train.evaluated_params(config, state), run_mesh(config.run))
+    weights = evaluated_weights(config)
     test = sudoku_task.evaluator(config, sudoku_task.by_blanks(task.splits.test), task.box)
     final, best = test(weights(progress.state)), test(progress.best.params)
     one, seconds = sudoku_task.one_seed(progress.state.params), to_host(progress.seconds)

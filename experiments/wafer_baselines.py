@@ -17,16 +17,18 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import tyro
 
 from trm_jax.baselines import cnn_training, rules
-from trm_jax.baselines.cnn import CNNConfig, count_parameters
+from trm_jax.baselines.cnn import CNNConfig
 from trm_jax.baselines.cnn_training import CNNTraining
 from trm_jax.data import wafer
 from trm_jax.data.wafer_grid import Representation, to_grid
@@ -82,6 +84,8 @@ class Task(NamedTuple):
 
     wafers: Wafers
     splits: list[Split]
+    inputs: Callable[[Callable[[Wafers], np.ndarray]], np.ndarray]
+    """Inputs of all wafers from a function of `rules.INPUTS`, computed once however many rules share it."""
 
 
 def prepare(arguments: Arguments) -> tuple[Arguments, Task]:
@@ -90,12 +94,14 @@ def prepare(arguments: Arguments) -> tuple[Arguments, Task]:
         arguments = dataclasses.replace(arguments, training=dataclasses.replace(arguments.training, **SMOKE))
     generated = arguments.preset == "smoke" and arguments.data is None
     wafers = synthetic_wafers(1200) if generated else wafer.load(arguments.data)
-    return arguments, Task(wafers, folds(wafers, arguments.folds, arguments.split))
+    splits = folds(wafers, arguments.folds, arguments.split)
+    return arguments, Task(wafers, splits, cache(lambda look: look(wafers)))
 
 
 def run_rule(rule: rules.Rule, task: Task, seed: int) -> Outcome:
     """Train and test a rule on every fold."""
-    values, labels = rules.inputs(rule, task.wafers), task.wafers.label
+    look, labels = rules.INPUTS[rule], task.wafers.label
+    values = task.inputs(look)
     found, nodes, seconds = [], [], []
     for split in task.splits:
         begun = time.perf_counter()
@@ -105,7 +111,7 @@ def run_rule(rule: rules.Rule, task: Task, seed: int) -> Outcome:
         nodes.append(rules.count_nodes(model))
         found.append(rules.probabilities(model, values[split.test], len(CLASSES)))
     one = task.wafers.take(task.splits[0].test[:1])
-    latency = milliseconds(lambda: rules.probabilities(model, rules.inputs(rule, one), len(CLASSES)))
+    latency = milliseconds(lambda: rules.probabilities(model, look(one), len(CLASSES)))
     return Outcome(np.concatenate(found).astype(np.float32), int(np.mean(nodes)), float(np.mean(seconds)), latency)
 
 
@@ -120,7 +126,7 @@ def run_cnn(representation: Representation, task: Task, arguments: Arguments, di
     net = jax.jit(lambda grid: cnn_training.probabilities(config, params, grid))
     one = task.wafers.take(task.splits[0].test[:1])
     latency = milliseconds(lambda: np.asarray(net(to_grid(one, arguments.grid, representation))))
-    return Outcome(np.concatenate(found), count_parameters(params), fitted.seconds / len(task.splits), latency)
+    return Outcome(np.concatenate(found), optax.tree.size(params), fitted.seconds / len(task.splits), latency)
 
 
 def milliseconds(classify: Callable[[], Any]) -> float:
@@ -159,7 +165,8 @@ def claim(directory: Path, arguments: Arguments, task: Task) -> None:
     }
     text = json.dumps({"source": task.wafers.source, "wafers": len(task.wafers), **kept}, indent=1, default=str)
     path = directory / "options.json"
-    if path.exists() and path.read_text(encoding="utf-8") != text:
+    # A run that failed before its first prediction holds nothing.
+    if any(directory.glob("*.npz")) and path.read_text(encoding="utf-8") != text:
         raise ValueError(f"{directory} holds results of other options; choose another --name or remove it")
     directory.mkdir(parents=True, exist_ok=True)
     write_text(path, text)

@@ -3,10 +3,11 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from trm_jax.baselines import cnn_training, rules
-from trm_jax.baselines.cnn import CNN, CNNConfig, Convolution, count_parameters
+from trm_jax.baselines.cnn import CNN, CNNConfig, Convolution
 from trm_jax.baselines.cnn_training import CNNTraining
 from trm_jax.data.wafer_maps import CLASSES
 from trm_jax.data.wafer_splits import Split, folds
@@ -31,7 +32,7 @@ def test_convolution_is_the_convolution_of_xla(size, stride):
 
 def test_the_default_net_has_the_size_of_a_small_baseline():
     params = CNN(CNNConfig()).init(jax.random.key(0), jnp.zeros((1, 26, 26, 2), jnp.uint8))["params"]
-    assert 90_000 <= count_parameters(params) <= 160_000
+    assert 90_000 <= optax.tree.size(params) <= 160_000
 
 
 def three_class_task():
@@ -81,11 +82,11 @@ def test_a_class_without_training_wafers_is_named():
         cnn_training.samples(labels, splits, 4)
 
 
-@pytest.mark.parametrize("rule", list(rules.TITLES))
+@pytest.mark.parametrize("rule", list(rules.INPUTS))
 def test_rules_give_probabilities_and_trees_beat_the_constant(rule):
     wafers = synthetic_wafers(1200)
     split = folds(wafers)[0]
-    values, labels = rules.inputs(rule, wafers), wafers.label
+    values, labels = rules.INPUTS[rule](wafers), wafers.label
     model = rules.train(rule, *((values[part], labels[part]) for part in (split.train, split.validation)), seed=0)
     found = rules.probabilities(model, values[split.test], len(CLASSES))
     np.testing.assert_allclose(found.sum(axis=1), 1, rtol=1e-6)

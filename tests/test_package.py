@@ -13,6 +13,7 @@ LAYERS = [
     [
         "options",
         "files",
+        "machine",
         "config",
         "recursion",
         "losses",

@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Callable
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +16,7 @@ from trm_jax.checkpoint import Checkpoints
 from trm_jax.config import Config
 from trm_jax.runlog import RunDirectory
 from trm_jax.runtime import is_first_process, of_first_process
-from trm_jax.seeds import over_seeds, place_seeds, replicate, run_mesh, to_host
+from trm_jax.seeds import choose, over_seeds, place_seeds, replicate, run_mesh, to_host
 from trm_jax.train import Augment, Batch, TrainState, no_augmentation
 
 # Scores on validation of weights with a leading axis S; each value is one number per seed, higher is better.
@@ -62,12 +63,18 @@ def fit(
         return _fit(config, data, validate, score, run, augment, name)
 
 
+@cache
+def evaluated_weights(config: Config) -> Callable[[TrainState], Any]:
+    """Compiled function from the state of all seeds to the weights that are evaluated; one program for a config."""
+    return over_seeds(partial(train.evaluated_params, config), run_mesh(config.run), config.run.seed_axis)
+
+
 def _fit(config: Config, data: Batch, validate: Validate, score: str, run: RunDirectory, augment, name) -> Progress:
     seeds = np.array(config.run.seeds)
     mesh = run_mesh(config.run)
     _say_idle(config, mesh)
     data = replicate(mesh, data)
-    evaluated = over_seeds(lambda state: train.evaluated_params(config, state), mesh, config.run.seed_axis)
+    evaluated = evaluated_weights(config)
     progress = _start(config, data, mesh, seeds)
     checkpoints = Checkpoints(run.path / "checkpoints")
     if checkpoints.latest() is not None:
@@ -134,13 +141,8 @@ def _say_idle(config: Config, mesh) -> None:
 
 def _better(best: Best, params, score: np.ndarray, step: int) -> Best:
     """Replace the best weights of those seeds whose score has risen."""
-    higher = score > to_host(best.score)
-
-    def choose(new, old):
-        return jax.numpy.where(higher.reshape(-1, *(1,) * (new.ndim - 1)), new, old)
-
     new = Best(params, np.asarray(score, np.float32), np.full(len(score), step, np.int32))
-    return jax.tree.map(choose, new, best)
+    return choose(score > to_host(best.score), new, best)
 
 
 def _row(config: Config, metrics, step: int, name: str, directory: Path) -> dict[str, Any]:

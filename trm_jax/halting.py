@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from trm_jax import model
 from trm_jax.config import Config
 from trm_jax.options import require
+from trm_jax.seeds import choose
 
 
 class Stopped(NamedTuple):
@@ -72,10 +73,7 @@ def _halted(config: Config, batch: int, params, inputs, limit, puzzle) -> Stoppe
         stopped = jax.tree.map(lambda rows, new: rows.at[row].set(new, mode="drop"), slots.stopped, answer)
         following = jnp.minimum(slots.waiting + jnp.cumsum(stops) - 1, size)
 
-        def refill(new, old):
-            return jnp.where(stops.reshape(-1, *(1,) * (old.ndim - 1)), new, old)
-
-        sample, y, z, steps = jax.tree.map(refill, (following, fresh_y, fresh_z, 0), (slots.sample, y, z, steps))
+        sample, y, z, steps = choose(stops, (following, fresh_y, fresh_z, 0), (slots.sample, y, z, steps))
         return _Slots(sample, y, z, steps, slots.waiting + stops.sum(), stopped)
 
     return jax.lax.while_loop(lambda slots: (slots.sample < size).any(), step, start).stopped

@@ -11,6 +11,7 @@ from typing import Any
 
 from trm_jax.config import Config
 from trm_jax.files import write_text
+from trm_jax.machine import processor
 from trm_jax.options import differences
 from trm_jax.runtime import is_first_process, on_first_process
 
@@ -42,13 +43,6 @@ def environment() -> dict[str, Any]:
         "machine": f"{processor()}, {os.cpu_count()} cores",
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
     }
-
-
-def processor() -> str:
-    """Name of the processor, as the system gives it."""
-    cpuinfo = Path("/proc/cpuinfo")
-    names = [line.split(":", 1)[1].strip() for line in _lines(cpuinfo) if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def _lines(path: Path) -> list[str]:

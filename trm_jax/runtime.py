@@ -10,6 +10,8 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from trm_jax.machine import cores
+
 # After this time without a sign of life from a process, or of a process waiting for the others at its end, all stop.
 HEARTBEAT_SECONDS = 60
 SHUTDOWN_SECONDS = 20
@@ -23,7 +25,7 @@ def configure(cache: Path | None = None) -> None:
     processes do not find each other.
     """
     if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
-        jax.config.update("jax_num_cpu_devices", _cores())
+        jax.config.update("jax_num_cpu_devices", cores())
     cache = cache or Path(os.environ.get("TRM_CACHE", Path.home() / ".cache" / "trm_jax"))
     jax.config.update("jax_compilation_cache_dir", str(cache))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
@@ -61,11 +63,6 @@ def process_arguments(environment: Mapping[str, str], tpu: bool = False) -> dict
 def _on_tpu() -> bool:
     """Whether this is a machine of a TPU slice: libtpu is there, and jax has seen chips (else it sets the variable)."""
     return importlib.util.find_spec("libtpu") is not None and "TPU_SKIP_MDS_QUERY" not in os.environ
-
-
-def _cores() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def is_first_process() -> bool:

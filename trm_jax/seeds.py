@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
@@ -122,3 +123,15 @@ def _place(sharding: NamedSharding, tree):
 def to_host(tree):
     """Arrays as numpy, whole on every process wherever their parts lie; all processes must call it together."""
     return multihost_utils.process_allgather(tree, tiled=True)
+
+
+def choose(chosen, new, old):
+    """Tree with the rows of ``new`` where ``chosen``, a mask of the leading axis, is True; elsewhere those of ``old``.
+
+    Leaves of ``new`` may be scalars, which stand for every row.
+    """
+
+    def rows(new, old):
+        return jnp.where(chosen.reshape(-1, *(1,) * (old.ndim - 1)), new, old)
+
+    return jax.tree.map(rows, new, old)

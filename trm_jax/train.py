@@ -13,7 +13,7 @@ import optax
 
 from trm_jax import losses, model, optim
 from trm_jax.config import Config
-from trm_jax.seeds import share_batch
+from trm_jax.seeds import choose, share_batch
 
 Batch = dict[str, Any]  # "inputs" (B, cells) tokens, "labels" (B, L) or (B,), and what an augmentation needs
 Augment = Callable[[Any, Batch], Batch]
@@ -110,13 +110,9 @@ def _refill(config: Config, state: TrainState, batch: Batch) -> Carry:
     """Give every halted slot a new sample, its labels and initial states; the others keep all of theirs."""
     assert state.carry is not None
     halted = state.carry.halted
-
-    def choose(new, old):
-        return jnp.where(halted.reshape(-1, *(1,) * (new.ndim - 1)), new, old)
-
     y, z = model.initial(config, state.params, config.run.batch)
     fresh = Carry(batch, y, z, jnp.zeros_like(state.carry.steps), jnp.zeros_like(halted))
-    return jax.tree.map(choose, fresh, state.carry)
+    return choose(halted, fresh, state.carry)
 
 
 def _carried_loss(config: Config, params, slots: Carry, key):

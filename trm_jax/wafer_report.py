@@ -11,6 +11,7 @@ from trm_jax import plots, wafer_metrics, wafer_result_plots
 from trm_jax.data.wafer_maps import CLASSES, Wafers
 from trm_jax.data.wafer_splits import Split
 from trm_jax.files import write_text
+from trm_jax.report_tables import markdown
 from trm_jax.wafer_metrics import GroupCounts, Interval
 
 WM811K_LABELLED = 172_950
@@ -42,14 +43,13 @@ def write_report(
     draws = wafer_metrics.resample(len(np.unique(group)))
     measured = {name: wafer_metrics.with_intervals(one, draws) for name, one in counts.items()}
     by_fold = {name: fold_scores(one, wafers, splits) for name, one in tested.items()}
-    main = main_table(tested, measured, by_fold)
+    main, by_class = main_table(tested, measured, by_fold), class_table(measured)
+    best = max(measured, key=lambda name: measured[name]["macro_f1"].value)
     figures = {
         "macro_f1": wafer_result_plots.macro_f1(measured, wafers.source),
         "f1_by_class": wafer_result_plots.f1_by_class(measured, CLASSES, wafers.source),
         "confusion": wafer_result_plots.confusion(
-            counts[best := max(measured, key=lambda name: measured[name]["macro_f1"].value)].confusion.sum(axis=0),
-            CLASSES,
-            f"{best}, {wafers.source}",
+            counts[best].confusion.sum(axis=0), CLASSES, f"{best}, {wafers.source}"
         ),
     }
     (directory / "figures").mkdir(exist_ok=True)
@@ -59,9 +59,9 @@ def write_report(
     parts = [
         f"# Wafer classifiers, split by {kind}: {wafers.source}",
         "\n".join(f"- {sentence}" for sentence in protocol(wafers, splits, kind)),
-        markdown(main),
+        markdown(main.columns, main.to_numpy()),
         "F1 of each class, percent:",
-        markdown(class_table(measured)),
+        markdown(by_class.columns, by_class.to_numpy()),
         "\n".join(f"- {sentence}" for sentence in findings(counts, draws)),
         "\n\n".join(f"![{name}](figures/{name}.svg)" for name in figures),
         "\n".join(f"- {key}: `{value}`" for key, value in provenance.items()),
@@ -181,9 +181,3 @@ def findings(counts: Mapping[str, GroupCounts], draws: np.ndarray) -> list[str]:
             f"macro-F1 {float(mixed.macro_f1):.3f}."
         )
     return sentences
-
-
-def markdown(table: pd.DataFrame) -> str:
-    """A table in Markdown."""
-    lines = [table.columns, ["---"] * len(table.columns), *table.to_numpy().tolist()]
-    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)

@@ -1,6 +1,7 @@
 """Figures of wafer classifiers, drawn from scores and confusion matrices. Every function returns a new Figure."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -15,40 +16,19 @@ COLOURS = (BLUE, BLACK, ORANGE, "#009E73", "#CC79A7", GREY, "#56B4E9", "#D55E00"
 """Okabe and Ito; shapes differ too."""
 
 
-@matplotlib.rc_context(STYLE)
 def macro_f1(measured: Mapping[str, Mapping[str, Interval]], source: str) -> Figure:
     """Macro-F1 and accuracy of each classifier with 95 % intervals: accuracy alone would flatter."""
-    names = list(measured)
-    figure = Figure((6, 1.9 + 0.45 * len(names)), layout="constrained")
-    axes = figure.subplots()
-    for offset, (score, title, colour, marker) in enumerate(
-        (("macro_f1", "macro-F1", BLUE, "o"), ("accuracy", "accuracy", GREY, "s"))
-    ):
-        places = np.arange(len(names)) + 0.24 * offset - 0.12
-        _intervals(axes, [measured[name][score] for name in names], places, colour, marker, title)
-    axes.set_yticks(range(len(names)), names)
-    axes.invert_yaxis()
-    _percent(axes, "Score on test wafers")
-    figure.legend(loc="outside lower center", ncols=2)
-    figure.suptitle(f"{source}", fontsize=9, color=GREY)
-    return figure
+    series = {
+        title: [found[score] for found in measured.values()]
+        for title, score in {"macro-F1": "macro_f1", "accuracy": "accuracy"}.items()
+    }
+    return _intervals(list(measured), series, "Score on test wafers, with 95 % interval (%)", source)
 
 
-@matplotlib.rc_context(STYLE)
 def f1_by_class(measured: Mapping[str, Mapping[str, Interval]], classes: Sequence[str], source: str) -> Figure:
     """F1 of each class by every classifier, with 95 % intervals."""
-    figure = Figure((6, 1.6 + 0.62 * len(classes)), layout="constrained")
-    axes = figure.subplots()
-    spread = np.linspace(-0.3, 0.3, len(measured)) if len(measured) > 1 else [0.0]
-    for place, (name, found), colour, marker in zip(spread, measured.items(), COLOURS, MARKERS, strict=False):
-        values = [found[f"f1_{index}"] for index in range(len(classes))]
-        _intervals(axes, values, np.arange(len(classes)) + place, colour, marker, name)
-    axes.set_yticks(range(len(classes)), classes)
-    axes.invert_yaxis()
-    _percent(axes, "F1 on test wafers")
-    figure.legend(loc="outside lower center", ncols=3)
-    figure.suptitle(f"{source}", fontsize=9, color=GREY)
-    return figure
+    series = {name: [found[f"f1_{index}"] for index in range(len(classes))] for name, found in measured.items()}
+    return _intervals(classes, series, "F1 on test wafers, with 95 % interval (%)", source)
 
 
 @matplotlib.rc_context(STYLE)
@@ -72,13 +52,22 @@ def confusion(matrix: np.ndarray, classes: Sequence[str], source: str) -> Figure
     return figure
 
 
-def _intervals(axes, values: Sequence[Interval], places, colour: str, marker: str, title: str) -> None:
-    centre = np.array([one.value for one in values])
-    spread = np.abs(np.array([[one.low, one.high] for one in values]).T - centre)
-    axes.errorbar(centre, places, xerr=spread, fmt=marker, color=colour, ms=5, lw=1.4, capsize=2.5, label=title)
-
-
-def _percent(axes, title: str) -> None:
-    axes.set_xlim(0, 1.02)
+@matplotlib.rc_context(STYLE)
+def _intervals(rows: Sequence[str], series: Mapping[str, Sequence[Interval]], title: str, source: str) -> Figure:
+    """A line of named rows; in each row every series has its value and interval, side by side."""
+    figure = Figure((6, 1.7 + len(rows) * (0.25 + 0.1 * len(series))), layout="constrained")
+    axes = figure.subplots()
+    spread = 0.3 * np.linspace(-1, 1, len(series)) if len(series) > 1 else [0.0]
+    for place, (name, values), colour, marker in zip(spread, series.items(), COLOURS, MARKERS, strict=False):
+        centre = np.array([one.value for one in values])
+        reach = np.abs(np.array([[one.low, one.high] for one in values]).T - centre)
+        style: dict[str, Any] = {"fmt": marker, "color": colour, "ms": 5, "lw": 1.4, "capsize": 2.5, "clip_on": False}
+        axes.errorbar(centre, np.arange(len(rows)) + place, xerr=reach, label=name, **style)
+    axes.set_yticks(range(len(rows)), rows)
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.set_xlim(0, 1.0)
     axes.xaxis.set_major_formatter(PercentFormatter(1, symbol=""))
-    axes.set_xlabel(f"{title} (%)")
+    axes.set_xlabel(title)
+    figure.legend(loc="outside lower center", ncols=3)
+    figure.suptitle(source, fontsize=9, color=GREY)
+    return figure

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarking.peer import TRM, load
-from benchmarking.shared import cores
 from trm_jax.config import Config, OptimConfig
+from trm_jax.machine import cores
 
 IGNORE = -100  # label of a cell that does not count; PyTorch's own default too
 

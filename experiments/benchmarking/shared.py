@@ -1,6 +1,5 @@
 """What both sides of the benchmark need, without jax and without PyTorch: a process measures one of them alone."""
 
-import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,11 +8,6 @@ import numpy as np
 from trm_jax.config import Config
 
 Path = tuple[str, ...]
-
-
-def cores() -> int:
-    """Cores this process may use; both sides compute with all of them."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def flatten(tree: dict[str, Any], path: Path = ()) -> Iterator[tuple[Path, Any]]:

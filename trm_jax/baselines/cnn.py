@@ -1,10 +1,8 @@
 """A small convolutional net for wafer grids: the bar that a recursive model must clear."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 
 from trm_jax.layers import RMSNorm
@@ -70,8 +68,3 @@ def with_radius(x):
     place = (jnp.arange(x.shape[1]) + 0.5) / x.shape[1] * 2 - 1
     radius = jnp.sqrt(place[:, None] ** 2 + place[None, :] ** 2)
     return jnp.concatenate([x, jnp.broadcast_to(radius[None, ..., None], (*x.shape[:3], 1))], axis=-1)
-
-
-def count_parameters(params: Any) -> int:
-    """Number of weights."""
-    return sum(leaf.size for leaf in jax.tree.leaves(params))

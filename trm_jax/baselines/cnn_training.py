@@ -18,7 +18,7 @@ from trm_jax.baselines.cnn import CNN, CNNConfig
 from trm_jax.data.wafer_augment import Augmentation, augment_wafers
 from trm_jax.data.wafer_splits import Split
 from trm_jax.options import require
-from trm_jax.seeds import over_seeds, seed_mesh
+from trm_jax.seeds import choose, over_seeds, seed_mesh
 
 PREDICT = 512
 """Grids predicted at a time."""
@@ -221,12 +221,8 @@ def _macro_f1(truth: np.ndarray, probabilities: np.ndarray) -> float:
 def _better(best: Fitted, params: Any, scores: np.ndarray, step: int) -> Fitted:
     """Replace what is best of those splits whose score has risen."""
     higher = scores > best.macro_f1
-
-    def choose(new, old):
-        return jnp.where(higher.reshape(-1, *(1,) * (new.ndim - 1)), new, old)
-
     return best._replace(
-        params=jax.tree.map(choose, params, best.params),
+        params=choose(higher, params, best.params),
         macro_f1=np.where(higher, scores, best.macro_f1),
         step=np.where(higher, step, best.step),
     )

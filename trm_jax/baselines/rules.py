@@ -1,5 +1,6 @@
 """Baselines without a net: a constant, the size of the grid alone, and trees on spatial features."""
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
@@ -12,19 +13,24 @@ from trm_jax.data.wafer_maps import Wafers
 
 Rule = Literal["constant", "grid_size", "decision_tree", "boosting"]
 
-TITLES: dict[Rule, str] = {
-    "constant": "constant, the most frequent class",
-    "grid_size": "forest on grid size alone",
-    "decision_tree": "decision tree, depth 10, spatial features",
-    "boosting": "gradient boosting, spatial features",
-}
+
+def grid_size(wafers: Wafers) -> np.ndarray:
+    """Height and width of the maps, (N, 2) float32."""
+    return np.stack([wafers.height, wafers.width], axis=1).astype(np.float32)
 
 
-def inputs(rule: Rule, wafers: Wafers) -> np.ndarray:
-    """What the rule looks at, (N, F) float32."""
-    if rule in ("constant", "grid_size"):
-        return np.stack([wafers.height, wafers.width], axis=1).astype(np.float32)
+def features(wafers: Wafers) -> np.ndarray:
+    """Spatial features of the maps, (N, F) float32."""
     return spatial_features(wafers)[0]
+
+
+INPUTS: dict[Rule, Callable[[Wafers], np.ndarray]] = {
+    "constant": grid_size,
+    "grid_size": grid_size,
+    "decision_tree": features,
+    "boosting": features,
+}
+"""What each rule looks at."""
 
 
 def classifier(rule: Rule, seed: int = 0) -> Any:

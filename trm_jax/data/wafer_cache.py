@@ -8,9 +8,6 @@ import csv
 import hashlib
 import json
 import os
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +15,7 @@ import numpy as np
 
 from trm_jax.data.wafer_check import LARGEST_SIDE, SMALLEST_SIDE, Loaded, Rejected, find_copies
 from trm_jax.data.wafer_maps import CLASSES, UNKNOWN, Wafers
+from trm_jax.files import replacing_directory
 from trm_jax.state_dict import DAMAGE
 
 FORMAT = 1
@@ -93,7 +91,7 @@ def write_cache(path: Path, loaded: Loaded, manifest: dict[str, Any]) -> dict[st
         "cells": int(area.sum()),
         "counts": counts(loaded),
     }
-    with _replacing_directory(path) as temporary:
+    with replacing_directory(path) as temporary:
         _write_flat(temporary / "flat.npy", wafers, area)
         records = np.empty(len(wafers), _RECORD)
         for name in _RECORD.names or ():
@@ -158,19 +156,3 @@ def _write_flat(path: Path, wafers: Wafers, area: np.ndarray) -> None:
         for first, last in zip([0, *borders], [*borders, len(area)], strict=True):
             if last > first:
                 file.write(np.ascontiguousarray(wafers.flat[wafers.start[first] : end[last - 1]]).data)
-
-
-@contextmanager
-def _replacing_directory(path: Path) -> Iterator[Path]:
-    """A temporary directory beside ``path`` that takes its place on success and disappears on failure."""
-    temporary, old = (path.with_name(f"{path.name}.{os.getpid()}.{end}") for end in ("tmp", "old"))
-    temporary.mkdir(parents=True)
-    try:
-        yield temporary
-        if path.exists():
-            path.rename(old)
-        temporary.rename(path)
-    finally:
-        for leftover in (temporary, old):
-            if leftover.exists():
-                shutil.rmtree(leftover)
