@@ -57,7 +57,7 @@ def _intervals(rows: Sequence[str], series: Mapping[str, Sequence[Interval]], ti
     """A line of named rows; in each row every series has its value and interval, side by side."""
     figure = Figure((6, 1.7 + len(rows) * (0.25 + 0.1 * len(series))), layout="constrained")
     axes = figure.subplots()
-    spread = 0.3 * np.linspace(-1, 1, len(series)) if len(series) > 1 else [0.0]
+    spread = min(0.3, 0.1 * len(series) - 0.1) * np.linspace(-1, 1, len(series))  # rows stay apart
     for place, (name, values), colour, marker in zip(spread, series.items(), COLOURS, MARKERS, strict=False):
         centre = np.array([one.value for one in values])
         reach = np.abs(np.array([[one.low, one.high] for one in values]).T - centre)
