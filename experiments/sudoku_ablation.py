@@ -31,7 +31,7 @@ from trm_jax.config import Config
 from trm_jax.data.sudoku import Splits
 from trm_jax.files import write_text
 from trm_jax.fit import evaluated_weights, fit
-from trm_jax.options import differences
+from trm_jax.options import differences, parse_options
 from trm_jax.report_tables import accuracy_table
 from trm_jax.runlog import RunDirectory, environment
 from trm_jax.runtime import configure, is_first_process, on_first_process
@@ -67,20 +67,6 @@ class Arguments:
     """Copy an arm that another run under --output has finished, with the same options, commit and machine."""
     output: Path = ROOT / "runs"
     """Folder of all runs."""
-
-
-def parse_options(words: list[str]) -> dict[str, Any]:
-    """Options from ``section.name=value`` words. Raises ValueError for a word without an equals sign."""
-    options = {}
-    for word in words:
-        path, equals, text = word.partition("=")
-        if not equals:
-            raise ValueError(f"expected option=value, got {word!r}")
-        try:
-            options[path] = json.loads(text)
-        except json.JSONDecodeError:
-            options[path] = text
-    return options
 
 
 def build_arms(arguments: Arguments) -> dict[str, Config]:

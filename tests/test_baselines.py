@@ -7,27 +7,11 @@ import optax
 import pytest
 
 from trm_jax.baselines import cnn_training, rules
-from trm_jax.baselines.cnn import CNN, CNNConfig, Convolution
+from trm_jax.baselines.cnn import CNN, CNNConfig
 from trm_jax.baselines.cnn_training import CNNTraining
 from trm_jax.data.wafer_maps import CLASSES
 from trm_jax.data.wafer_splits import Split, folds
 from trm_jax.data.wafer_synthetic import synthetic_wafers
-
-
-@pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("size", [5, 6])
-def test_convolution_is_the_convolution_of_xla(size, stride):
-    x = jax.random.normal(jax.random.key(0), (2, size, size, 3))
-    layer = Convolution(4, stride)
-    params = layer.init(jax.random.key(1), x)["params"]
-    expected = jax.lax.conv_general_dilated(
-        x,
-        params["kernel"].reshape(3, 3, 3, 4),
-        (stride, stride),
-        ((1, 1), (1, 1)),
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-    )
-    np.testing.assert_allclose(layer.apply({"params": params}, x), expected, atol=1e-5)
 
 
 def test_the_default_net_has_the_size_of_a_small_baseline():

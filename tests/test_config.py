@@ -75,6 +75,12 @@ def test_options_that_contradict_each_other_are_refused():
         Config().override(**{"model.initial_state": "learned", "recursion.gradient": "one_step"})
     with pytest.raises(ValueError, match="separate_nets needs"):
         Config().override(**{"model.separate_nets": True, "model.use_z": False})
+    with pytest.raises(ValueError, match=r"model.stem_widths needs wafer grids"):
+        Config().override(**{"model.stem_widths": (8,)})
+    with pytest.raises(ValueError, match=r"model.patch=6 must be a multiple of 4"):
+        Config().override(**{"model.patch": 6, "model.stem_widths": (8, 8)})
+    with pytest.raises(ValueError, match=r"model.grid=\(4, 4\) must be \(7, 7\)"):
+        Config().override(**{"model.patch": 4})
     with pytest.raises(ValueError, match="must divide the width"):
         Config().override(**{"model.mixer": "attention", "model.heads": 5})
     with pytest.raises(ValueError, match="unknown option 'speed'"):
@@ -94,16 +100,26 @@ def test_effective_depth_is_counted(options, expected):
     assert Config().override(**options).layer_applications == expected
 
 
+def example(config: Config):
+    """Data in the shape that the model takes."""
+    labels = DATA["labels"] if config.model.readout == "cell" else DATA["labels"][:, 0]
+    if not config.model.patch:
+        return {"inputs": DATA["inputs"], "labels": labels}
+    side = config.model.image
+    grids = np.random.default_rng(2).integers(0, 256, (5, side, side, 2), np.uint8)
+    return {"inputs": jnp.asarray(grids), "labels": labels}
+
+
 @functools.cache
 def program(config: Config) -> str:
     """What initialisation, a training step and evaluation compute, as text with every constant."""
 
-    data = DATA | {"labels": DATA["labels"][:, 0]} if config.model.readout == "pooled" else DATA
+    data = example(config)
 
     def run(seed):
         state, metrics = train.train_step(config, train.no_augmentation, train.init(config, data, seed), data)
         evaluated = train.evaluated_params(config, state)
-        return metrics, evaluated, model.forward(config, evaluated, DATA["inputs"])
+        return metrics, evaluated, model.forward(config, evaluated, data["inputs"])
 
     traced = jax.make_jaxpr(run)(0)
     return f"{traced} {[np.asarray(constant).tolist() for constant in traced.consts]}"
@@ -111,11 +127,15 @@ def program(config: Config) -> str:
 
 ATTENTION = {"model.mixer": "attention", "model.heads": 1, "model.positions": "rotary_1d"}
 PREFIX = {"model.prefix_tokens": 1, "model.prefix_width": 4}
+WAFER = {"model.patch": 4, "model.image": 8, "model.grid": (2, 2), "model.readout": "pooled"}
 # Option: (new value, options that must be on for it to matter)
 CHANGES = {
     "model.vocabulary": (7, {}),
     "model.classes": (7, {}),
     "model.grid": ((2, 8), ATTENTION | {"model.positions": "rotary_2d"}),
+    "model.patch": (5, WAFER),
+    "model.image": (7, WAFER),
+    "model.stem_widths": ((4,), WAFER),
     "model.width": (12, {}),
     "model.layers": (2, {}),
     "model.heads": (2, ATTENTION),
@@ -132,7 +152,7 @@ CHANGES = {
     "model.use_z": (False, {}),
     "model.separate_nets": (True, {}),
     "model.initial_state": ("zero", {}),
-    "model.readout": ("pooled", {}),
+    "model.readout": ("mean_max", {}),
     "model.halt_token": ("mean", {}),
     "model.prefix_tokens": (2, PREFIX),
     "model.prefix_width": (5, PREFIX),
@@ -171,6 +191,8 @@ ELSEWHERE = {
     "run.checkpoint_every": "test_fit.py",
     "run.seed_axis": "test_seeds.py",
     "run.data_parallel": "test_devices.py",
+    "run.patience": "test_fit.py",
+    **{f"wafer.{field.name}": "test_wafer_task.py" for field in dataclasses.fields(SMALL.wafer)},
     **{f"data.{field.name}": "test_sudoku_task.py" for field in dataclasses.fields(SMALL.data)},
 }
 

@@ -151,3 +151,13 @@ def test_a_nan_stops_the_run_names_step_seed_and_arm_and_keeps_the_last_good_che
     with pytest.raises(fit.Diverged, match="arm: the loss or gradient of seed 7 is no number at step 15; the last"):
         train(tmp_path / "run")
     assert Checkpoints(tmp_path / "run" / "checkpoints").latest() == 12
+
+
+def test_training_stops_when_no_seed_improves(tmp_path):
+    scored = iter([[0.1, 0.2], [0.3, 0.1], [0.3, 0.2], [0.2, 0.2], [0.9, 0.9]])
+    config = CONFIG.override(**{"run.patience": 2})
+    ended = train(tmp_path / "run", config, validate=lambda params: {"size": np.asarray(next(scored))})
+    # The first seed is best at the second evaluation; two later ones bring nothing.
+    assert rows(tmp_path / "run")[-1]["step"] == 4 * 8
+    np.testing.assert_array_equal(ended.best.step, [16, 8])
+    np.testing.assert_allclose(ended.best.score, [0.3, 0.2])

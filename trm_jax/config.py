@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from trm_jax.options import check_types, from_plain, require
+from trm_jax.wafer_config import WaferConfig
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,12 @@ class ModelConfig:
     """Number of output classes: V for a per-cell read-out, the number of labels for a pooled one."""
     grid: tuple[int, int] = (4, 4)
     """Rows and columns of the token grid; use (1, L) for a plain sequence."""
+    patch: int = 0
+    """Cells a side of the square of a wafer grid that one token stands for; 0 where the input is tokens."""
+    image: int = 26
+    """Cells a side of a wafer grid (with patch only)."""
+    stem_widths: tuple[int, ...] = ()
+    """Channels of the convolutions before the patches, each of which halves the sides (with patch only)."""
     width: int = 32
     """Width D of x, y and z."""
     layers: int = 2
@@ -55,8 +62,8 @@ class ModelConfig:
     """One net for z and another for y instead of a shared one (alternating form only)."""
     initial_state: Literal["learned", "fixed", "zero"] = "fixed"
     """Initial y and z: trained vectors, untrained random vectors (official), or zeros."""
-    readout: Literal["cell", "pooled"] = "cell"
-    """Class logits for every cell, or one set for the mean over tokens."""
+    readout: Literal["cell", "pooled", "mean_max"] = "cell"
+    """Class logits for every cell, or one set for the mean over tokens, or for their mean and their maximum."""
     halt_token: Literal["first", "mean"] = "first"
     """The halting head reads the first token of y (official) or the mean over tokens."""
     prefix_tokens: int = 0
@@ -94,6 +101,7 @@ class ModelConfig:
         for name in positive:
             require(getattr(self, name) >= 1, f"model.{name} must be at least 1, got {getattr(self, name)}")
         require(min(self.grid) >= 1, f"model.grid must be two positive numbers, got {self.grid}")
+        self._check_stem()
         if self.mixer == "attention":
             require(
                 self.net_width % self.heads == 0,
@@ -119,6 +127,23 @@ class ModelConfig:
         require(
             self.prefix_tokens == 0 or self.prefix_width > 0,
             "model.prefix_tokens needs a prefix_width (the length of a puzzle's vector)",
+        )
+
+    def _check_stem(self) -> None:
+        if not self.patch:
+            require(not self.stem_widths, "model.stem_widths needs wafer grids as input: set model.patch")
+            return
+        require(self.image >= 4, f"model.image must be at least 4, got {self.image}")
+        shrinks = 2 ** len(self.stem_widths)
+        require(
+            self.patch % shrinks == 0,
+            f"model.patch={self.patch} must be a multiple of {shrinks}: {len(self.stem_widths)} convolutions halve "
+            "the sides",
+        )
+        side = -(-self.image // self.patch)
+        require(
+            self.grid == (side, side),
+            f"model.grid={self.grid} must be {(side, side)} for model.image={self.image} and model.patch={self.patch}",
         )
 
 
@@ -271,6 +296,8 @@ class RunConfig:
     """Steps between evaluations on validation (a multiple of chunk)."""
     checkpoint_every: int = 100
     """Steps between checkpoints (a multiple of chunk)."""
+    patience: int = 0
+    """Stop when no seed has a better score on validation after so many evaluations; 0 for the full length."""
     seed_axis: Literal["auto", "vmap", "map"] = "auto"
     """How seeds that share a device run: vectorised, one after another, or what is faster on this platform."""
     data_parallel: int = 0
@@ -285,6 +312,7 @@ class RunConfig:
                 getattr(self, name) % self.chunk == 0,
                 f"run.{name}={getattr(self, name)} must be a multiple of run.chunk={self.chunk}",
             )
+        require(self.patience >= 0, f"run.patience must not be negative, got {self.patience}")
         require(self.data_parallel >= 0, f"run.data_parallel must not be negative, got {self.data_parallel}")
         require(len(self.seeds) >= 1, "run.seeds must name at least one seed")
         require(len(set(self.seeds)) == len(self.seeds), f"run.seeds must differ, got {self.seeds}")
@@ -299,6 +327,7 @@ class Config:
     loss: LossConfig = field(default_factory=LossConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     data: DataConfig = field(default_factory=DataConfig)
+    wafer: WaferConfig = field(default_factory=WaferConfig)
     run: RunConfig = field(default_factory=RunConfig)
 
     def __post_init__(self) -> None:

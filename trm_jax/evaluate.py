@@ -1,5 +1,6 @@
 """Evaluation of all N_sup supervision steps on padded batches."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -18,7 +19,21 @@ class Predictions(NamedTuple):
 
 
 def predict(config: Config, params, inputs, puzzle=None, batch: int = 256) -> Predictions:
-    """Predict for inputs (N, cells) with every supervision step, in batches; the last one is padded, then trimmed."""
+    """Predict for N inputs with every supervision step, in batches; the last one is padded, then trimmed."""
+
+    def answer(reading: model.Reading) -> Predictions:
+        return Predictions(reading.logits.argmax(axis=-1).astype(jnp.int16), jax.nn.sigmoid(reading.halt))
+
+    return in_batches(config, params, inputs, puzzle, batch, answer)
+
+
+def readings(config: Config, params, inputs, puzzle=None, batch: int = 256) -> model.Reading:
+    """What the heads say of N inputs after every supervision step, each leaf (N_sup, N, ...), computed in batches."""
+    return in_batches(config, params, inputs, puzzle, batch, lambda reading: reading)
+
+
+def in_batches(config: Config, params, inputs, puzzle, batch: int, keep: Callable[[model.Reading], Any]) -> Any:
+    """``keep`` of the readings of N inputs; a whole batch of readings at a time is in memory, not all of them."""
     size = len(inputs)
     batch = min(batch, size)
     batches = -(-size // batch)
@@ -28,14 +43,13 @@ def predict(config: Config, params, inputs, puzzle=None, batch: int = 256) -> Pr
         return padded.reshape(batches, batch, *values.shape[1:])
 
     def one(arguments):
-        readings = model.forward(config, params, *share_batch(arguments))
-        return Predictions(readings.logits.argmax(axis=-1).astype(jnp.int16), jax.nn.sigmoid(readings.halt))
+        return keep(model.forward(config, params, *share_batch(arguments)))
 
     arguments = (pad(inputs), None if puzzle is None else pad(puzzle))
-    predictions = jax.lax.map(one, arguments)  # leading axis: batches
+    kept = jax.lax.map(one, arguments)  # leading axis: batches
 
     def join(values):
         joined = jnp.moveaxis(values, 0, 1)
         return joined.reshape(joined.shape[0], -1, *joined.shape[3:])[:, :size]
 
-    return jax.tree.map(join, predictions)
+    return jax.tree.map(join, kept)

@@ -86,7 +86,7 @@ def _fit(config: Config, data: Batch, validate: Validate, score: str, run: RunDi
     compiled: dict[int, Callable] = {}
     hidden = not is_first_process()
     with tqdm(total=config.run.steps, initial=step, desc=name, unit="step", file=sys.stderr, disable=hidden) as bar:
-        while step < config.run.steps:
+        while step < config.run.steps and not _exhausted(config, best, step):
             K = min(config.run.chunk, config.run.steps - step)
             if K not in compiled:
                 chunk = over_seeds(_chunk(config, augment, K), mesh, config.run.seed_axis, donate=True)
@@ -137,6 +137,12 @@ def _say_idle(config: Config, mesh) -> None:
             f"for batches of {config.run.batch}",
             file=sys.stderr,
         )
+
+
+def _exhausted(config: Config, best: Best, step: int) -> bool:
+    """Whether no seed has improved for as many evaluations as ``run.patience`` allows."""
+    waited = step - int(to_host(best.step).max())
+    return 0 < config.run.patience * config.run.evaluate_every <= waited
 
 
 def _better(best: Best, params, score: np.ndarray, step: int) -> Best:

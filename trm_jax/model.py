@@ -10,6 +10,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from trm_jax import recursion
 from trm_jax.config import Config, ModelConfig
 from trm_jax.layers import Linear, Stack
+from trm_jax.stem import Stem
 
 INITIAL_STATES = ("initial_y", "initial_z")
 
@@ -30,7 +31,10 @@ class TRM(nn.Module):
     def setup(self):
         config = self.config
         embedding_init = nn.initializers.truncated_normal(_truncated(config.width**-0.5))
-        self.tokens = self.param("tokens", embedding_init, (config.vocabulary, config.width))
+        if config.patch:
+            self.stem = Stem(config.stem_widths, config.patch, config.width)
+        else:
+            self.tokens = self.param("tokens", embedding_init, (config.vocabulary, config.width))
         if config.prefix_width:
             self.puzzles = self.param("puzzles", nn.initializers.zeros, (config.puzzles, config.prefix_width))
         if config.positions == "learned":
@@ -53,9 +57,13 @@ class TRM(nn.Module):
         )
 
     def embed(self, inputs, puzzle=None):
-        """Embed tokens (B, cells) and puzzle identifiers (B,) as the question x, (B, L, D)."""
+        """Embed inputs and puzzle identifiers (B,) as the question x, (B, L, D).
+
+        Inputs are tokens (B, cells), or with ``patch`` wafer grids (B, image, image, 2) of shares in 0..255.
+        """
         config = self.config
-        x = self.tokens[inputs]
+        # The stem gives unit variance, the embedding 1 / D.
+        x = self.stem(inputs.astype(jnp.float32) / 255) * config.width**-0.5 if config.patch else self.tokens[inputs]
         if config.prefix_width:
             puzzle = jnp.zeros(len(inputs), jnp.int32) if puzzle is None else puzzle
             padding = config.prefix_tokens * config.width - config.prefix_width
@@ -106,7 +114,10 @@ class TRM(nn.Module):
         """Class logits and halting logits of an answer, in float32."""
         config = self.config
         cells = y[:, config.prefix_tokens :]
-        logits = self.readout(cells if config.readout == "cell" else cells.mean(axis=1))
+        pooled = cells if config.readout == "cell" else cells.mean(axis=1)
+        if config.readout == "mean_max":
+            pooled = jnp.concatenate([pooled, cells.max(axis=1)], axis=-1)
+        logits = self.readout(pooled)
         halting = self.halting(y[:, 0] if config.halt_token == "first" else y.mean(axis=1)).astype(jnp.float32)
         return Reading(logits.astype(jnp.float32), halting[:, 0], halting[:, 1])
 
@@ -127,9 +138,16 @@ def _truncated(std: float) -> float:
     return std / 0.87962566103423978
 
 
+def blank_inputs(config: ModelConfig, batch: int):
+    """Inputs of zeros in the shape and dtype that the model takes: tokens, or wafer grids."""
+    if config.patch:
+        return jnp.zeros((batch, config.image, config.image, 2), jnp.uint8)
+    return jnp.zeros((batch, config.cells), jnp.int32)
+
+
 def initialise(config: ModelConfig, key):
     """Random weights as a nested dict of float32 arrays."""
-    return jax.jit(TRM(config).init)(key, jnp.zeros((1, config.cells), jnp.int32))["params"]
+    return jax.jit(TRM(config).init)(key, blank_inputs(config, 1))["params"]
 
 
 def embed(config: Config, params, inputs, puzzle=None):

@@ -1,8 +1,10 @@
 """Dataclasses as options: checked types, plain values in and out, and refusal of what is unknown."""
 
 import dataclasses
+import json
 import math
 import typing
+from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any, Literal
 
@@ -70,3 +72,17 @@ def _describe(kind: Any) -> str:
     if typing.get_origin(kind) is Literal:
         return "one of " + ", ".join(map(str, typing.get_args(kind)))
     return getattr(kind, "__name__", str(kind)) if typing.get_origin(kind) is None else str(kind)
+
+
+def parse_options(words: Sequence[str]) -> dict[str, Any]:
+    """Options from ``section.name=value`` words. Raises ValueError for a word without an equals sign."""
+    options = {}
+    for word in words:
+        path, equals, text = word.partition("=")
+        if not equals:
+            raise ValueError(f"expected option=value, got {word!r}")
+        try:
+            options[path] = json.loads(text)
+        except json.JSONDecodeError:
+            options[path] = text
+    return options

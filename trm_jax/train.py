@@ -15,7 +15,8 @@ from trm_jax import losses, model, optim
 from trm_jax.config import Config
 from trm_jax.seeds import choose, share_batch
 
-Batch = dict[str, Any]  # "inputs" (B, cells) tokens, "labels" (B, L) or (B,), and what an augmentation needs
+Batch = dict[str, Any]  # "inputs" tokens or grids, "labels" (B, L) or (B,), and what an augmentation needs
+CUMULATIVE = "cumulative"  # in the data: cumulated probabilities (N,) of drawing each sample; none for equal ones
 Augment = Callable[[Any, Batch], Batch]
 
 
@@ -52,7 +53,8 @@ def init(config: Config, data: Batch, seed) -> TrainState:
     params = model.initialise(config.model, weights_key)
     carry = None
     if config.loss.supervision == "carried":
-        batch = {name: jnp.zeros((config.run.batch, *values.shape[1:]), values.dtype) for name, values in data.items()}
+        samples = {name: values for name, values in data.items() if name != CUMULATIVE}
+        batch = jax.tree.map(lambda leaf: jnp.zeros((config.run.batch, *leaf.shape[1:]), leaf.dtype), samples)
         y, z = model.initial(config, params, config.run.batch)
         zeros = jnp.zeros(config.run.batch, jnp.int32)
         carry = Carry(batch, y, z, zeros, jnp.ones(config.run.batch, bool))
@@ -61,19 +63,23 @@ def init(config: Config, data: Batch, seed) -> TrainState:
 
 
 def draw_batch(config: Config, data: Batch, augment: Augment, key, step) -> Batch:
-    """Draw B samples with replacement and augment them.
+    """Draw B samples with replacement, with equal or with the given probabilities, and augment them.
 
     Where ``data.first_share`` is above 0 the second half of the data is what the first updates draw, the first half
     what the others draw.
     """
     index_key, augment_key = jax.random.split(key)
-    size = next(iter(data.values())).shape[0]
-    if not config.data.first_share:
+    samples = {name: values for name, values in data.items() if name != CUMULATIVE}
+    size = next(iter(samples.values())).shape[0]
+    if CUMULATIVE in data:
+        index = jnp.searchsorted(data[CUMULATIVE], jax.random.uniform(index_key, (config.run.batch,)), side="right")
+        index = jnp.minimum(index, size - 1)  # the sum of the probabilities may be rounded to less than 1
+    elif not config.data.first_share:
         index = jax.random.randint(index_key, (config.run.batch,), 0, size)
     else:
         first = step < round(config.data.first_share * config.run.steps)
         index = jax.random.randint(index_key, (config.run.batch,), 0, size // 2) + jnp.where(first, size // 2, 0)
-    return share_batch(augment(augment_key, {name: values[index] for name, values in data.items()}))
+    return share_batch(augment(augment_key, {name: values[index] for name, values in samples.items()}))
 
 
 def train_step(config: Config, augment: Augment, state: TrainState, data: Batch) -> tuple[TrainState, dict[str, Any]]:

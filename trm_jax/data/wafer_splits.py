@@ -58,6 +58,15 @@ def folds(wafers: Wafers, count: int = 4, kind: Kind = "lot", seed: int = 0) -> 
     return splits
 
 
+def all_lots(wafers: Wafers, seed: int = 0) -> Split:
+    """Every labelled and clean wafer to train on, but for a validating sixth in whole lots; nothing is tested."""
+    usable = np.flatnonzero((wafers.label != UNKNOWN) & wafers.clean)
+    validates = _deal(wafers.label[usable], wafers.group[usable], VALIDATION_PARTS, seed) == 0
+    split = Split("all-lots", usable[~validates], usable[validates], usable[:0])
+    _check_classes(wafers, usable, split, ("train", "validation"))
+    return split
+
+
 def _official(wafers: Wafers, usable: np.ndarray) -> np.ndarray:
     """Mask of the wafers of the official test part."""
     flag = wafers.official[usable]
@@ -102,10 +111,12 @@ def _deal(label: np.ndarray, group: np.ndarray | None, count: int, seed: int) ->
     return number
 
 
-def _check_classes(wafers: Wafers, usable: np.ndarray, split: Split) -> None:
+def _check_classes(
+    wafers: Wafers, usable: np.ndarray, split: Split, parts: tuple[str, ...] = ("train", "test", "validation")
+) -> None:
     """Every class of the data must be trained on and tested, or its score would mean nothing."""
     present = set(np.unique(wafers.label[usable]).tolist())
-    for part in ("train", "test", "validation"):
+    for part in parts:
         missing = present - set(wafers.label[getattr(split, part)].tolist())
         if not missing:
             continue

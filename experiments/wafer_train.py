@@ -1,0 +1,136 @@
+"""Train the recursive wafer classifier, on folds of whole lots or, to ship it, on all lots.
+
+    python experiments/wafer_train.py                       # four folds, two seeds each: the numbers to report
+    python experiments/wafer_train.py --folds 3 --name try --options model.width=96   # one fold, another model
+    python experiments/wafer_train.py --all-lots --name edge  # the weights that ship: no test part, a sixth validates
+    python experiments/wafer_train.py --preset smoke        # synthetic wafers, under a minute: proves that it runs
+
+Macro-F1 on validation, whole lots too, chooses the weights and stops; they and no others are kept as runs/NAME/SPLIT/
+weights-SEED and asked about the test wafers, once (test.npz, validation.npz: logits after every supervision step).
+An interrupted run goes on where it was when the same command is given again. `wafer_evaluate.py` reports.
+"""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import jax
+import numpy as np
+import tyro
+from wafer_presets import PRESETS
+
+from trm_jax import accounting, model, wafer_task
+from trm_jax.checkpoint import save_weights
+from trm_jax.config import Config
+from trm_jax.data import wafer
+from trm_jax.data.wafer_maps import CLASSES, Wafers
+from trm_jax.data.wafer_splits import Split, all_lots, folds
+from trm_jax.data.wafer_synthetic import synthetic_wafers
+from trm_jax.fit import fit
+from trm_jax.options import parse_options, require
+from trm_jax.runtime import configure
+from trm_jax.seeds import to_host
+from trm_jax.wafer_metrics import scores
+from trm_jax.wafer_predictions import Predicted, save_predicted
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Train on every fold, keep the weights that validation chose, and ask them about the test wafers."""
+
+    data: Path | None = None
+    """Prepared cache, .npz, .pkl or folder of maps; else $TRM_DATA, ../shared/data, or synthetic wafers."""
+    preset: Literal["smoke", "edge", "paper"] = "edge"
+    """Size: smoke (600 synthetic wafers), edge (the model that ships), paper (a token for every cell, for a GPU)."""
+    folds: tuple[int, ...] = ()
+    """Numbers of the folds to train; all if empty."""
+    all_lots: bool = False
+    """Train on all lots but a validating sixth, for weights to ship."""
+    options: tuple[str, ...] = ()
+    """Options, e.g. model.width=96 run.seeds=[0,1,2]; values as in JSON, words without quotes."""
+    extra_steps: int = 2
+    """Supervision steps beyond those trained with that are predicted too."""
+    name: str = ""
+    """Name of the run under --output; wafer-PRESET if empty."""
+    output: Path = ROOT / "runs"
+    """Folder of all runs."""
+
+
+def prepare(arguments: Arguments) -> tuple[Config, Wafers, list[Split]]:
+    """Config, wafers and the splits to train. Raises ValueError for an unknown option or fold."""
+    config = Config().override(**PRESETS[arguments.preset]).override(**parse_options(arguments.options))
+    generated = arguments.preset == "smoke" and arguments.data is None
+    wafers = synthetic_wafers(600) if generated else wafer.load(arguments.data)
+    if arguments.all_lots:
+        require(not arguments.folds, "--folds and --all-lots exclude each other")
+        return config, wafers, [all_lots(wafers)]
+    splits = folds(wafers)
+    unknown = set(arguments.folds) - set(range(len(splits)))
+    require(not unknown, f"there is no fold {min(unknown, default=0)}; there are 0 to {len(splits) - 1}")
+    return config, wafers, [splits[number] for number in arguments.folds or range(len(splits))]
+
+
+def train(config: Config, grids: np.ndarray, wafers: Wafers, split: Split, directory: Path, steps: int) -> Predicted:
+    """Train all seeds on one split; returns their answers on the test part, or on validation where there is none."""
+    task = wafer_task.prepare(config, grids, wafers.label, split)
+    progress = fit(config, task.data, task.validate, "macro_f1", directory, task.augment, split.name)
+    best = to_host(progress.best.params)
+    for index, seed in enumerate(config.run.seeds):
+        target = directory / f"weights-{seed}"
+        if not target.exists():
+            save_weights(target, wafer_task.one_seed(best, index), config)
+    answers = {}
+    for part in ("validation", "test"):
+        chosen = getattr(split, part)
+        if len(chosen):
+            answers[part] = wafer_task.predict(config, best, grids, chosen, steps)
+            save_predicted(directory / f"{part}.npz", answers[part])
+    return answers.get("test", answers["validation"])
+
+
+def summary(config: Config, wafers: Wafers, name: str, answers: Predicted) -> str:
+    """Accuracy and macro-F1 of every seed after the steps trained with, a line each."""
+    lines = []
+    truth = wafers.label[answers.index]
+    for seed, logits in zip(config.run.seeds, answers.logits[:, config.recursion.N_sup - 1], strict=True):
+        confusion = np.zeros((len(CLASSES), len(CLASSES)))
+        np.add.at(confusion, (truth, logits.argmax(axis=-1)), 1)
+        measured = scores(confusion)
+        lines.append(f"{name} seed {seed}: accuracy {measured.accuracy:.4f}, macro-F1 {measured.macro_f1:.4f}")
+    return "\n".join(lines)
+
+
+def run(arguments: Arguments) -> None:
+    """Train what is missing and print a line for every split and seed."""
+    config, wafers, splits = prepare(arguments)
+    params = model.initialise(config.model, jax.random.key(0))
+    flops = accounting.matmul_flops(
+        lambda inputs: model.forward(config, params, inputs), model.blank_inputs(config.model, 1)
+    )
+    print(
+        f"{wafers.source}: {len(wafers):,} wafers; {model.count_parameters(config.model, params):,} parameters, "
+        f"{flops / 1e9:.3f} GFLOP a map, {config.layer_applications} layer applications"
+    )
+    grids = wafer_task.grids_of(config, wafers)
+    directory = arguments.output / (arguments.name or f"wafer-{arguments.preset}")
+    steps = config.recursion.N_sup + arguments.extra_steps
+    for split in splits:
+        answers = train(config, grids, wafers, split, directory / split.name, steps)
+        print(summary(config, wafers, split.name, answers))
+
+
+def main() -> None:
+    """Run the command line; bad input gets one line and exit code 1."""
+    arguments = tyro.cli(Arguments, description=__doc__)
+    configure()
+    try:
+        run(arguments)
+    except (ValueError, FileNotFoundError, RuntimeError) as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

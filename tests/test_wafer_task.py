@@ -1,0 +1,114 @@
+"""Wafers as a task: the class mix that is drawn, scores, and answers of every step; the scripts around it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from trm_jax import model, train, wafer_task
+from trm_jax.checkpoint import load_weights
+from trm_jax.config import Config
+from trm_jax.data.wafer_maps import CLASSES
+from trm_jax.data.wafer_splits import all_lots
+from trm_jax.data.wafer_synthetic import synthetic_wafers
+from trm_jax.wafer_predictions import load_predicted
+
+ROOT = Path(__file__).resolve().parent.parent
+CONFIG = Config().override(
+    **{"model.classes": 9, "model.patch": 4, "model.image": 12, "model.grid": (3, 3), "model.stem_widths": (4,),
+       "model.width": 8, "model.layers": 1, "model.readout": "mean_max", "model.halt_token": "mean",
+       "recursion.N_sup": 2, "recursion.T": 1, "recursion.n": 1, "run.seeds": (3, 5), "run.batch": 8}
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def wafers():
+    return synthetic_wafers(600)
+
+
+@pytest.fixture(scope="module")
+def grids(wafers):
+    return wafer_task.grids_of(CONFIG, wafers)
+
+
+@pytest.mark.parametrize(("balance", "expected"), [(1.0, None), (0.0, np.full(9, 1 / 9))])
+def test_classes_are_drawn_in_the_stated_mix(wafers, grids, balance, expected):
+    split = all_lots(wafers)
+    config = CONFIG.override(**{"wafer.balance": balance, "run.batch": 20000, "wafer.untouched": 1.0})
+    task = wafer_task.prepare(config, grids, wafers.label, split)
+    data = {**task.data, "inputs": task.data["labels"] + 1}
+    drawn = train.draw_batch(config, data, train.no_augmentation, jax.random.key(0), 0)
+    np.testing.assert_array_equal(drawn["inputs"], drawn["labels"] + 1)
+    share = np.bincount(drawn["labels"], minlength=9) / 20000
+    natural = np.bincount(wafers.label[split.train], minlength=9) / len(split.train)
+    np.testing.assert_allclose(share, natural if expected is None else expected, atol=0.015)
+
+
+def test_every_training_wafer_can_be_drawn_and_no_probability_is_lost():
+    labels = np.repeat(np.arange(9), np.arange(1, 10))
+    cumulated = wafer_task.cumulative(labels, 0.5)
+    assert cumulated[-1] == pytest.approx(1) and (np.diff(cumulated, prepend=0) > 0).all()
+    by_class = np.bincount(labels, np.diff(cumulated, prepend=0))
+    np.testing.assert_allclose(by_class / by_class[0], np.sqrt(np.arange(1, 10)))
+    with pytest.raises(ValueError, match="no training wafer of class none"):
+        wafer_task.cumulative(labels[labels < 8], 0.5)
+
+
+def test_options_of_wafers_reach_the_grids_and_the_augmentation(wafers, grids):
+    nearest = wafer_task.grids_of(CONFIG.override(**{"wafer.representation": "nearest"}), wafers)
+    assert (nearest != grids).any()
+    split = all_lots(wafers)
+
+    def augmented(**options):
+        config = CONFIG.override(**{f"wafer.{name}": value for name, value in options.items()})
+        batch = {"inputs": jnp.asarray(grids[:40]), "labels": jnp.zeros(40, jnp.int32)}
+        return np.asarray(
+            wafer_task.prepare(config, grids, wafers.label, split).augment(jax.random.key(0), batch)["inputs"]
+        )
+
+    np.testing.assert_array_equal(augmented(untouched=1.0), grids[:40])
+    base = augmented(untouched=0.0)
+    assert (base != augmented(untouched=0.0, compose=False)).any()
+    assert (base != augmented(untouched=0.0, noise=(0.5, 0.6))).any()
+
+
+def test_scores_and_answers_agree_with_the_forward_pass(wafers, grids):
+    split = all_lots(wafers)
+    params = jax.vmap(lambda seed: model.initialise(CONFIG.model, jax.random.key(seed)))(jnp.arange(2))
+    predicted = wafer_task.predict(CONFIG, params, grids, split.validation, steps=3)
+    assert predicted.logits.shape == (2, 3, len(split.validation), len(CLASSES))
+    deep = CONFIG.override(**{"recursion.N_sup": 3})
+    one = model.forward(deep, wafer_task.one_seed(params, 1), jnp.asarray(grids[split.validation]))
+    np.testing.assert_allclose(predicted.logits[1], one.logits, atol=1e-4)
+    np.testing.assert_allclose(predicted.halt[1], one.halt, atol=1e-4)
+    found = wafer_task.validator(CONFIG, grids, wafers.label, split)(params)
+    right = predicted.logits[:, 1].argmax(-1) == wafers.label[split.validation]
+    np.testing.assert_allclose(found["accuracy"], right.mean(axis=1))
+
+
+def run(script, *arguments):
+    command = [sys.executable, ROOT / "experiments" / script, *arguments]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def test_training_from_the_command_line_and_again(tmp_path):
+    options = ["--preset", "smoke", "--folds", "1", "--output", tmp_path, "--name", "run"]
+    first = run("wafer_train.py", *options)
+    assert first.returncode == 0, first.stderr
+    assert "synthetic" in first.stdout and "lot-1 seed 1: accuracy" in first.stdout
+    directory = tmp_path / "run" / "lot-1"
+    config, params = load_weights(directory / "weights-1")
+    tested = load_predicted(directory / "test.npz")
+    grids = wafer_task.grids_of(config, synthetic_wafers(600))
+    again = model.forward(config, params, jnp.asarray(grids[tested.index]))
+    np.testing.assert_allclose(tested.logits[1, : config.recursion.N_sup], again.logits, atol=1e-4)
+    second = run("wafer_train.py", *options)
+    assert second.stdout == first.stdout
+    wrong = run("wafer_train.py", *options, "--options", "model.width=24")
+    assert wrong.returncode == 1 and "holds a run with other options (model.width)" in wrong.stderr
+    missing = run("wafer_train.py", "--preset", "smoke", "--folds", "7", "--output", tmp_path)
+    assert missing.returncode == 1 and "there is no fold 7; there are 0 to 3" in missing.stderr

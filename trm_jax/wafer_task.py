@@ -1,0 +1,94 @@
+"""Wafer maps as a task for the engine: grids on device, balanced drawing, augmentation, and scores on validation."""
+
+from functools import cache, partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from trm_jax import evaluate
+from trm_jax.config import Config
+from trm_jax.data.wafer_augment import Augmentation, augment_wafers
+from trm_jax.data.wafer_grid import to_grid
+from trm_jax.data.wafer_maps import CLASSES, Wafers
+from trm_jax.data.wafer_splits import Split
+from trm_jax.options import require
+from trm_jax.seeds import over_seeds, run_mesh, to_host
+from trm_jax.train import CUMULATIVE, Augment, Batch
+from trm_jax.wafer_metrics import scores
+from trm_jax.wafer_predictions import Predicted
+
+
+class WaferTask(NamedTuple):
+    """Everything that training on one split needs besides the config."""
+
+    data: Batch
+    augment: Augment
+    validate: Any
+    """Function from weights with a leading axis S to scores after the last supervision step, each (S,)."""
+
+
+def grids_of(config: Config, wafers: Wafers) -> np.ndarray:
+    """Maps as the model takes them, (N, image, image, 2) uint8."""
+    return to_grid(wafers, config.model.image, config.wafer.representation)
+
+
+def prepare(config: Config, grids: np.ndarray, labels: np.ndarray, split: Split) -> WaferTask:
+    """Training and validation part of a split of grids (N, image, image, 2) with labels (N,).
+
+    Raises ValueError for a class without training wafers.
+    """
+    train = labels[split.train]
+    data = {
+        "inputs": jnp.asarray(grids[split.train]),
+        "labels": jnp.asarray(train, jnp.int32),
+        CUMULATIVE: jnp.asarray(cumulative(train, config.wafer.balance), jnp.float32),
+    }
+    options = config.wafer
+    augmentation = Augmentation(options.untouched, options.compose, options.noise)
+    return WaferTask(data, partial(_augment, augmentation), validator(config, grids, labels, split))
+
+
+def cumulative(labels: np.ndarray, balance: float) -> np.ndarray:
+    """Cumulated probabilities (N,) of drawing each sample, if classes have shares like ``count ** balance``."""
+    count = np.bincount(labels, minlength=len(CLASSES))
+    require(count.min() > 0, f"no training wafer of class {CLASSES[count.argmin()]}")
+    weight = count[labels] ** (balance - 1.0)
+    return np.cumsum(weight) / weight.sum()
+
+
+def _augment(options: Augmentation, key, batch: Batch) -> Batch:
+    return {**batch, "inputs": augment_wafers(key, batch["inputs"], options)}
+
+
+def validator(config: Config, grids: np.ndarray, labels: np.ndarray, split: Split):
+    """Function from weights with a leading axis S to accuracy and macro-F1 on validation, each (S,)."""
+    inputs, truth = jnp.asarray(grids[split.validation]), labels[split.validation]
+
+    def validate(params: Any) -> dict[str, np.ndarray]:
+        predicted = to_host(_readings(config)(params, inputs)).logits[:, -1].argmax(axis=-1)  # (S, N)
+        confusion = np.zeros((len(predicted), len(CLASSES), len(CLASSES)))
+        np.add.at(confusion, (np.arange(len(predicted))[:, None], truth, predicted), 1)
+        measured = scores(confusion)
+        return {"macro_f1": measured.macro_f1, "accuracy": measured.accuracy}
+
+    return validate
+
+
+@cache
+def _readings(config: Config):
+    """Compiled readings of all seeds, one program for inputs of the same shape."""
+    return over_seeds(partial(evaluate.readings, config), run_mesh(config.run), config.run.seed_axis)
+
+
+def predict(config: Config, params: Any, grids: np.ndarray, index: np.ndarray, steps: int = 0) -> Predicted:
+    """What weights with a leading axis S say of chosen grids after each of ``steps`` supervision steps (0: N_sup)."""
+    steps = steps or config.recursion.N_sup
+    found = to_host(_readings(config.override(**{"recursion.N_sup": steps}))(params, jnp.asarray(grids[index])))
+    return Predicted(index, found.logits, found.halt)
+
+
+def one_seed(params: Any, index: int) -> Any:
+    """The weights of one seed from a tree with a leading axis S."""
+    return jax.tree.map(lambda leaf: np.asarray(leaf[index]), params)
