@@ -184,6 +184,7 @@ CHANGES = {
 ELSEWHERE = {
     "recursion.remat": "test_model.py",
     "recursion.unroll": "test_model.py",
+    "recursion.segment": "test_model.py",
     "loss.exploration": "test_train.py",
     "run.seeds": "test_fit.py",
     "run.chunk": "test_fit.py",

@@ -163,6 +163,9 @@ class RecursionConfig:
     """Cut the gradient between supervision steps."""
     remat: bool = True
     """Recompute the net in the backward pass instead of storing what happens inside it."""
+    segment: int = 0
+    """Store the state of every so many-th evaluation of a cycle only and compute the others again: memory hardly
+    grows with n, for one more evaluation in time; 0 stores every state."""
     unroll: bool = False
     """Write the recursion out instead of scanning: a larger program, sometimes faster, and what export needs."""
 
@@ -170,6 +173,7 @@ class RecursionConfig:
         check_types(self)
         for name in ("N_sup", "T", "n"):
             require(getattr(self, name) >= 1, f"recursion.{name} must be at least 1, got {getattr(self, name)}")
+        require(self.segment >= 0, f"recursion.segment must not be negative, got {self.segment}")
 
 
 @dataclass(frozen=True)

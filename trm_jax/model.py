@@ -176,14 +176,17 @@ def supervision_step(config: Config, params, x, y, z):
 
         return jax.checkpoint(evaluate) if depth.remat else evaluate
 
+    options: dict[str, Any] = {
+        "T": depth.T,
+        "gradient": depth.gradient,
+        "unroll": depth.unroll,
+        "segment": depth.segment,
+    }
     if config.model.form == "alternating" and config.model.use_z:
-        return recursion.alternating(
-            net("update_z"), net("update_y"), x, y, z,
-            T=depth.T, n=depth.n, gradient=depth.gradient, unroll=depth.unroll,
-        )  # fmt: skip
+        return recursion.alternating(net("update_z"), net("update_y"), x, y, z, n=depth.n, **options)
     # Without z the answer takes its place, so that a cycle has as many evaluations as with it.
     passes = depth.n + 1 if config.model.form == "alternating" else depth.n
-    return recursion.joint(net("update"), x, y, z, T=depth.T, n=passes, gradient=depth.gradient, unroll=depth.unroll)
+    return recursion.joint(net("update"), x, y, z, n=passes, **options)
 
 
 def forward(config: Config, params, inputs, puzzle=None) -> Reading:

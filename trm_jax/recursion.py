@@ -16,8 +16,15 @@ import jax.numpy as jnp
 from jax.lax import stop_gradient
 
 
-def repeat(function: Callable[[Any], Any], state: Any, times: int, unroll: bool = False) -> Any:
-    """Apply ``function`` to ``state`` so many times: as a scan, or written out."""
+def repeat(function: Callable[[Any], Any], state: Any, times: int, unroll: bool = False, segment: int = 0) -> Any:
+    """Apply ``function`` to ``state`` so many times: as a scan, or written out.
+
+    With a ``segment`` the backward pass stores every so many-th state only and computes those between them again.
+    """
+    if 0 < segment < times:
+        whole, rest = divmod(times, segment)
+        run = jax.checkpoint(lambda state: repeat(function, state, segment, unroll))
+        return repeat(function, repeat(run, state, whole, unroll), rest, unroll)
     if unroll:
         for _ in range(times):
             state = function(state)
@@ -26,15 +33,16 @@ def repeat(function: Callable[[Any], Any], state: Any, times: int, unroll: bool 
 
 
 def alternating(
-    update_z: Callable, update_y: Callable, x, y, z, *, T: int, n: int, gradient: str = "full", unroll: bool = False
-):
+    update_z: Callable, update_y: Callable, x, y, z, *, T: int, n: int, gradient: str = "full",
+    unroll: bool = False, segment: int = 0,
+):  # fmt: skip
     """One supervision step of the paper: T times (n times ``z = update_z(x, y, z)``, then ``y = update_y(y, z)``).
 
     Returns the new (y, z).
     """
 
     def latents(y, z, times):
-        return repeat(lambda z: update_z(x, y, z), z, times, unroll)
+        return repeat(lambda z: update_z(x, y, z), z, times, unroll, segment)
 
     def cycle(state):
         y, z = state
@@ -51,7 +59,7 @@ def alternating(
     return cycle((y, z))
 
 
-def joint(update: Callable, x, y, z, *, T: int, n: int, gradient: str = "full", unroll: bool = False):
+def joint(update: Callable, x, y, z, *, T: int, n: int, gradient: str = "full", unroll: bool = False, segment: int = 0):
     """One supervision step of T cycles of n passes ``y, z = update(x, y, z)``.
 
     The teaching form has T = 1; a net without z runs its alternating schedule through here too.
@@ -59,7 +67,7 @@ def joint(update: Callable, x, y, z, *, T: int, n: int, gradient: str = "full", 
     """
 
     def passes(state, times):
-        return repeat(lambda state: update(x, *state), state, times, unroll)
+        return repeat(lambda state: update(x, *state), state, times, unroll, segment)
 
     if gradient == "full":
         return passes((y, z), T * n)
