@@ -80,7 +80,7 @@ PRESETS: dict[str, Options] = {
     "smoke": {
         "run.steps": 20, "run.seeds": (0, 1), "run.chunk": 10, "run.evaluate_every": 10, "run.checkpoint_every": 10,
         "run.batch": 16, "data.train": 200, "data.validation": 96, "data.test": 96, "recursion.N_sup": 2,
-        "optim.warmup": 5, "model.layers": 1,
+        "optim.warmup": 5, "model.layers": 1, "recursion.n": 1, "data.blanks": (10, 10),
     },
     "cpu": {},
     "full": {

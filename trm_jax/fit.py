@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,7 +14,7 @@ from tqdm import tqdm
 
 from trm_jax import train
 from trm_jax.checkpoint import Checkpoints
-from trm_jax.config import Config
+from trm_jax.config import Config, LossConfig, RecursionConfig, RunConfig
 from trm_jax.runlog import RunDirectory
 from trm_jax.runtime import is_first_process, of_first_process
 from trm_jax.seeds import choose, over_seeds, place_seeds, replicate, run_mesh, to_host
@@ -115,11 +116,24 @@ def _chunk(config: Config, augment: Augment, K: int) -> Callable:
 
 
 def _start(config: Config, data: Batch, mesh, seeds: np.ndarray) -> Progress:
-    state = over_seeds(lambda seed, data: train.init(config, data, seed), mesh)(place_seeds(mesh, seeds), data)
+    state = _initial_state(_shape_of_state(config))(place_seeds(mesh, seeds), data)
     none = replicate(mesh, np.full(len(seeds), -np.inf, np.float32))
     steps = replicate(mesh, np.zeros(len(seeds), np.int32))
     best = Best(jax.tree.map(jax.numpy.zeros_like, state.params), none, steps)
     return Progress(state, best, replicate(mesh, np.zeros(len(seeds), np.float32)))
+
+
+def _shape_of_state(config: Config) -> Config:
+    """The config with only those options that the state before the first update depends on."""
+    run = replace(RunConfig(), batch=config.run.batch, seeds=config.run.seeds, data_parallel=config.run.data_parallel)
+    loss = LossConfig(supervision=config.loss.supervision)
+    return Config(config.model, RecursionConfig(T=1), loss, run=run)
+
+
+@cache
+def _initial_state(config: Config) -> Callable:
+    """Compiled state before the first update; arms that differ only in how they train share the program."""
+    return over_seeds(lambda seed, data: train.init(config, data, seed), run_mesh(config.run))
 
 
 def _shared(mesh, seconds: np.ndarray):

@@ -25,7 +25,7 @@ def repeat(function: Callable[[Any], Any], state: Any, times: int, unroll: bool 
         whole, rest = divmod(times, segment)
         run = jax.checkpoint(lambda state: repeat(function, state, segment, unroll))
         return repeat(function, repeat(run, state, whole, unroll), rest, unroll)
-    if unroll:
+    if unroll or times <= 1:  # a scan of one step would compile a loop for nothing
         for _ in range(times):
             state = function(state)
         return state
