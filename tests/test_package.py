@@ -25,6 +25,8 @@ LAYERS = [
         "wafer_plots",
         "wafer_metrics",
         "published",
+        "confidence",
+        "wafer_predictions",
     ],
     ["layers"],
     ["model"],
