@@ -72,7 +72,7 @@ def true_risk(threshold, sure, right):
 
 
 def test_the_guaranteed_threshold_keeps_its_promise_and_decides_much():
-    """At alpha 5 % and delta 10 % in 100 trials: the true error rate, from 40,000 lots, is above alpha in under 10 %."""
+    """At alpha 5 % and delta 10 % in 100 trials: the true error rate (of 40,000 lots) is above alpha in 10 at most."""
     rng = np.random.default_rng(1)
     sure, right, _ = lots(rng, 40_000)
     assert true_risk(0, sure, right) > 0.08  # deciding everything would break the promise

@@ -98,7 +98,7 @@ def guaranteed_threshold(
     _check_rates(alpha=alpha, delta=delta)
     needed, passed = len(STARTS) / delta, []
     for start in 1 - alpha * np.array(STARTS):
-        for threshold in (start, *np.sort(1 - DOUBT[1 - DOUBT < start])[::-1]):
+        for threshold in (start, *(1 - DOUBT[DOUBT > 1 - start])[::-1]):
             if evidence(confidence, right, unit, alpha, threshold) < needed:
                 break
             passed.append(float(threshold))

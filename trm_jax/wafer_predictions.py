@@ -15,7 +15,7 @@ from trm_jax.state_dict import DAMAGE
 class Predicted(NamedTuple):
     """Answers to N wafers."""
 
-    index: np.ndarray
+    index: np.ndarray  # type: ignore[assignment]  # hides tuple.index, which nobody needs here
     """int64 (N,), which wafers of the Wafers object."""
     logits: np.ndarray
     """float32 (S, K, N, C), of every seed after every supervision step."""
