@@ -105,8 +105,8 @@ def test_evidence_has_a_mean_of_at_most_one_where_the_rate_is_exactly_alpha():
 
 
 def test_a_faultless_classifier_needs_enough_lots():
-    """n lots without an error give evidence of about exp(n alpha), and four starts need 4 / delta of it."""
-    needed = int(np.ceil(np.log(40) / np.log(1.02)))
+    """n lots without an error give evidence of about exp(n alpha), and two starts need 2 / delta of it."""
+    needed = int(np.ceil(np.log(20) / np.log(1.02)))
     for count, expected in ((needed // 2, None), (2 * needed, pytest.approx(0.1))):
         unit = np.repeat(np.arange(count), 25)
         found = c.guaranteed_threshold(np.ones(len(unit)), np.ones(len(unit), bool), unit)

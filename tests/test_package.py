@@ -34,6 +34,11 @@ LAYERS = [
     ["train"],
     ["checkpoint", "runlog", "runtime"],
     ["baselines", "fit", "sudoku_task", "findings", "report_tables", "report", "wafer_result_plots", "wafer_report"],
+    ["wafer_runs"],
+    ["wafer_evaluation"],
+    ["wafer_evaluation_plots", "wafer_evaluation_results"],
+    ["wafer_evaluation_text"],
+    ["wafer_evaluation_report"],
 ]
 
 

@@ -14,13 +14,14 @@ from scipy.special import expit, log_softmax, logsumexp, softmax, xlogy
 from sklearn.metrics import roc_auc_score
 
 TEMPERATURES = (0.01, 100.0)
-STARTS = (0.05, 0.25, 1.0, 3.0)
+STARTS = (0.25, 1.0)
 """The search for a threshold begins at confidence 1 - alpha times these: fixed before the data are seen, and for a
-calibrated classifier on both sides of what can be guaranteed."""
+calibrated classifier a little above what can be guaranteed."""
 DOUBT = np.geomspace(0.9, 1e-4, 60)
 """Values of 1 - confidence that can become a threshold."""
-BETS = (1.0, 0.5, 0.25)
-"""Shares of the largest safe stake; small ones win where the errors sit in few lots, large ones where they do not."""
+BETS = {1.0: 0.9, 0.25: 0.1}
+"""Stakes, as shares of the largest safe one, and their shares of the money: the full stake wins with few lots, the
+small one where whole lots are wrong but lots are many."""
 
 
 class RiskCoverage(NamedTuple):
@@ -70,14 +71,14 @@ def evidence(confidence: np.ndarray, right: np.ndarray, unit: np.ndarray, alpha:
     An e-value: if the rate is above alpha, its mean over independent lots is at most 1, so it reaches 1 / delta with
     probability at most delta (Markov), whatever the distribution and however alike the wafers of a lot are. It is the
     money made by betting on every lot that it has fewer errors than alpha times its decided wafers (Waudby-Smith and
-    Ramdas 2024), a mean over stakes that cannot lose everything while no lot has more wafers than the largest here.
+    Ramdas 2024), with stakes that cannot lose everything while no lot has more wafers than the largest here.
     """
     _, index, sizes = np.unique(unit, return_inverse=True, return_counts=True)
     decided = confidence >= threshold
     count = np.bincount(index[decided], minlength=len(sizes))
     wrong = np.bincount(index[decided & ~right.astype(bool)], minlength=len(sizes))
     gain = (alpha * count - wrong) / sizes.max()  # at least alpha - 1
-    return float(np.mean([np.exp(np.log1p(bet * gain).sum()) for bet in BETS]))
+    return float(sum(money * np.exp(np.log1p(bet * gain).sum()) for bet, money in BETS.items()))
 
 
 def guaranteed_threshold(
@@ -93,12 +94,12 @@ def guaranteed_threshold(
 
     Learn then Test (Angelopoulos et al. 2021): thresholds are tested downwards from fixed starts, each with its share
     of delta, until the evidence fails, so that trying many thresholds costs nothing more. None if no threshold can be
-    guaranteed: with n lots and no error at all, alpha must be above about log(4 / delta) / n.
+    guaranteed: with n lots and no error at all, alpha must be above about log(2 / delta) / n.
     """
     _check_rates(alpha=alpha, delta=delta)
     needed, passed = len(STARTS) / delta, []
     for start in 1 - alpha * np.array(STARTS):
-        for threshold in (start, *(1 - DOUBT[DOUBT > 1 - start])[::-1]):
+        for threshold in (start, *(1 - DOUBT[1 - start < DOUBT])[::-1]):
             if evidence(confidence, right, unit, alpha, threshold) < needed:
                 break
             passed.append(float(threshold))
