@@ -9,12 +9,15 @@ import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from trm_jax.confidence import RiskCoverage
 from trm_jax.plots import BLACK, BLUE, GREY, ORANGE, STYLE
 from trm_jax.wafer_metrics import Interval
+from trm_jax.wafer_plots import FAIL_COLOUR, NO_DIE_COLOUR, PASS_COLOUR
 from trm_jax.wafer_result_plots import COLOURS, MARKERS, draw_confusion, draw_intervals
 
 
@@ -121,4 +124,36 @@ def risk_coverage(
     axes.set_ylabel("Errors among them (%)")
     figure.legend(loc="outside lower center", ncols=1)
     figure.suptitle(source, fontsize=9, color=GREY)
+    return figure
+
+
+@matplotlib.rc_context(STYLE)
+def confident_errors(
+    maps: Sequence[np.ndarray], truth: Sequence[str], shares: np.ndarray, classes: Sequence[str], source: str
+) -> Figure:
+    """Wrongly answered wafers, each with the probabilities (N, C) of its classes; blue is the label, orange the answer."""
+    columns = 4
+    rows = max(1, -(-len(maps) // columns))
+    figure = Figure((13, 0.7 + 2.15 * rows), layout="constrained")
+    grid = figure.subplots(rows, 2 * columns, squeeze=False, width_ratios=(1, 0.8) * columns)
+    for axes in grid.flat:
+        axes.set_axis_off()
+    colours = ListedColormap([NO_DIE_COLOUR, PASS_COLOUR, FAIL_COLOUR])
+    for number, (cells, name) in enumerate(zip(maps, truth, strict=True)):
+        row, column = divmod(number, columns)
+        picture, bars = grid[row, 2 * column], grid[row, 2 * column + 1]
+        height, width = cells.shape
+        picture.imshow(cells, colours, BoundaryNorm(range(4), 3), aspect=width / height, interpolation="nearest")
+        answer = int(shares[number].argmax())
+        picture.set_title(f"{name}\ntaken for {classes[answer]}, {shares[number, answer]:.1%}", fontsize=9)
+        bars.set_axis_on()
+        chosen = [BLUE if one == name else ORANGE if place == answer else GREY for place, one in enumerate(classes)]
+        bars.barh(range(len(classes)), shares[number], color=chosen, height=0.7)
+        bars.set(xlim=(0, 1), ylim=(len(classes) - 0.5, -0.5))
+        bars.set_xticks((0, 1), ("0", "1"), fontsize=7)
+        bars.set_yticks(range(len(classes)), classes, fontsize=7)
+        bars.grid(visible=False)
+    handles = [Patch(color=BLUE, label="class as labelled"), Patch(color=ORANGE, label="answer")]
+    figure.legend(handles=handles, loc="outside lower left", ncols=2)
+    figure.suptitle(f"The most confident wrong answers: {source}", fontsize=10, color=GREY)
     return figure

@@ -201,7 +201,8 @@ def _about_sets(results: Results, rates: Mapping[str, float]) -> list[str]:
     return [
         f"Conformal sets (LAC) promise to hold the labelled class of a wafer of a new lot with probability "
         f"{wanted:.0%} (marginal): on test wafers {ranged(found['coverage'])}, which {verdict}. They hold "
-        f"{found['size'].value:.2f} classes on average; {found['one class'].value:.1%} hold exactly one, {found['empty'].value:.1%} none."
+        f"{found['size'].value:.2f} classes on average; {found['one class'].value:.1%} hold exactly one, "
+        f"{found['empty'].value:.1%} none."
     ]
 
 
