@@ -7,7 +7,7 @@
 
 Scores with intervals by whole lots at every supervision step, a paired comparison with every baseline, the readiness
 check, the threshold above which wafers are decided automatically, and how well unknown patterns are noticed. Writes
-report.md, results.csv, results.json and figures/; takes under a minute for 50,000 wafers and three seeds.
+report.md, results.csv, results.json and figures/; 50,000 wafers, two seeds and five steps took 39 s on a busy core.
 """
 
 import json

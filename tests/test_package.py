@@ -36,7 +36,7 @@ LAYERS = [
     ["baselines", "fit", "sudoku_task", "findings", "report_tables", "report", "wafer_result_plots", "wafer_report"],
     ["wafer_runs"],
     ["wafer_evaluation"],
-    ["wafer_evaluation_plots", "wafer_evaluation_results"],
+    ["wafer_evaluation_plots", "wafer_evaluation_results", "wafer_errors", "wafer_error_page"],
     ["wafer_evaluation_text"],
     ["wafer_evaluation_report"],
 ]

@@ -11,7 +11,7 @@ import pandas as pd
 from scipy.special import expit
 
 from trm_jax.data.wafer_maps import CLASSES, Wafers
-from trm_jax.wafer_evaluation import Tested
+from trm_jax.wafer_evaluation import Answers
 
 NEIGHBOURS = (("Center", "Donut"), ("Edge-Loc", "Edge-Ring"), ("Loc", "Random"), ("Near-full", "Random"))
 """Pairs of classes without a sharp border between them."""
@@ -34,8 +34,7 @@ def label_issues(probabilities: np.ndarray, labels: np.ndarray) -> LabelIssues:
 
     A wafer belongs confidently to a class if its probability there is at least the mean probability of that class
     among the wafers labelled so; of several such classes the most probable counts. Class-wise thresholds make up for
-    classes about which the net is less sure in general. Raises ValueError if a class in the answers has no wafer at all
-    and all labels are the same.
+    classes about which the net is less sure in general. Raises ValueError if all labels are the same.
     """
     rows = np.arange(len(labels))
     if len(np.unique(labels)) < 2:
@@ -53,7 +52,7 @@ def label_issues(probabilities: np.ndarray, labels: np.ndarray) -> LabelIssues:
     return LabelIssues(issue, np.where(issue, counted, labels), doubt)
 
 
-def error_table(tested: Tested, wafers: Wafers, names: Sequence[str], seed: int = 0) -> pd.DataFrame:
+def error_table(tested: Answers, wafers: Wafers, names: Sequence[str], seed: int = 0) -> pd.DataFrame:
     """A row per wrong answer of a seed (its position), the most confident first.
 
     Columns: wafer (index), row and lot in the source, split (of ``names``), true, predicted, confidence, halt
@@ -109,7 +108,7 @@ def between_neighbours(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def findings(table: pd.DataFrame, tested: Tested, seed: int = 0) -> list[str]:
+def findings(table: pd.DataFrame, tested: Answers, seed: int = 0) -> list[str]:
     """What the errors have in common, computed."""
     count, total = len(table), len(tested.truth)
     if not count:
@@ -129,7 +128,7 @@ def findings(table: pd.DataFrame, tested: Tested, seed: int = 0) -> list[str]:
         f"{count:,} of {total:,} wafers are answered wrongly ({count / total:.1%}).",
         f"Most frequent: {'; '.join(pairs)}.",
         f"{len(sure):,} errors ({len(sure) / count:.0%}) are made with a confidence above {SURE:g}.",
-        f"{int(near['errors'].sum()):,} errors ({near['share'].sum():.0%}) lie between neighbouring classes: {between}.",
+        f"{near['errors'].sum():,} errors ({near['share'].sum():.0%}) lie between neighbouring classes: {between}.",
         f"Mean confidence {answers[right].max(axis=1).mean():.3f} where right, {table['confidence'].mean():.3f} where "
         "wrong.",
         f"{issues:,} errors ({issues / count:.0%}) look like label errors (confident learning, Northcutt et al. 2021, "
@@ -137,11 +136,13 @@ def findings(table: pd.DataFrame, tested: Tested, seed: int = 0) -> list[str]:
     ]
     if len(tested.logits) > 1:
         every = int((table["seeds_wrong"] == len(tested.logits)).sum())
-        sentences.append(f"{every:,} of the errors ({every / count:.0%}) are made by all {len(tested.logits)} seeds.")
+        sentences.append(
+            f"{every:,} of the errors ({every / count:.0%}) are made by every one of {len(tested.logits)} seeds."
+        )
     return sentences
 
 
-def label_table(tested: Tested, wafers: Wafers) -> pd.DataFrame:
+def label_table(tested: Answers, wafers: Wafers) -> pd.DataFrame:
     """Likely label errors among all test wafers, the least believable label first; columns wafer, row, lot, label,
     suggested, doubt, p_label, p_suggested."""
     answers, title = tested.probabilities(tested.depth).mean(axis=0), np.array(CLASSES)

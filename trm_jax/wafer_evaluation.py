@@ -28,7 +28,7 @@ RULES = {
 }
 
 
-class Tested(NamedTuple):
+class Answers(NamedTuple):
     """The test wafers of all splits and what the nets of all seeds answered."""
 
     index: np.ndarray  # type: ignore[assignment]
@@ -65,12 +65,12 @@ class Check(NamedTuple):
     """Whether the whole interval meets it."""
 
 
-def pool(folds: Sequence[Fold], wafers: Wafers) -> Tested:
+def pool(folds: Sequence[Fold], wafers: Wafers) -> Answers:
     """All test wafers together."""
     depth = folds[0].config.recursion.N_sup
     index = np.concatenate([fold.test.index for fold in folds])
     temperature = np.array([temperatures(fold.validation, wafers, depth) for fold in folds]).T
-    return Tested(
+    return Answers(
         index,
         wafers.label[index].astype(np.int64),
         wafers.group[index],
@@ -96,19 +96,19 @@ def lots(wafers: Wafers, index: np.ndarray) -> np.ndarray:
     return np.unique(pairs, axis=1, return_inverse=True)[1].reshape(-1)
 
 
-def measure(tested: Tested, draws: np.ndarray) -> dict[str, Interval]:
+def measure(tested: Answers, draws: np.ndarray) -> dict[str, Interval]:
     """Every score at the trained depth; ``ece_tempered`` and ``loss_tempered`` after temperature scaling."""
     raw = wafer_metrics.with_intervals(counts(tested, tested.depth, tempered=False), draws)
     tempered = wafer_metrics.with_intervals(counts(tested, tested.depth), draws)
     return raw | {f"{name}_tempered": tempered[name] for name in ("ece", "loss")}
 
 
-def counts(tested: Tested, step: int, tempered: bool = True) -> GroupCounts:
+def counts(tested: Answers, step: int, tempered: bool = True) -> GroupCounts:
     """Counts of all seeds after a supervision step."""
     return wafer_metrics.count(tested.truth, tested.probabilities(step, tempered), tested.group)
 
 
-def by_step(tested: Tested, draws: np.ndarray) -> pd.DataFrame:
+def by_step(tested: Answers, draws: np.ndarray) -> pd.DataFrame:
     """Scores after every supervision step; columns step, score, value, low, high, and the gain over the first step."""
     rows, first = [], counts(tested, 1)
     for step in range(1, tested.logits.shape[1] + 1):
@@ -131,7 +131,7 @@ def share(hits: np.ndarray, of: np.ndarray, group: np.ndarray, draws: np.ndarray
     return Interval(float(values[0]), float(low), float(high))
 
 
-def thresholds(folds: Sequence[Fold], wafers: Wafers, tested: Tested, alpha: float, delta: float) -> pd.DataFrame:
+def thresholds(folds: Sequence[Fold], wafers: Wafers, tested: Answers, alpha: float, delta: float) -> pd.DataFrame:
     """What each rule of RULES decides: a row per rule, split and seed, threshold from validation, result on test.
 
     Columns rule, split, seed, threshold (NaN: nothing can be decided), coverage, errors (of the decided), wrong
@@ -170,14 +170,14 @@ def thresholds(folds: Sequence[Fold], wafers: Wafers, tested: Tested, alpha: flo
     return pd.DataFrame(rows)
 
 
-def decided(table: pd.DataFrame, rule: str, folds: Sequence[Fold], tested: Tested) -> np.ndarray:
+def decided(table: pd.DataFrame, rule: str, folds: Sequence[Fold], tested: Answers) -> np.ndarray:
     """Which wafers a rule decides, (S, N)."""
     own = table[table["rule"] == rule].pivot(index="seed", columns="split", values="threshold")
     limits = own[[fold.split.name for fold in folds]].fillna(np.inf).to_numpy()
     return tested.probabilities(tested.depth).max(axis=-1) >= limits[:, tested.fold]
 
 
-def together(tested: Tested, wafers: Wafers) -> float:
+def together(tested: Answers, wafers: Wafers) -> float:
     """How much the errors of a group of lots belong together: variance of their number counted by group over that
     counted by lot. 1 where the lots of a group are independent; infinite precision of it needs many groups."""
     wrong = (tested.probabilities(tested.depth).argmax(axis=-1) != tested.truth).mean(axis=0)
@@ -189,7 +189,7 @@ def together(tested: Tested, wafers: Wafers) -> float:
     return float((sums[0] ** 2).sum() / max((sums[1] ** 2).sum(), 1e-12))
 
 
-def sets(folds: Sequence[Fold], wafers: Wafers, tested: Tested, alpha: float) -> np.ndarray:
+def sets(folds: Sequence[Fold], wafers: Wafers, tested: Answers, alpha: float) -> np.ndarray:
     """Conformal sets of classes of all test wafers, (S, N, C) bool, from the validation wafers of split and seed."""
     new = tested.probabilities(tested.depth)
     found = np.zeros(new.shape, bool)
@@ -202,7 +202,7 @@ def sets(folds: Sequence[Fold], wafers: Wafers, tested: Tested, alpha: float) ->
     return found
 
 
-def adaptive(tested: Tested, draws: np.ndarray) -> pd.DataFrame:
+def adaptive(tested: Answers, draws: np.ndarray) -> pd.DataFrame:
     """Scores if every wafer stops at the first step whose halting probability is above a threshold, or at N_sup.
 
     Columns halt, steps (mean), accuracy, macro_f1, and their loss or gain against N_sup steps for all, as Intervals.
@@ -225,7 +225,7 @@ def adaptive(tested: Tested, draws: np.ndarray) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def unknown(folds: Sequence[Fold], tested: Tested) -> pd.DataFrame:
+def unknown(folds: Sequence[Fold], tested: Answers) -> pd.DataFrame:
     """How well scores tell unknown patterns from test wafers; columns unknown, score, split, seed, auroc, count."""
     rows = []
     for number, fold in enumerate(folds):

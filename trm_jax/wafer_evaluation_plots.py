@@ -37,7 +37,7 @@ def overview(
     with the gains over the first step; ``depth`` is the N_sup trained with.
     """
     figure = Figure((13, 11), layout="constrained")
-    top, bottom = figure.subfigures(2, 1, height_ratios=(6, 5))
+    top, bottom = figure.subfigures(2, 1, height_ratios=(6, 5), squeeze=False)[:, 0]
     confusion, by_class = top.subplots(1, 2, width_ratios=(6, 5))
     draw_confusion(confusion, matrix, classes, shares=True)
     confusion.set_title("Confusion: wafers (mean over seeds), share of the true class", loc="left")
@@ -49,7 +49,7 @@ def overview(
     )
     by_class.axvline(measured["macro_f1"].value, color=ORANGE, lw=1.4, ls=(0, (4, 2)))
     by_class.set_title(f"F1 by class; dashed: macro-F1 {measured['macro_f1'].value:.3f}", loc="left")
-    left, right = bottom.subfigures(1, 2)
+    left, right = bottom.subfigures(1, 2, squeeze=False)[0]
     loss, score = left.subplots(2, 1, sharex=True)
     _draw_curves(loss, score, curves)
     _draw_steps(right.subplots(), steps, depth)
@@ -131,7 +131,7 @@ def risk_coverage(
 def confident_errors(
     maps: Sequence[np.ndarray], truth: Sequence[str], shares: np.ndarray, classes: Sequence[str], source: str
 ) -> Figure:
-    """Wrongly answered wafers, each with the probabilities (N, C) of its classes; blue is the label, orange the answer."""
+    """Wrongly answered wafers, each with its probabilities (N, C): the label in blue, the answer in orange."""
     columns = 4
     rows = max(1, -(-len(maps) // columns))
     figure = Figure((13, 0.7 + 2.15 * rows), layout="constrained")
@@ -145,13 +145,17 @@ def confident_errors(
         height, width = cells.shape
         picture.imshow(cells, colours, BoundaryNorm(range(4), 3), aspect=width / height, interpolation="nearest")
         answer = int(shares[number].argmax())
-        picture.set_title(f"{name}\ntaken for {classes[answer]}, {shares[number, answer]:.1%}", fontsize=9)
+        picture.set_title(
+            f"{name}\ntaken for {classes[answer]}, {shares[number, answer]:.1%}", fontsize=8.5, loc="left"
+        )
         bars.set_axis_on()
         chosen = [BLUE if one == name else ORANGE if place == answer else GREY for place, one in enumerate(classes)]
         bars.barh(range(len(classes)), shares[number], color=chosen, height=0.7)
         bars.set(xlim=(0, 1), ylim=(len(classes) - 0.5, -0.5))
         bars.set_xticks((0, 1), ("0", "1"), fontsize=7)
         bars.set_yticks(range(len(classes)), classes, fontsize=7)
+        for tick, one in zip(bars.get_yticklabels(), classes, strict=True):
+            tick.set(color=BLUE if one == name else BLACK, fontweight="bold" if one == name else "normal")
         bars.grid(visible=False)
     handles = [Patch(color=BLUE, label="class as labelled"), Patch(color=ORANGE, label="answer")]
     figure.legend(handles=handles, loc="outside lower left", ncols=2)

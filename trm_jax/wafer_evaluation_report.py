@@ -8,7 +8,7 @@ from trm_jax import plots, wafer_evaluation, wafer_evaluation_plots
 from trm_jax import wafer_evaluation_text as text
 from trm_jax.data.wafer_maps import CLASSES, Wafers
 from trm_jax.files import write_text
-from trm_jax.wafer_evaluation import Tested
+from trm_jax.wafer_evaluation import Answers
 from trm_jax.wafer_evaluation_results import Results, curves, long_table
 from trm_jax.wafer_report import protocol
 from trm_jax.wafer_runs import Fold
@@ -19,7 +19,7 @@ def write_report(
     results: Results,
     folds: Sequence[Fold],
     wafers: Wafers,
-    tested: Tested,
+    tested: Answers,
     rates: Mapping[str, float],
     provenance: Mapping[str, str],
 ) -> str:

@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from trm_jax import confidence, wafer_evaluation, wafer_metrics
 from trm_jax.data.wafer_maps import CLASSES, Wafers
-from trm_jax.wafer_evaluation import RULES, Check, Tested
+from trm_jax.wafer_evaluation import RULES, Answers, Check
 from trm_jax.wafer_metrics import Interval
 from trm_jax.wafer_report import ranged
 from trm_jax.wafer_runs import Fold
@@ -49,7 +50,7 @@ class Results:
 def compute(
     folds: Sequence[Fold],
     wafers: Wafers,
-    tested: Tested,
+    tested: Answers,
     baselines: Mapping[str, np.ndarray],
     left_out: Sequence[Sequence[Fold]],
     parameters: int,
@@ -87,14 +88,14 @@ def compute(
     )
 
 
-def curves(tested: Tested) -> list[confidence.RiskCoverage]:
+def curves(tested: Answers) -> list[confidence.RiskCoverage]:
     """Risk-coverage curve of every seed."""
     answers = tested.probabilities(tested.depth)
     return [confidence.risk_coverage(one.max(axis=1), one.argmax(axis=1) == tested.truth) for one in answers]
 
 
 def _set_scores(
-    folds: Sequence[Fold], wafers: Wafers, tested: Tested, alpha: float, draws: np.ndarray
+    folds: Sequence[Fold], wafers: Wafers, tested: Answers, alpha: float, draws: np.ndarray
 ) -> dict[str, Interval]:
     """How often conformal sets hold the labelled class, how large they are, and how many hold exactly one class."""
     found = wafer_evaluation.sets(folds, wafers, tested, alpha)
@@ -109,7 +110,7 @@ def _set_scores(
 
 
 def _compared(
-    tested: Tested, baselines: Mapping[str, np.ndarray], draws: np.ndarray
+    tested: Answers, baselines: Mapping[str, np.ndarray], draws: np.ndarray
 ) -> dict[str, dict[str, dict[str, Interval]]]:
     ours, compared = wafer_evaluation.counts(tested, tested.depth), {}
     for name, probabilities in baselines.items():
@@ -143,9 +144,9 @@ def readiness(
     return checks
 
 
-def long_table(results: Results, tested: Tested) -> pd.DataFrame:
+def long_table(results: Results, tested: Answers) -> pd.DataFrame:
     """Every number: columns part, name, score, value, low, high."""
-    rows = [("score", "all", name, *one) for name, one in results.measured.items()]
+    rows: list[tuple[Any, ...]] = [("score", "all", name, *one) for name, one in results.measured.items()]
     rows += [(f"step {row.step}", "all", row.score, row.value, row.low, row.high) for row in results.steps.itertuples()]
     for rule, found in results.decided.items():
         rows += [("automatic decisions", rule, name, *one) for name, one in found.items()]
@@ -166,6 +167,7 @@ def long_table(results: Results, tested: Tested) -> pd.DataFrame:
         ("temperature", f"split {fold}, seed {seed}", "temperature", value)
         for (seed, fold), value in np.ndenumerate(tested.temperature)
     ]
-    table = pd.DataFrame(rows, columns=["part", "name", "score", "value", "low", "high"])
+    padded = [(*row, np.nan, np.nan)[:6] for row in rows]  # what has no interval
+    table = pd.DataFrame(padded, columns=["part", "name", "score", "value", "low", "high"])
     names = {f"f1_{index}": f"f1_{title}" for index, title in enumerate(CLASSES)}
     return table.assign(score=table["score"].replace(names))

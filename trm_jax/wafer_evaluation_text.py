@@ -6,13 +6,13 @@ import pandas as pd
 
 from trm_jax.data.wafer_maps import CLASSES
 from trm_jax.report_tables import markdown
-from trm_jax.wafer_evaluation import RULES, Check, Tested
+from trm_jax.wafer_evaluation import RULES, Answers, Check
 from trm_jax.wafer_evaluation_results import MAIN_RULE, SCORES, Results
 from trm_jax.wafer_metrics import Interval
 from trm_jax.wafer_report import ranged
 
 
-def seeds(tested: Tested) -> list[str]:
+def seeds(tested: Answers) -> list[str]:
     """What a number stands for."""
     count, steps = tested.logits.shape[:2]
     what = "Every score is the mean of their scores" if count > 1 else "A single seed says nothing about other seeds"
@@ -23,7 +23,7 @@ def seeds(tested: Tested) -> list[str]:
     ]
 
 
-def sections(results: Results, tested: Tested, rates: Mapping[str, float], readiness: str) -> list[str]:
+def sections(results: Results, tested: Answers, rates: Mapping[str, float], readiness: str) -> list[str]:
     """The report between its protocol and its provenance, as paragraphs of Markdown."""
     parts = ["## Readiness", readiness, bullets(_ready(results.checks)), "## Scores", _score_table(results)]
     parts += ["![overview](figures/overview.svg)", bullets(_about_classes(results)), _class_table(results)]
@@ -88,7 +88,7 @@ def _step_table(steps: pd.DataFrame) -> str:
     return markdown(columns, rows)
 
 
-def _about_steps(steps: pd.DataFrame, tested: Tested) -> list[str]:
+def _about_steps(steps: pd.DataFrame, tested: Answers) -> list[str]:
     last, depth = int(steps["step"].max()), tested.depth
     sentences = []
     if depth > 1:
@@ -133,7 +133,7 @@ def _about_baselines(results: Results) -> list[str]:
     return sentences
 
 
-def _about_calibration(results: Results, tested: Tested) -> list[str]:
+def _about_calibration(results: Results, tested: Answers) -> list[str]:
     low, high = tested.temperature.min(), tested.temperature.max()
     direction = "too sure of itself" if low > 1 else "not sure enough of itself" if high < 1 else "neither always too"
     direction += " sure nor always too unsure" if direction.endswith("too") else ""

@@ -49,7 +49,7 @@ def draw_confusion(axes: Axes, matrix: np.ndarray, classes: Sequence[str], share
     share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
     for row, column in np.ndindex(matrix.shape):
-        if round(matrix[row, column]):
+        if matrix[row, column] >= 0.5:
             colour = "white" if share[row, column] > 0.5 else BLACK
             text = f"{matrix[row, column]:,.0f}" + (f"\n{share[row, column]:.1%}" if shares else "")
             size = 6.5 if shares else 8
