@@ -77,7 +77,7 @@ def error_table(tested: Answers, wafers: Wafers, names: Sequence[str], seed: int
             "true": title[tested.truth[wrong]],
             "predicted": title[predicted[wrong]],
             "confidence": answers[wrong].max(axis=1),
-            "halt": expit(tested.halt[seed, tested.depth - 1, wrong]),
+            "halt": expit(tested.halt[seed, tested.depth - 1, wrong].astype(np.float64)),
             "seeds_wrong": (every.argmax(axis=-1) != tested.truth)[:, wrong].sum(axis=0),
             "steps": [" > ".join(line) for line in by_step],
             "label_issue": found.issue[wrong],

@@ -146,7 +146,7 @@ def confident_errors(
         picture.imshow(cells, colours, BoundaryNorm(range(4), 3), aspect=width / height, interpolation="nearest")
         answer = int(shares[number].argmax())
         picture.set_title(
-            f"{name}\ntaken for {classes[answer]}, {shares[number, answer]:.1%}", fontsize=8.5, loc="left"
+            f"{name} taken for\n{classes[answer]}, {shares[number, answer]:.1%}", fontsize=8.5, loc="left"
         )
         bars.set_axis_on()
         chosen = [BLUE if one == name else ORANGE if place == answer else GREY for place, one in enumerate(classes)]
