@@ -39,7 +39,9 @@ from trm_jax.seeds import to_host
 
 ROOT = Path(__file__).resolve().parent.parent
 REUSED = "reused_from.txt"  # in the directory of an arm that was copied
-QUICK_COMPILING = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true --xla_cpu_use_fusion_emitters=false"
+QUICK_COMPILING = (
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true --xla_cpu_use_fusion_emitters=false"
+)
 
 
 @dataclass(frozen=True)

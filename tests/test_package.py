@@ -27,6 +27,7 @@ LAYERS = [
         "wafer_metrics",
         "wafer_predictions",
         "published",
+        "confidence",
     ],
     ["layers", "stem"],
     ["model"],
@@ -44,6 +45,11 @@ LAYERS = [
         "wafer_result_plots",
         "wafer_report",
     ],
+    ["wafer_runs"],
+    ["wafer_evaluation"],
+    ["wafer_evaluation_plots", "wafer_evaluation_results", "wafer_errors", "wafer_error_page"],
+    ["wafer_evaluation_text"],
+    ["wafer_evaluation_report"],
 ]
 
 

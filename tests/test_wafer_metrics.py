@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, log_loss
 
 from trm_jax import wafer_metrics
 
@@ -42,7 +42,7 @@ def test_a_perfect_and_sure_classifier_has_no_error_and_no_width():
     truth = np.arange(90) % 9
     counts = wafer_metrics.count(truth, np.eye(9)[truth], np.arange(90) // 9)
     found = wafer_metrics.with_intervals(counts, wafer_metrics.resample(10))
-    assert found.pop("ece") == (0, 0, 0)
+    assert found.pop("ece") == found.pop("loss") == (0, 0, 0)
     assert set(found.values()) == {(1, 1, 1)} and len(found) == 3 + 9
 
 
@@ -92,3 +92,26 @@ def test_another_mix_keeps_recall_and_changes_accuracy():
 def test_probabilities_must_add_up():
     with pytest.raises(ValueError, match="wafer 1 do not add up to 1"):
         wafer_metrics.count(np.zeros(2, int), np.array([[0.5, 0.5], [0.5, 0.2]]), np.zeros(2, int))
+
+
+def test_the_loss_is_the_cross_entropy_of_scikit_learn():
+    truth, probabilities, group = drawn(2)
+    counts = wafer_metrics.count(truth, probabilities, group)
+    found = wafer_metrics.with_intervals(counts, wafer_metrics.resample(12))["loss"]
+    assert found.value == pytest.approx(log_loss(truth, probabilities)) and found.low < found.value < found.high
+
+
+def test_seeds_are_averaged_after_scoring():
+    """Mean of the scores, not score of the mean: in the value, and with shared draws in every resample."""
+    truth, one, group = drawn(1)
+    other = np.eye(5)[truth]
+    draws = wafer_metrics.resample(12)
+    seeds = wafer_metrics.count(truth, np.stack([one, other]), group)
+    alone = [wafer_metrics.count(truth, each, group) for each in (one, other)]
+    found = wafer_metrics.with_intervals(seeds, draws)
+    singly = [wafer_metrics.with_intervals(each, draws) for each in alone]
+    for name in found:
+        assert found[name].value == pytest.approx(np.mean([each[name].value for each in singly]))
+    np.testing.assert_allclose(found["macro_f1"].low, 0.5 + singly[0]["macro_f1"].low / 2)
+    paired = wafer_metrics.difference(seeds, alone[1], draws)["accuracy"]
+    np.testing.assert_allclose(paired.value, singly[0]["accuracy"].value / 2 - 0.5)

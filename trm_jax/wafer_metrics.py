@@ -12,6 +12,10 @@ BINS = 15
 """Bins of confidence in the calibration error, of equal width (Guo et al. 2017)."""
 
 
+LEAST = 1e-7
+"""Lowest probability in the cross-entropy, about what float32 can tell from 0: one sure mistake is not infinite."""
+
+
 class Interval(NamedTuple):
     """A score and its 95 % interval."""
 
@@ -31,19 +35,24 @@ class Scores(NamedTuple):
 
 
 class GroupCounts(NamedTuple):
-    """What a group (lot or block of lots) adds to each score."""
+    """What a group (lot or block of lots) adds to each score; of S seeds, each has an axis S after the first."""
 
     confusion: np.ndarray
     """(G, C, C), true class by predicted class."""
     calibration: np.ndarray
     """(G, BINS, 2), sum over the wafers of a bin of confidence and of being right."""
+    loss: np.ndarray
+    """(G,), sum over the wafers of the cross-entropy, at most that of a probability of LEAST."""
 
 
 def count(truth: np.ndarray, probabilities: np.ndarray, group: np.ndarray) -> GroupCounts:
-    """Counts per group of true classes (N,), probabilities (N, C) and groups (N,).
+    """Counts per group of true classes (N,), probabilities (N, C) or (S, N, C) and groups (N,).
 
     Raises ValueError if the probabilities are not numbers that add up to 1.
     """
+    if probabilities.ndim == 3:
+        seeds = [count(truth, one, group) for one in probabilities]
+        return GroupCounts(*(np.stack(parts, axis=1) for parts in zip(*seeds, strict=True)))
     total = probabilities.sum(axis=1)
     if not np.allclose(total, 1, atol=1e-3):
         raise ValueError(f"probabilities of wafer {np.abs(total - 1).argmax()} do not add up to 1")
@@ -54,7 +63,9 @@ def count(truth: np.ndarray, probabilities: np.ndarray, group: np.ndarray) -> Gr
     calibration = np.zeros((len(groups), BINS, 2))
     in_bin = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
     np.add.at(calibration, (index, in_bin), np.stack([confidence, predicted == truth], axis=1))
-    return GroupCounts(confusion, calibration)
+    given = probabilities[np.arange(len(truth)), truth]
+    loss = np.bincount(index, -np.log(np.clip(given, LEAST, 1)), len(groups))
+    return GroupCounts(confusion, calibration, loss)
 
 
 def scores(confusion: np.ndarray) -> Scores:
@@ -83,15 +94,24 @@ def resample(groups: int, samples: int = 1000, seed: int = 0) -> np.ndarray:
 
 
 def with_intervals(counts: GroupCounts, draws: np.ndarray) -> dict[str, Interval]:
-    """Every score with its percentile interval; ``f1_0``, ``f1_1``, ... for the classes, ``ece`` for calibration."""
+    """Every score with its percentile interval; ``f1_0``, ``f1_1``, ... for the classes, ``ece`` for calibration.
+
+    Of several seeds each score is the mean of the seeds' scores, in every resample.
+    """
     every = np.concatenate([np.ones_like(draws[:1]), draws])
     confusion = np.tensordot(every, counts.confusion, axes=1)
     calibration = np.tensordot(every, counts.calibration, axes=1)
     measured = scores(confusion)._asdict()
     by_class = measured.pop("f1")
-    measured |= {f"f1_{index}": by_class[:, index] for index in range(by_class.shape[1])}
-    measured["ece"] = calibration_error(calibration, confusion.sum(axis=(-1, -2)))
-    return {name: _interval(values) for name, values in measured.items()}
+    measured |= {f"f1_{index}": by_class[..., index] for index in range(by_class.shape[-1])}
+    wafers = confusion.sum(axis=(-1, -2))
+    measured["ece"] = calibration_error(calibration, wafers)
+    measured["loss"] = np.tensordot(every, counts.loss, axes=1) / wafers
+    return {name: _interval(_mean_of_seeds(values)) for name, values in measured.items()}
+
+
+def _mean_of_seeds(values: np.ndarray) -> np.ndarray:
+    return values.reshape(len(values), -1).mean(axis=1)
 
 
 def _interval(values: np.ndarray) -> Interval:
@@ -100,10 +120,16 @@ def _interval(values: np.ndarray) -> Interval:
 
 
 def difference(one: GroupCounts, other: GroupCounts, draws: np.ndarray) -> dict[str, Interval]:
-    """Accuracy and macro-F1 of one classifier minus those of another on the same wafers, by the same draws."""
+    """Accuracy and macro-F1 of one classifier minus those of another on the same wafers, by the same draws.
+
+    Either may have several seeds, whose mean is compared.
+    """
     every = np.concatenate([np.ones_like(draws[:1]), draws])
     a, b = (scores(np.tensordot(every, counts.confusion, axes=1)) for counts in (one, other))
-    return {name: _interval(getattr(a, name) - getattr(b, name)) for name in ("accuracy", "macro_f1")}
+    return {
+        name: _interval(_mean_of_seeds(getattr(a, name)) - _mean_of_seeds(getattr(b, name)))
+        for name in ("accuracy", "macro_f1")
+    }
 
 
 def at_mix(confusion: np.ndarray, shares: np.ndarray) -> Scores:

@@ -1,0 +1,63 @@
+"""The report on one wafer classifier: results.csv, results.json, report.md and figures; every sentence is computed."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from trm_jax import plots, wafer_evaluation, wafer_evaluation_plots
+from trm_jax import wafer_evaluation_text as text
+from trm_jax.data.wafer_maps import CLASSES, Wafers
+from trm_jax.files import write_text
+from trm_jax.wafer_evaluation import Answers
+from trm_jax.wafer_evaluation_results import Results, curves, long_table
+from trm_jax.wafer_report import protocol
+from trm_jax.wafer_runs import Fold
+
+
+def write_report(
+    directory: Path,
+    results: Results,
+    folds: Sequence[Fold],
+    wafers: Wafers,
+    tested: Answers,
+    rates: Mapping[str, float],
+    provenance: Mapping[str, str],
+) -> str:
+    """Write all files; returns the readiness check as text."""
+    matrix = wafer_evaluation.counts(tested, tested.depth).confusion.sum(axis=0).mean(axis=0)
+    source = f"{wafers.source}, {len(tested.index):,} test wafers, {len(tested.logits)} seeds"
+    known = {rule: found for rule, found in results.decided.items() if found["coverage"].value > 0}
+    points = {rule: (found["coverage"].value, found["errors"].value) for rule, found in known.items()}
+    by_split = {fold.split.name: fold.curve for fold in folds}
+    figures = {
+        "overview": wafer_evaluation_plots.overview(
+            matrix, CLASSES, results.measured, by_split, results.steps, tested.depth, source
+        ),
+        "risk_coverage": wafer_evaluation_plots.risk_coverage(curves(tested), points, rates["alpha"], source),
+    }
+    (directory / "figures").mkdir(parents=True, exist_ok=True)
+    for name, figure in figures.items():
+        write_text(directory / "figures" / f"{name}.svg", plots.svg(figure))
+    table = long_table(results, tested)
+    write_text(directory / "results.csv", table.to_csv(index=False))
+    content = {
+        "source": wafers.source,
+        "wafers": len(tested.index),
+        "splits": [fold.split.name for fold in folds],
+        "seeds": len(tested.logits),
+        "trained depth": tested.depth,
+        "readiness": [check._asdict() for check in results.checks],
+        "numbers": json.loads(table.to_json(orient="records")),
+        "thresholds": json.loads(results.rules.to_json(orient="records")),
+        "provenance": dict(provenance),
+    }
+    write_text(directory / "results.json", json.dumps(content, indent=1))
+    shown = text.readiness_table(results.checks)
+    parts = [
+        f"# A wafer classifier, tested on lots it never saw: {wafers.source}",
+        "\n".join(f"- {line}" for line in protocol(wafers, [fold.split for fold in folds], "lot") + text.seeds(tested)),
+        *text.sections(results, tested, rates, shown),
+        "\n".join(f"- {key}: `{value}`" for key, value in provenance.items()),
+    ]
+    write_text(directory / "report.md", "\n\n".join(parts) + "\n")
+    return shown

@@ -1,0 +1,173 @@
+"""All numbers of the report on one wafer classifier, computed once."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from trm_jax import confidence, wafer_evaluation, wafer_metrics
+from trm_jax.data.wafer_maps import CLASSES, Wafers
+from trm_jax.wafer_evaluation import RULES, Answers, Check
+from trm_jax.wafer_metrics import Interval
+from trm_jax.wafer_report import ranged
+from trm_jax.wafer_runs import Fold
+
+SCORES = {
+    "accuracy": "Accuracy",
+    "macro_f1": "Macro-F1",
+    "balanced_accuracy": "Balanced accuracy",
+    "loss": "Cross-entropy, as trained",
+    "loss_tempered": "Cross-entropy, temperature-scaled",
+    "ece": "ECE, as trained",
+    "ece_tempered": "ECE, temperature-scaled",
+}
+MAIN_RULE, WEAKER_RULE = "guaranteed, by lot", "marginal, by lot"
+
+
+@dataclass(frozen=True)
+class Results:
+    """Everything that is computed once and then written, drawn and put into words."""
+
+    measured: dict[str, Interval]
+    steps: pd.DataFrame
+    rules: pd.DataFrame
+    """A row per rule, split and seed, as in wafer_evaluation.thresholds."""
+    decided: dict[str, dict[str, Interval]]
+    """By rule: coverage and errors (among the decided) on test wafers."""
+    areas: list[float]
+    """Area under the risk-coverage curve of each seed."""
+    together: float
+    sets: dict[str, Interval]
+    adaptive: pd.DataFrame
+    unknown: pd.DataFrame
+    baselines: dict[str, dict[str, dict[str, Interval]]]
+    """By baseline: its scores ("own") and ours minus its ("difference")."""
+    checks: list[Check]
+
+
+def compute(
+    folds: Sequence[Fold],
+    wafers: Wafers,
+    tested: Answers,
+    baselines: Mapping[str, np.ndarray],
+    left_out: Sequence[Sequence[Fold]],
+    parameters: int,
+    rates: Mapping[str, float],
+) -> Results:
+    """All numbers. ``baselines`` are probabilities (N, C) of the same test wafers; ``left_out`` folds of runs that did
+    not train on a class; ``rates`` has alpha, delta and sets (the error rate of the conformal sets)."""
+    draws = wafer_metrics.resample(len(np.unique(tested.group)))
+    measured = wafer_evaluation.measure(tested, draws)
+    wrong = tested.probabilities(tested.depth).argmax(axis=-1) != tested.truth
+    rules = wafer_evaluation.thresholds(folds, wafers, tested, rates["alpha"], rates["delta"])
+    decided = {}
+    for rule in RULES:
+        chosen = wafer_evaluation.decided(rules, rule, folds, tested)
+        everything = np.ones_like(chosen)
+        decided[rule] = {
+            "coverage": wafer_evaluation.share(chosen, everything, tested.group, draws),
+            "errors": wafer_evaluation.share(wrong, chosen, tested.group, draws),
+            "wrong": wafer_evaluation.share(wrong & chosen, everything, tested.group, draws),
+        }
+    unknown = [wafer_evaluation.unknown(folds, tested)]
+    unknown += [wafer_evaluation.unknown(others, wafer_evaluation.pool(others, wafers)) for others in left_out]
+    return Results(
+        measured,
+        wafer_evaluation.by_step(tested, draws),
+        rules,
+        decided,
+        [curve.area for curve in curves(tested)],
+        wafer_evaluation.together(tested, wafers),
+        _set_scores(folds, wafers, tested, rates["sets"], draws),
+        wafer_evaluation.adaptive(tested, draws),
+        pd.concat(unknown, ignore_index=True),
+        _compared(tested, baselines, draws),
+        readiness(measured, decided, parameters, rates["alpha"]),
+    )
+
+
+def curves(tested: Answers) -> list[confidence.RiskCoverage]:
+    """Risk-coverage curve of every seed."""
+    answers = tested.probabilities(tested.depth)
+    return [confidence.risk_coverage(one.max(axis=1), one.argmax(axis=1) == tested.truth) for one in answers]
+
+
+def _set_scores(
+    folds: Sequence[Fold], wafers: Wafers, tested: Answers, alpha: float, draws: np.ndarray
+) -> dict[str, Interval]:
+    """How often conformal sets hold the labelled class, how large they are, and how many hold exactly one class."""
+    found = wafer_evaluation.sets(folds, wafers, tested, alpha)
+    size, everything = found.sum(axis=-1), np.ones(found.shape[:2], bool)
+    covered = np.take_along_axis(found, tested.truth[None, :, None], axis=2)[..., 0]
+    return {
+        "coverage": wafer_evaluation.share(covered, everything, tested.group, draws),
+        "one class": wafer_evaluation.share(size == 1, everything, tested.group, draws),
+        "empty": wafer_evaluation.share(size == 0, everything, tested.group, draws),
+        "size": Interval(float(size.mean()), float(size.min()), float(size.max())),
+    }
+
+
+def _compared(
+    tested: Answers, baselines: Mapping[str, np.ndarray], draws: np.ndarray
+) -> dict[str, dict[str, dict[str, Interval]]]:
+    ours, compared = wafer_evaluation.counts(tested, tested.depth), {}
+    for name, probabilities in baselines.items():
+        other = wafer_metrics.count(tested.truth, probabilities, tested.group)
+        compared[name] = {
+            "own": wafer_metrics.with_intervals(other, draws),
+            "difference": wafer_metrics.difference(ours, other, draws),
+        }
+    return compared
+
+
+def readiness(
+    measured: Mapping[str, Interval], decided: Mapping[str, Mapping[str, Interval]], parameters: int, alpha: float
+) -> list[Check]:
+    """The targets, each with what was measured; the error rate of nothing decided meets no target."""
+    accuracy, macro, ece = (measured[name] for name in ("accuracy", "macro_f1", "ece_tempered"))
+    checks = [
+        Check("Parameters", "below 10,000,000", f"{parameters:,}", parameters < 10_000_000, True),
+        Check("Accuracy", "above 0.93", ranged(accuracy), accuracy.value > 0.93, accuracy.low > 0.93),
+        Check("Macro-F1", "above 0.90", ranged(macro), macro.value > 0.90, macro.low > 0.90),
+        Check("ECE, temperature-scaled", "at most 0.03", ranged(ece), ece.value <= 0.03, ece.high <= 0.03),
+    ]
+    for name, rule, score in (
+        ("Wrong among automatic decisions, guaranteed rule", MAIN_RULE, "errors"),
+        ("Decided and wrong, of all, marginal conformal rule", WEAKER_RULE, "wrong"),
+    ):
+        found, some = decided[rule][score], decided[rule]["coverage"].value > 0
+        told = f"{ranged(found)} at coverage {decided[rule]['coverage'].value:.1%}" if some else "nothing is decided"
+        passed, sure = some and found.value <= alpha, some and found.high <= alpha
+        checks.append(Check(name, f"at most {alpha:g}", told, passed, sure))
+    return checks
+
+
+def long_table(results: Results, tested: Answers) -> pd.DataFrame:
+    """Every number: columns part, name, score, value, low, high."""
+    rows: list[tuple[Any, ...]] = [("score", "all", name, *one) for name, one in results.measured.items()]
+    rows += [(f"step {row.step}", "all", row.score, row.value, row.low, row.high) for row in results.steps.itertuples()]
+    for rule, found in results.decided.items():
+        rows += [("automatic decisions", rule, name, *one) for name, one in found.items()]
+    rows += [("conformal sets", "all", name, *one) for name, one in results.sets.items()]
+    rows += [("risk-coverage area", f"seed {seed}", "area", area) for seed, area in enumerate(results.areas)]
+    for row in results.adaptive.to_dict("records"):
+        name = f"halt {row['halt']:g}"
+        rows += [("adaptive depth", name, "steps", row["steps"])]
+        rows += [("adaptive depth", name, key, *one) for key, one in row.items() if isinstance(one, Interval)]
+    for name, parts in results.baselines.items():
+        for part, found in parts.items():
+            rows += [(f"baseline {part}", name, score, *one) for score, one in found.items()]
+    rows += [
+        ("unknown patterns", f"{row.unknown}, {row.split}, seed {row.seed}", row.score, row.auroc)
+        for row in results.unknown.itertuples()
+    ]
+    rows += [
+        ("temperature", f"split {fold}, seed {seed}", "temperature", value)
+        for (seed, fold), value in np.ndenumerate(tested.temperature)
+    ]
+    padded = [(*row, np.nan, np.nan)[:6] for row in rows]  # what has no interval
+    table = pd.DataFrame(padded, columns=["part", "name", "score", "value", "low", "high"])
+    names = {f"f1_{index}": f"f1_{title}" for index, title in enumerate(CLASSES)}
+    return table.assign(score=table["score"].replace(names))

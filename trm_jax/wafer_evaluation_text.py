@@ -1,0 +1,257 @@
+"""Tables and sentences of the report on one wafer classifier; they follow the numbers."""
+
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+
+from trm_jax.data.wafer_maps import CLASSES
+from trm_jax.report_tables import markdown
+from trm_jax.wafer_evaluation import RULES, Answers, Check
+from trm_jax.wafer_evaluation_results import MAIN_RULE, SCORES, Results
+from trm_jax.wafer_metrics import Interval
+from trm_jax.wafer_report import ranged
+
+
+def seeds(tested: Answers) -> list[str]:
+    """What a number stands for."""
+    count, steps = tested.logits.shape[:2]
+    what = "Every score is the mean of their scores" if count > 1 else "A single seed says nothing about other seeds"
+    more = f", evaluated with up to {steps}" if steps > tested.depth else ""
+    return [
+        f"{count} training seed{'s' if count > 1 else ''} per split. {what}. Trained with {tested.depth} supervision "
+        f"steps{more}; unless said otherwise, answers are those after step {tested.depth}."
+    ]
+
+
+def sections(results: Results, tested: Answers, rates: Mapping[str, float], readiness: str) -> list[str]:
+    """The report between its protocol and its provenance, as paragraphs of Markdown."""
+    parts = ["## Readiness", readiness, bullets(_ready(results.checks)), "## Scores", _score_table(results)]
+    parts += ["![overview](figures/overview.svg)", bullets(_about_classes(results)), _class_table(results)]
+    parts += ["## Supervision steps", _step_table(results.steps), bullets(_about_steps(results.steps, tested))]
+    if results.baselines:
+        parts += ["## Beside the baselines", _baseline_table(results), bullets(_about_baselines(results))]
+    parts += ["## Calibration", bullets(_about_calibration(results, tested))]
+    parts += ["## What may be decided automatically", _rule_table(results.rules, results.decided)]
+    parts += ["![risk and coverage](figures/risk_coverage.svg)", bullets(_about_rules(results, rates))]
+    parts += ["## Sets of classes", bullets(_about_sets(results, rates))]
+    parts += ["## Adaptive depth", _adaptive_table(results.adaptive), bullets(_about_depth(results.adaptive))]
+    if len(results.unknown):
+        parts += ["## Unknown patterns", _unknown_table(results.unknown), bullets(_about_unknown(results.unknown))]
+    return parts
+
+
+def bullets(sentences: Sequence[str]) -> str:
+    """Sentences as a list."""
+    return "\n".join(f"- {sentence}" for sentence in sentences)
+
+
+def readiness_table(checks: Sequence[Check]) -> str:
+    """The targets as Markdown."""
+    rows = [(one.name, one.target, one.measured, "PASS" if one.passed else "FAIL") for one in checks]
+    return markdown(["Target", "Wanted", "Measured", "Result"], rows)
+
+
+def _ready(checks: Sequence[Check]) -> list[str]:
+    failed = [check.name for check in checks if not check.passed]
+    unsure = [check.name for check in checks if check.passed and not check.sure]
+    first = f"{len(checks) - len(failed)} of {len(checks)} targets are met"
+    sentences = [first + (f"; not met: {', '.join(failed)}." if failed else ".")]
+    if unsure:
+        sentences.append(f"Met by the measured value, but not by its whole 95 % interval: {', '.join(unsure)}.")
+    return sentences
+
+
+def _score_table(results: Results) -> str:
+    return markdown(["Score", "95 % interval"], [(title, ranged(results.measured[n])) for n, title in SCORES.items()])
+
+
+def _class_table(results: Results) -> str:
+    rows = [(name, ranged(results.measured[f"f1_{index}"])) for index, name in enumerate(CLASSES)]
+    return markdown(["Class", "F1"], rows)
+
+
+def _about_classes(results: Results) -> list[str]:
+    f1 = {name: results.measured[f"f1_{index}"] for index, name in enumerate(CLASSES)}
+    worst, best = min(f1, key=lambda name: f1[name].value), max(f1, key=lambda name: f1[name].value)
+    return [f"The hardest class is {worst}, F1 {ranged(f1[worst])}; the easiest {best}, {ranged(f1[best])}."]
+
+
+def _at(steps: pd.DataFrame, step: int, score: str) -> Interval:
+    row = steps[(steps["step"] == step) & (steps["score"] == score)].iloc[0]
+    return Interval(*(float(row[name]) for name in Interval._fields))
+
+
+def _step_table(steps: pd.DataFrame) -> str:
+    columns = ["Steps", "Accuracy", "Macro-F1", "Gain in macro-F1 over step 1", "Cross-entropy", "ECE"]
+    names = ("accuracy", "macro_f1", "macro_f1_gain", "loss", "ece")
+    rows = [(step, *(ranged(_at(steps, step, name)) for name in names)) for step in steps["step"].unique()]
+    return markdown(columns, rows)
+
+
+def _about_steps(steps: pd.DataFrame, tested: Answers) -> list[str]:
+    last, depth = int(steps["step"].max()), tested.depth
+    sentences = []
+    if depth > 1:
+        sentences.append(f"Thinking for {depth} steps instead of one {_changed(_at(steps, depth, 'macro_f1_gain'))}.")
+    if last > depth:
+        now, then = (_at(steps, step, "macro_f1").value for step in (last, depth))
+        sentences.append(
+            f"Going on to {last} steps, more than were trained, changes macro-F1 from {then:.3f} to {now:.3f}."
+        )
+    sentences.append("Cross-entropy and ECE of all steps use the temperature of the trained depth.")
+    return sentences
+
+
+def _changed(gain: Interval) -> str:
+    found = f"({gain.value:+.3f}, {gain.low:+.3f} to {gain.high:+.3f})"
+    if gain.low > 0:
+        return f"raises macro-F1 {found}"
+    return f"lowers macro-F1 {found}" if gain.high < 0 else f"is not shown to change macro-F1 {found}"
+
+
+def _baseline_table(results: Results) -> str:
+    ours = results.measured
+    rows = [("this classifier", ranged(ours["macro_f1"]), ranged(ours["accuracy"]), "", "")]
+    for name, parts in results.baselines.items():
+        own, gap = parts["own"], parts["difference"]
+        rows.append(
+            (name, ranged(own["macro_f1"]), ranged(own["accuracy"]), ranged(gap["macro_f1"]), ranged(gap["accuracy"]))
+        )
+    columns = ["Classifier", "Macro-F1", "Accuracy", "Ours minus its macro-F1", "Ours minus its accuracy"]
+    return markdown(columns, rows)
+
+
+def _about_baselines(results: Results) -> list[str]:
+    sentences = []
+    for name, parts in results.baselines.items():
+        gap = parts["difference"]["macro_f1"]
+        verdict = "is better than" if gap.low > 0 else "is worse than" if gap.high < 0 else "is not told apart from"
+        sentences.append(
+            f"By macro-F1 this classifier {verdict} `{name}`: {gap.value:+.3f} ({gap.low:+.3f} to {gap.high:+.3f}), "
+            "paired on the same wafers."
+        )
+    return sentences
+
+
+def _about_calibration(results: Results, tested: Answers) -> list[str]:
+    low, high = tested.temperature.min(), tested.temperature.max()
+    direction = "too sure of itself" if low > 1 else "not sure enough of itself" if high < 1 else "neither always too"
+    direction += " sure nor always too unsure" if direction.endswith("too") else ""
+    before, after = results.measured["ece"], results.measured["ece_tempered"]
+    return [
+        f"Temperatures fitted on validation wafers of the same split and seed are {low:.2f} to {high:.2f}: as trained, "
+        f"the classifier is {direction}.",
+        f"ECE ({'lower' if after.value < before.value else 'not lower'} after scaling): {ranged(before)} as trained, "
+        f"{ranged(after)} temperature-scaled.",
+    ]
+
+
+def _rule_table(rules: pd.DataFrame, decided: Mapping[str, Mapping[str, Interval]]) -> str:
+    rows = []
+    for rule, what in RULES.items():
+        own, found = rules[rules["rule"] == rule], decided[rule]
+        known = own["threshold"].dropna()
+        span = f"{known.min():.4f} to {known.max():.4f}" if len(known) else "none"
+        errors = ranged(found["errors"]) if found["coverage"].value > 0 else "none decided"
+        rows.append((rule, what, span, f"{len(known)} of {len(own)}", ranged(found["coverage"]), errors,
+                     f"{found['wrong'].value:.4f}"))  # fmt: skip
+    columns = ["Rule", "What is limited", "Thresholds of confidence", "Nets with one", "Decided", "Errors among them",
+               "Decided and wrong, of all"]  # fmt: skip
+    return markdown(columns, rows)
+
+
+def _about_rules(results: Results, rates: Mapping[str, float]) -> list[str]:
+    alpha, delta = rates["alpha"], rates["delta"]
+    own = results.rules[results.rules["rule"] == MAIN_RULE].dropna(subset="threshold")
+    found = results.decided[MAIN_RULE]
+    sentences = [
+        f"Guaranteed by lot: each net's threshold is such that, with probability {1 - delta:.0%} over the draw of its "
+        f"validation lots, at most {alpha:.1%} of its automatic decisions are wrong in the long run over new lots of "
+        "at most 25 wafers; the rest is flagged for review. It holds for lots that are independent draws of one "
+        "process, and takes the net and its temperature as given: both were chosen on the same validation wafers, so "
+        "the test wafers are the check.",
+        "Marginal by lot: a wafer of a new lot is decided and wrong with at most that probability, counted over all "
+        "wafers and on average over validation sets, which promises less.",
+    ]
+    if len(own):
+        kept = int((own["errors"].fillna(0) <= alpha).sum())
+        sentences.append(
+            f"On test wafers {found['coverage'].value:.1%} are decided by the guaranteed rule, "
+            f"{ranged(found['errors'])} of them wrongly; {kept} of {len(own)} nets stay within {alpha:.1%}."
+        )
+    else:
+        sentences.append(f"No threshold can be guaranteed at {alpha:.1%}: there are too few lots, or too many errors.")
+    if results.rules.loc[results.rules["rule"] == "guaranteed, by block", "threshold"].isna().all():
+        sentences.append(
+            "With the whole groups of the split as units nothing can be guaranteed: they are too few for this rate."
+        )
+    sentences.append(
+        f"Whether lots of a group may count singly: the variance of the errors counted by group is "
+        f"{results.together:.1f} times that counted by lot (1 if lots are independent)"
+        + ("; far above 1, so the guarantee by lot promises too much." if results.together > 2 else ".")
+    )
+    areas = ", ".join(f"{area:.4f}" for area in results.areas)
+    sentences.append(f"Area under the risk-coverage curve, by seed: {areas} (0 is perfect).")
+    return sentences
+
+
+def _about_sets(results: Results, rates: Mapping[str, float]) -> list[str]:
+    found, wanted = results.sets, 1 - rates["sets"]
+    verdict = "is held" if found["coverage"].value >= wanted else "is missed"
+    return [
+        f"Conformal sets (LAC) promise to hold the labelled class of a wafer of a new lot with probability "
+        f"{wanted:.0%} (marginal): on test wafers {ranged(found['coverage'])}, which {verdict}. They hold "
+        f"{found['size'].value:.2f} classes on average; {found['one class'].value:.1%} hold exactly one, "
+        f"{found['empty'].value:.1%} none."
+    ]
+
+
+def _adaptive_table(table: pd.DataFrame) -> str:
+    columns = ["Stop above halting probability", "Mean steps", "Accuracy", "Macro-F1", "Macro-F1 against all steps"]
+    rows = [
+        (
+            f"{row['halt']:g}",
+            f"{row['steps']:.2f}",
+            *(ranged(row[n]) for n in ("accuracy", "macro_f1", "macro_f1_gain")),
+        )
+        for row in table.to_dict("records")
+    ]
+    return markdown(columns, rows)
+
+
+def _about_depth(table: pd.DataFrame) -> list[str]:
+    records = table.to_dict("records")
+    full = records[-1]
+    free = [row for row in records if row["macro_f1_gain"].low > -0.005]
+    cheapest = min(free, key=lambda row: row["steps"])
+    if cheapest["steps"] >= full["steps"]:
+        return ["No threshold saves steps without the risk of losing half a point of macro-F1."]
+    return [
+        f"Stopping above a halting probability of {cheapest['halt']:g} takes {cheapest['steps']:.2f} steps instead of "
+        f"{full['steps']:g} and costs less than half a point of macro-F1 (change "
+        f"{cheapest['macro_f1_gain'].value:+.3f}, {cheapest['macro_f1_gain'].low:+.3f} to "
+        f"{cheapest['macro_f1_gain'].high:+.3f}); of the thresholds of which that can be said it is the cheapest."
+    ]
+
+
+def _unknown_table(unknown: pd.DataFrame) -> str:
+    scores = list(dict.fromkeys(unknown["score"]))
+    rows = []
+    for name, own in unknown.groupby("unknown", sort=False):
+        cells = [own.loc[own["score"] == score, "auroc"] for score in scores]
+        count = own.drop_duplicates("split")["count"].sum()
+        rows.append((name, count, *(f"{c.mean():.3f} ({c.min():.3f} to {c.max():.3f})" for c in cells)))
+    return markdown(["Unknown", "Wafers", *scores], rows)
+
+
+def _about_unknown(unknown: pd.DataFrame) -> list[str]:
+    sentences = ["AUROC of unknown patterns against test wafers: mean, lowest and highest of splits and seeds."]
+    for name, own in unknown.groupby("unknown", sort=False):
+        means = own.groupby("score", sort=False)["auroc"].mean()
+        verdict = "useful" if means.max() >= 0.9 else "weak" if means.max() >= 0.7 else "of little use"
+        sentences.append(
+            f"{name}: the best score is {means.idxmax()} with {means.max():.3f}, which is {verdict} "
+            "(useful from 0.9, weak from 0.7); "
+            f"a pattern that is new gets the higher score in {means.max():.0%} of all pairs."
+        )
+    return sentences
