@@ -26,7 +26,7 @@ LAYERS = [
         "wafer_metrics",
         "published",
     ],
-    ["layers"],
+    ["layers", "edge"],
     ["model"],
     ["optim", "seeds", "evaluate", "official", "halting"],
     ["train"],
