@@ -44,7 +44,7 @@ def known(centres: np.ndarray) -> dict[str, Any]:
 def alarms(wafers: Wafers, centres: np.ndarray, known: dict[str, Any]) -> dict[str, str]:
     """The sentences about the first window of these wafers, by quantity."""
     values = measured(wafers, *answers(wafers, centres), REVIEW)[:WINDOW]
-    return {sentence.partition(" has changed")[0]: sentence for sentence in examine(known, values).alarms}
+    return {sentence[len("change of ") :].partition(":")[0]: sentence for sentence in examine(known, values).alarms}
 
 
 def changed(wafers: Wafers, cells: np.ndarray) -> Wafers:
@@ -61,9 +61,9 @@ def test_the_reference_holds_the_means_and_is_small(known: dict[str, Any], centr
     assert means["of the dies fail"] == pytest.approx(np.mean(failing), rel=1e-4)
     assert [means[f"are {name}"] for name in CLASSES] == pytest.approx(predicted.tolist(), rel=1e-5)
     confidence = probabilities.max(axis=1)
-    assert means["mean confidence"] == pytest.approx(confidence.mean(), rel=1e-5)
+    assert means["is the mean confidence"] == pytest.approx(confidence.mean(), rel=1e-5)
     assert means["go to review"] == pytest.approx((confidence < REVIEW).mean(), rel=1e-5)
-    assert means["steps a wafer"] == pytest.approx(steps.mean(), rel=1e-5)
+    assert means["are used on average"] == pytest.approx(steps.mean(), rel=1e-5)
     assert (known["wafers"], known["lots"], known["window"]) == (2000, len(set(wafers.group)), WINDOW)
     assert len(json.dumps(known)) < 8000
 
@@ -78,12 +78,11 @@ def test_the_place_of_the_wafer_and_of_failures_on_the_map() -> None:
     values = measured(one, np.eye(9)[:1], np.array([1]), 0.5)[0]
     names = [part for parts in QUANTITIES.values() for part in parts]
     found = dict(zip(names, values.tolist(), strict=True))
-    assert found["dies downwards"] == pytest.approx(0, abs=0.01) and found["dies to the right"] == pytest.approx(
-        0, abs=0.01
-    )
+    assert abs(found["half heights down lie the dies"]) < 0.01
+    assert abs(found["half widths to the right lie the dies"]) < 0.01
     # Failing dies lie at +0.1 half widths, and are half of the dies.
-    assert found["failing dies to the right"] == pytest.approx(0.05, abs=0.01)
-    assert found["of the dies fail"] == 0.5 and found["logarithm of cells a map"] == pytest.approx(np.log(200))
+    assert found["half widths to the right lie failing dies, times their share"] == pytest.approx(0.05, abs=0.01)
+    assert found["of the dies fail"] == 0.5 and found["mean logarithm of a map's cells"] == pytest.approx(np.log(200))
 
 
 def test_unchanged_wafers_raise_no_alarm(known: dict[str, Any], centres: np.ndarray) -> None:
@@ -96,7 +95,7 @@ def test_a_tester_that_swaps_passing_and_failing(known: dict[str, Any], centres:
     wafers = synthetic_wafers(WINDOW, seed=7)
     found = alarms(changed(wafers, np.array([NO_DIE, FAIL, PASS], np.uint8)[wafers.flat]), centres, known)
     assert {"defect density", "radial profile", "predicted classes"} <= set(found) and "map size" not in found
-    assert "of the dies fail 0." in found["defect density"] and "in the last 250 wafers" in found["defect density"]
+    assert "of the dies fail in the last 250 wafers, 0." in found["defect density"]
 
 
 def test_a_chuck_that_is_shifted_by_two_dies(known: dict[str, Any], centres: np.ndarray) -> None:
@@ -107,7 +106,7 @@ def test_a_chuck_that_is_shifted_by_two_dies(known: dict[str, Any], centres: np.
         start = wafers.start[index]
         cells[start : start + moved.size] = moved.ravel()
     found = alarms(changed(wafers, cells), centres, known)
-    assert "place on the map" in found and "dies to the right" in found["place on the map"]
+    assert "place on the map" in found and "half widths to the right lie the dies" in found["place on the map"]
     assert not {"defect density", "map size"} & set(found)
 
 
@@ -130,7 +129,7 @@ def test_another_mix_of_classes_and_another_product(known: dict[str, Any], centr
     found = alarms(wafers.take(order), centres, known)
     assert "are Donut" in found["predicted classes"]
     large = wafers.take(np.flatnonzero(wafers.height == 52)[:WINDOW])
-    assert "logarithm of cells a map 8.03 in the last 250 wafers" in alarms(large, centres, known)["map size"]
+    assert "8.03 mean logarithm of a map's cells in the last 250 wafers" in alarms(large, centres, known)["map size"]
 
 
 def lots_of(rng: np.random.Generator, count: int, alike: float) -> tuple[np.ndarray, np.ndarray]:
@@ -177,6 +176,9 @@ def test_references_that_say_nothing(known: dict[str, Any]) -> None:
     wafers = synthetic_wafers(300)
     with pytest.raises(ValueError, match="needs 20 lots"):
         reference(wafers, np.full((300, 9), 1 / 9), np.ones(300), REVIEW)
+    values = np.zeros((2000, PARTS))
+    assert baseline(values, np.arange(2000) // 20, None, 4000)["window"] == 250
+    assert baseline(values, np.arange(2000) // 100, None, 4000)["window"] == 400  # four lots
     with pytest.raises(ValueError, match="does not fit; export it again"):
         examine(known | {"mean": [0.0] * 3}, np.zeros((2, PARTS)))
     with pytest.raises(ValueError, match="no monitoring reference"):

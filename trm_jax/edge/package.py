@@ -31,8 +31,9 @@ _OUTPUTS = {
     "step": {"logits", "probabilities", "halt", "y_next", "z_next"},
 }
 # The errors of onnxruntime have no common parent but Exception.
-_KINDS = (kind for kind in vars(onnxruntime_pybind11_state).values() if isinstance(kind, type))
-_ERRORS = (*(kind for kind in _KINDS if issubclass(kind, Exception)), ValueError, RuntimeError)
+_KINDS = [kind for kind in vars(onnxruntime_pybind11_state).values() if isinstance(kind, type)]
+_ERRORS: tuple[type[Exception], ...] = (ValueError, RuntimeError)
+_ERRORS += tuple(kind for kind in _KINDS if issubclass(kind, Exception))
 
 
 class Options(NamedTuple):

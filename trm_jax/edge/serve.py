@@ -61,55 +61,63 @@ class Service(NamedTuple):
     limits: Limits = Limits()
 
 
+class _Counts:
+    """What /metrics tells."""
+
+    def __init__(self) -> None:
+        self.registry = registry = prometheus_client.CollectorRegistry()
+        self.requests = prometheus_client.Counter("trm_requests", "Requests by status", ["status"], registry=registry)
+        names = ["decision", "prediction"]
+        self.maps = prometheus_client.Counter("trm_maps", "Maps by decision and class", names, registry=registry)
+        self.seconds = prometheus_client.Histogram("trm_seconds", "Time to answer a request", registry=registry)
+        self.alarms = prometheus_client.Counter("trm_alarms", "Alarms of the monitor", registry=registry)
+        self.inside = prometheus_client.Gauge("trm_requests_inside", "Requests being served", registry=registry)
+
+
+class _Line:
+    """Requests that wait to be answered one at a time; those that find it full are sent away."""
+
+    def __init__(self, waiting: int, counts: _Counts):
+        self.waiting, self.counts, self.inside, self.turn = waiting, counts, 0, asyncio.Lock()
+
+    def __enter__(self) -> asyncio.Lock:
+        if self.inside > self.waiting:
+            raise HTTPException(503, "too many requests are waiting", headers={"Retry-After": "1"})
+        self.inside += 1
+        self.counts.inside.set(self.inside)
+        return self.turn
+
+    def __exit__(self, *_: object) -> None:
+        self.inside -= 1
+        self.counts.inside.set(self.inside)
+
+
 def create_app(service: Service) -> FastAPI:
     """The HTTP application."""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-    registry = prometheus_client.CollectorRegistry()
-    requests = prometheus_client.Counter("trm_requests", "Requests by status", ["status"], registry=registry)
-    maps = prometheus_client.Counter(
-        "trm_maps", "Maps by decision and class", ["decision", "prediction"], registry=registry
-    )
-    seconds = prometheus_client.Histogram("trm_seconds", "Time to answer a request", registry=registry)
-    alarms = prometheus_client.Counter("trm_alarms", "Alarms of the monitor", registry=registry)
-    inside = prometheus_client.Gauge("trm_requests_inside", "Requests waiting or being answered", registry=registry)
-    one_at_a_time = asyncio.Lock()
-    present = 0
+    counts = _Counts()
+    line = _Line(service.limits.waiting, counts)
 
     async def answered(request: Request) -> dict[str, Any]:
-        """The answer to a request; raises HTTPException with what is wrong with it."""
-        nonlocal present
         _authorize(request, service.token)
-        if present > service.limits.waiting:
-            raise HTTPException(503, "too many requests are waiting", headers={"Retry-After": "1"})
-        present += 1
-        inside.set(present)
-        try:
-            parse = _parser(request)
-            try:
-                body = await asyncio.wait_for(_body(request, service.limits.body), service.limits.seconds)
-            except asyncio.TimeoutError:  # the built-in TimeoutError only from Python 3.11 on
-                raise HTTPException(408, f"the body took more than {service.limits.seconds:g} seconds") from None
-            except ClientDisconnect:
-                raise HTTPException(400, "the body was not sent in full") from None
-            async with one_at_a_time:
-                with seconds.time():
-                    made, sentences = await run_in_threadpool(_answer, service, parse, body)
-        finally:
-            present -= 1
-            inside.set(present)
+        with line as turn:
+            parse, body = _parser(request), await _body(request, service.limits)
+            async with turn:
+                with counts.seconds.time():
+                    made, alarms = await run_in_threadpool(_answer, service, parse, body)
         for one in made:
-            maps.labels(one.decision, one.prediction).inc()
-        alarms.inc(len(sentences))
-        return {"labels": CLASSES, "answers": [_plain(one) for one in made], "alarms": sentences}
+            counts.maps.labels(one.decision, one.prediction).inc()
+        counts.alarms.inc(len(alarms))
+        return {"labels": CLASSES, "answers": [_plain(one) for one in made], "alarms": alarms}
 
     @app.post("/classify")
     async def classify_maps(request: Request) -> Response:
         try:
             text = json.dumps(await answered(request))
         except HTTPException as error:
-            requests.labels(str(error.status_code)).inc()
+            counts.requests.labels(str(error.status_code)).inc()
             raise
-        requests.labels("200").inc()
+        counts.requests.labels("200").inc()
         return Response(text, media_type=_JSON)
 
     @app.get("/health")
@@ -119,7 +127,8 @@ def create_app(service: Service) -> FastAPI:
     @app.get("/metrics")
     async def metrics(request: Request) -> Response:
         _authorize(request, service.token)
-        return Response(prometheus_client.generate_latest(registry), media_type=prometheus_client.CONTENT_TYPE_LATEST)
+        text = prometheus_client.generate_latest(counts.registry)
+        return Response(text, media_type=prometheus_client.CONTENT_TYPE_LATEST)
 
     return app
 
@@ -156,18 +165,29 @@ def _parser(request: Request) -> Callable[[bytes, Limits], Loaded]:
     return _from_json if kind == _JSON else _from_npz
 
 
-async def _body(request: Request, most: int) -> bytes:
-    """The body, refused as soon as it is too long, whatever its header says."""
+async def _body(request: Request, limits: Limits) -> bytes:
+    """The body, refused as soon as it is too long, whatever its header says, or takes too much time."""
     declared = request.headers.get("content-length", "0")
+    try:
+        if not declared.isdecimal() or int(declared) <= limits.body:
+            body = await asyncio.wait_for(_read(request, limits.body), limits.seconds)
+            if len(body) <= limits.body:
+                return body
+    except asyncio.TimeoutError:  # the built-in TimeoutError only from Python 3.11 on
+        raise HTTPException(408, f"the body took more than {limits.seconds:g} seconds") from None
+    except ClientDisconnect:
+        raise HTTPException(400, "the body was not sent in full") from None
+    raise HTTPException(413, f"the body is longer than {limits.body:,} bytes")
+
+
+async def _read(request: Request, most: int) -> bytes:
+    """The body, or its beginning that is longer than ``most`` bytes."""
     body = bytearray()
-    if not declared.isdecimal() or int(declared) <= most:
-        async for piece in request.stream():
-            body += piece
-            if len(body) > most:
-                break
-        else:
-            return bytes(body)
-    raise HTTPException(413, f"the body is longer than {most:,} bytes")
+    async for piece in request.stream():
+        body += piece
+        if len(body) > most:
+            break
+    return bytes(body)
 
 
 def _answer(service: Service, parse: Callable[[bytes, Limits], Loaded], body: bytes) -> tuple[list[Answer], list[str]]:
