@@ -25,6 +25,7 @@ from trm_jax.checkpoint import save_weights
 from trm_jax.config import Config
 from trm_jax.data import wafer
 from trm_jax.data.wafer_maps import CLASSES, Wafers
+from trm_jax.data.wafer_mixes import mixed_wafers
 from trm_jax.data.wafer_splits import Split, all_lots, folds
 from trm_jax.data.wafer_synthetic import synthetic_wafers
 from trm_jax.fit import fit
@@ -35,6 +36,8 @@ from trm_jax.wafer_metrics import scores
 from trm_jax.wafer_predictions import Predicted, save_predicted
 
 ROOT = Path(__file__).resolve().parent.parent
+MIXES = 500
+"""Wafers with two patterns that every split is asked about, as unknown ones."""
 
 
 @dataclass(frozen=True)
@@ -44,11 +47,13 @@ class Arguments:
     data: Path | None = None
     """Prepared cache, .npz, .pkl or folder of maps; else $TRM_DATA, ../shared/data, or synthetic wafers."""
     preset: Literal["smoke", "edge", "paper"] = "edge"
-    """Size: smoke (600 synthetic wafers), edge (the model that ships), paper (a token for every cell, for a GPU)."""
+    """Size: smoke (1,200 synthetic wafers), edge (the model that ships), paper (a token for every cell, for a GPU)."""
     folds: tuple[int, ...] = ()
     """Numbers of the folds to train; all if empty."""
     all_lots: bool = False
     """Train on all lots but a validating sixth, for weights to ship."""
+    leave_out: Literal["", *CLASSES] = ""  # type: ignore[valid-type]
+    """Class that is neither trained on nor validated with: is it noticed as unknown when it is tested?"""
     options: tuple[str, ...] = ()
     """Options, e.g. model.width=96 run.seeds=[0,1,2]; values as in JSON, words without quotes."""
     extra_steps: int = 2
@@ -63,14 +68,22 @@ def prepare(arguments: Arguments) -> tuple[Config, Wafers, list[Split]]:
     """Config, wafers and the splits to train. Raises ValueError for an unknown option or fold."""
     config = Config().override(**PRESETS[arguments.preset]).override(**parse_options(arguments.options))
     generated = arguments.preset == "smoke" and arguments.data is None
-    wafers = synthetic_wafers(600) if generated else wafer.load(arguments.data)
+    wafers = synthetic_wafers(1200) if generated else wafer.load(arguments.data)
+    return config, wafers, choose_splits(arguments, wafers)
+
+
+def choose_splits(arguments: Arguments, wafers: Wafers) -> list[Split]:
+    """The splits to train. Raises ValueError for an unknown fold."""
     if arguments.all_lots:
         require(not arguments.folds, "--folds and --all-lots exclude each other")
-        return config, wafers, [all_lots(wafers)]
+        return [all_lots(wafers)]
     splits = folds(wafers)
     unknown = set(arguments.folds) - set(range(len(splits)))
     require(not unknown, f"there is no fold {min(unknown, default=0)}; there are 0 to {len(splits) - 1}")
-    return config, wafers, [splits[number] for number in arguments.folds or range(len(splits))]
+    chosen = [splits[number] for number in arguments.folds or range(len(splits))]
+    if not arguments.leave_out:
+        return chosen
+    return [wafer_task.without(split, wafers.label, CLASSES.index(arguments.leave_out)) for split in chosen]
 
 
 def train(config: Config, grids: np.ndarray, wafers: Wafers, split: Split, directory: Path, steps: int) -> Predicted:
@@ -86,8 +99,12 @@ def train(config: Config, grids: np.ndarray, wafers: Wafers, split: Split, direc
     for part in ("validation", "test"):
         chosen = getattr(split, part)
         if len(chosen):
-            answers[part] = wafer_task.predict(config, best, grids, chosen, steps)
+            answers[part] = wafer_task.predict(config, best, grids[chosen], chosen, steps)
             save_predicted(directory / f"{part}.npz", answers[part])
+    if "test" in answers:
+        mixes = mixed_wafers(wafers, split.test, MIXES)
+        unknown = wafer_task.predict(config, best, wafer_task.grids_of(config, mixes), np.arange(MIXES), steps)
+        save_predicted(directory / "unknown-mixes.npz", unknown)
     return answers.get("test", answers["validation"])
 
 

@@ -27,7 +27,7 @@ CONFIG = Config().override(
 
 @pytest.fixture(scope="module")
 def wafers():
-    return synthetic_wafers(600)
+    return synthetic_wafers(1200)
 
 
 @pytest.fixture(scope="module")
@@ -54,8 +54,14 @@ def test_every_training_wafer_can_be_drawn_and_no_probability_is_lost():
     assert cumulated[-1] == pytest.approx(1) and (np.diff(cumulated, prepend=0) > 0).all()
     by_class = np.bincount(labels, np.diff(cumulated, prepend=0))
     np.testing.assert_allclose(by_class / by_class[0], np.sqrt(np.arange(1, 10)))
-    with pytest.raises(ValueError, match="no training wafer of class none"):
-        wafer_task.cumulative(labels[labels < 8], 0.5)
+
+
+def test_a_class_that_is_left_out_is_neither_drawn_nor_validated(wafers, grids):
+    split = wafer_task.without(all_lots(wafers), wafers.label, 3)
+    assert not (wafers.label[np.concatenate([split.train, split.validation])] == 3).any()
+    task = wafer_task.prepare(CONFIG.override(**{"run.batch": 500}), grids, wafers.label, split)
+    drawn = train.draw_batch(CONFIG, task.data, train.no_augmentation, jax.random.key(0), 0)
+    assert not (drawn["labels"] == 3).any() and (np.diff(task.data["cumulative"], prepend=0) > 0).all()
 
 
 def test_options_of_wafers_reach_the_grids_and_the_augmentation(wafers, grids):
@@ -79,7 +85,7 @@ def test_options_of_wafers_reach_the_grids_and_the_augmentation(wafers, grids):
 def test_scores_and_answers_agree_with_the_forward_pass(wafers, grids):
     split = all_lots(wafers)
     params = jax.vmap(lambda seed: model.initialise(CONFIG.model, jax.random.key(seed)))(jnp.arange(2))
-    predicted = wafer_task.predict(CONFIG, params, grids, split.validation, steps=3)
+    predicted = wafer_task.predict(CONFIG, params, grids[split.validation], split.validation, steps=3)
     assert predicted.logits.shape == (2, 3, len(split.validation), len(CLASSES))
     deep = CONFIG.override(**{"recursion.N_sup": 3})
     one = model.forward(deep, wafer_task.one_seed(params, 1), jnp.asarray(grids[split.validation]))
@@ -103,9 +109,10 @@ def test_training_from_the_command_line_and_again(tmp_path):
     directory = tmp_path / "run" / "lot-1"
     config, params = load_weights(directory / "weights-1")
     tested = load_predicted(directory / "test.npz")
-    grids = wafer_task.grids_of(config, synthetic_wafers(600))
+    grids = wafer_task.grids_of(config, synthetic_wafers(1200))
     again = model.forward(config, params, jnp.asarray(grids[tested.index]))
     np.testing.assert_allclose(tested.logits[1, : config.recursion.N_sup], again.logits, atol=1e-4)
+    assert load_predicted(directory / "unknown-mixes.npz").logits.shape[2] == 500
     second = run("wafer_train.py", *options)
     assert second.stdout == first.stdout
     wrong = run("wafer_train.py", *options, "--options", "model.width=24")

@@ -1,10 +1,22 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, their checksums, and what reading a damaged one raises."""
 
+import hashlib
 import os
+import pickle
 import shutil
+import tokenize
+import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+# What readers raise for a file that is cut off, overwritten or made to mislead.
+DAMAGE = (
+    ValueError, TypeError, AttributeError, RuntimeError, LookupError, EOFError, OSError, OverflowError, MemoryError,
+    zipfile.BadZipFile, zlib.error, pickle.UnpicklingError,
+    SyntaxError, tokenize.TokenError,  # numpy parses headers as Python
+)  # fmt: skip
 
 
 @contextmanager
@@ -38,3 +50,12 @@ def write_text(path: Path, text: str) -> None:
     """Write a text file in UTF-8."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def sha256(path: Path) -> str:
+    """Checksum of a file in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(2**20):
+            digest.update(piece)
+    return digest.hexdigest()

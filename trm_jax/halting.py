@@ -21,7 +21,7 @@ from trm_jax.seeds import choose
 class Stopped(NamedTuple):
     """The answer of each sample at the supervision step where it stopped."""
 
-    classes: Any  # (N, L) or (N,) most probable class
+    logits: Any  # (N, L, V) per cell, or (N, classes) pooled
     halt: Any  # (N,) probability that the whole answer is right
     steps: Any  # (N,) supervision steps used, 1..N_sup
 
@@ -56,8 +56,9 @@ def halted(config: Config, params, inputs, threshold: float, puzzle=None, batch:
 def _halted(config: Config, batch: int, params, inputs, limit, puzzle) -> Stopped:
     size = len(inputs)
     fresh_y, fresh_z = model.initial(config, params, batch)
-    shape = (size, config.model.cells) if config.model.readout == "cell" else (size,)
-    nothing = Stopped(jnp.zeros(shape, jnp.int16), jnp.zeros(size), jnp.zeros(size, jnp.int32))
+    cells = (config.model.cells,) if config.model.readout == "cell" else ()
+    logits = jnp.zeros((size, *cells, config.model.classes))
+    nothing = Stopped(logits, jnp.zeros(size), jnp.zeros(size, jnp.int32))
     steps = jnp.zeros(batch, jnp.int32)
     start = _Slots(jnp.arange(batch), fresh_y, fresh_z, steps, jnp.asarray(batch), nothing)
 
@@ -68,7 +69,7 @@ def _halted(config: Config, batch: int, params, inputs, limit, puzzle) -> Stoppe
         reading = model.read(config, params, y)
         steps = slots.steps + 1
         stops = (slots.sample < size) & ((reading.halt > limit) | (steps >= config.recursion.N_sup))
-        answer = Stopped(reading.logits.argmax(axis=-1).astype(jnp.int16), jax.nn.sigmoid(reading.halt), steps)
+        answer = Stopped(reading.logits, jax.nn.sigmoid(reading.halt), steps)
         row = jnp.where(stops, slots.sample, size)  # row N does not exist: nothing is written there
         stopped = jax.tree.map(lambda rows, new: rows.at[row].set(new, mode="drop"), slots.stopped, answer)
         following = jnp.minimum(slots.waiting + jnp.cumsum(stops) - 1, size)

@@ -4,9 +4,7 @@ import collections
 import io
 import math
 import pickle
-import tokenize
 import zipfile
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +14,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from trm_jax.files import replacing
+from trm_jax.files import DAMAGE, replacing
 
 STORAGES: dict[str, np.dtype] = {
     "DoubleStorage": np.dtype("<f8"),
@@ -31,14 +29,6 @@ STORAGES: dict[str, np.dtype] = {
 
 class Refused(ValueError):
     """A file that is whole but no file of weights."""
-
-
-# What the readers raise for a file that is cut off, overwritten or made to mislead.
-DAMAGE = (
-    ValueError, TypeError, AttributeError, RuntimeError, LookupError, EOFError, OSError, OverflowError, MemoryError,
-    zipfile.BadZipFile, zlib.error, pickle.UnpicklingError, SafetensorError,
-    SyntaxError, tokenize.TokenError,  # numpy parses headers as Python
-)  # fmt: skip
 
 
 def read_state_dict(path: Path) -> dict[str, np.ndarray]:
@@ -57,7 +47,7 @@ def read_state_dict(path: Path) -> dict[str, np.ndarray]:
         state = readers.get(path.suffix, _read_torch)(path)
     except Refused as error:
         raise ValueError(f"{path} {error}") from error
-    except DAMAGE as error:
+    except (*DAMAGE, SafetensorError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"{path} is damaged or no file of named arrays: {reason}") from error
     return {name: _widened(value) for name, value in state.items()}

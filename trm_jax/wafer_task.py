@@ -13,7 +13,6 @@ from trm_jax.data.wafer_augment import Augmentation, augment_wafers
 from trm_jax.data.wafer_grid import to_grid
 from trm_jax.data.wafer_maps import CLASSES, Wafers
 from trm_jax.data.wafer_splits import Split
-from trm_jax.options import require
 from trm_jax.seeds import over_seeds, run_mesh, to_host
 from trm_jax.train import CUMULATIVE, Augment, Batch
 from trm_jax.wafer_metrics import scores
@@ -35,10 +34,7 @@ def grids_of(config: Config, wafers: Wafers) -> np.ndarray:
 
 
 def prepare(config: Config, grids: np.ndarray, labels: np.ndarray, split: Split) -> WaferTask:
-    """Training and validation part of a split of grids (N, image, image, 2) with labels (N,).
-
-    Raises ValueError for a class without training wafers.
-    """
+    """Training and validation part of a split of grids (N, image, image, 2) with labels (N,)."""
     train = labels[split.train]
     data = {
         "inputs": jnp.asarray(grids[split.train]),
@@ -53,7 +49,6 @@ def prepare(config: Config, grids: np.ndarray, labels: np.ndarray, split: Split)
 def cumulative(labels: np.ndarray, balance: float) -> np.ndarray:
     """Cumulated probabilities (N,) of drawing each sample, if classes have shares like ``count ** balance``."""
     count = np.bincount(labels, minlength=len(CLASSES))
-    require(count.min() > 0, f"no training wafer of class {CLASSES[count.argmin()]}")
     weight = count[labels] ** (balance - 1.0)
     return np.cumsum(weight) / weight.sum()
 
@@ -83,10 +78,19 @@ def _readings(config: Config):
 
 
 def predict(config: Config, params: Any, grids: np.ndarray, index: np.ndarray, steps: int = 0) -> Predicted:
-    """What weights with a leading axis S say of chosen grids after each of ``steps`` supervision steps (0: N_sup)."""
+    """What weights with a leading axis S say of grids (N, ...) after each of ``steps`` supervision steps (0: N_sup).
+
+    ``index`` (N,) names the wafers in the answer.
+    """
     steps = steps or config.recursion.N_sup
-    found = to_host(_readings(config.override(**{"recursion.N_sup": steps}))(params, jnp.asarray(grids[index])))
+    found = to_host(_readings(config.override(**{"recursion.N_sup": steps}))(params, jnp.asarray(grids)))
     return Predicted(index, found.logits, found.halt)
+
+
+def without(split: Split, labels: np.ndarray, left_out: int) -> Split:
+    """The split with no wafer of a class to train on or validate with, so that the class is unknown when tested."""
+    train, validation = (part[labels[part] != left_out] for part in (split.train, split.validation))
+    return split._replace(train=train, validation=validation)
 
 
 def one_seed(params: Any, index: int) -> Any:

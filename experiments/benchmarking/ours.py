@@ -134,7 +134,7 @@ def halting_predictors(config: Config, params, inputs: np.ndarray, slots: int) -
     chosen = np.arange(wanted) if wanted > 1 else np.abs(used - N_sup / 2).argsort()[:1]
     inputs, used = inputs[chosen], used[chosen]
     answers = halting.halted(config, params, inputs, threshold, batch=slots)
-    right = np.mean(np.asarray(answers.classes) == full.classes[used - 1, chosen])
+    right = np.mean(np.asarray(answers.logits).argmax(axis=-1) == full.classes[used - 1, chosen])
     if np.mean(np.asarray(answers.steps) == used) < 0.99 or right < 0.99:
         raise Mismatch(f"halting at {threshold:.3f} does not answer as the full recursion does; nothing was timed")
     placed = jax.device_put(inputs)

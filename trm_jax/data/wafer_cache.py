@@ -15,8 +15,7 @@ import numpy as np
 
 from trm_jax.data.wafer_check import LARGEST_SIDE, SMALLEST_SIDE, Loaded, Rejected, find_copies
 from trm_jax.data.wafer_maps import CLASSES, UNKNOWN, Wafers
-from trm_jax.files import replacing_directory
-from trm_jax.state_dict import DAMAGE
+from trm_jax.files import DAMAGE, replacing_directory, sha256
 
 FORMAT = 1
 NOTICE = """\
@@ -40,8 +39,7 @@ def is_cache(path: Path) -> bool:
 def source_sha256(path: Path) -> str:
     """Checksum of a file, or of the names and checksums of all files below a folder, in hexadecimal."""
     if path.is_file():
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256(path)
     files = sorted(file for file in path.rglob("*") if file.is_file())
     names = "".join(f"{source_sha256(file)} {file.relative_to(path).as_posix()}\n" for file in files)
     return hashlib.sha256(os.fsencode(names)).hexdigest()

@@ -6,9 +6,8 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
-from tqdm import tqdm
 
+from trm_jax.data.progress import each
 from trm_jax.data.wafer_check import LARGEST_SIDE, Loaded, Rejected, assemble, numbered
 from trm_jax.data.wafer_labels import class_index
 from trm_jax.data.wafer_maps import UNKNOWN
@@ -35,9 +34,7 @@ def read_folder(path: Path, progress: bool = False) -> Loaded:
     table = _read_table(path / LABELS, set(names))
     label = np.full(len(files), UNKNOWN, np.int8)
     lots, maps, faults = [], [], {}
-    for index, (file, name) in enumerate(
-        zip(tqdm(files, "reading", unit="map", disable=not progress), names, strict=True)
-    ):
+    for index, (file, name) in enumerate(zip(each(files, progress, desc="reading", unit="map"), names, strict=True)):
         folder = "" if file.parent == path else file.parent.name
         entry = table.get(name, {})
         lots.append(entry.get("lot") or f"\n{name}")
@@ -84,8 +81,11 @@ def _read_csv(path: Path) -> np.ndarray:
 
 def _read_png(path: Path) -> np.ndarray:
     """Grey values 0, 1, 2 as they are, or 0, 127 or 128, and 255 for them."""
+    from PIL import Image  # not needed, and not there, where maps are read on a device
+
     try:
-        with warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             image = Image.open(path, formats=["PNG"])
         with image:
             # Before the pixels are unpacked.

@@ -9,7 +9,7 @@ import numpy as np
 from trm_jax.data.wafer_check import LOT_BLOCK, Loaded, assemble
 from trm_jax.data.wafer_labels import class_index
 from trm_jax.data.wafer_maps import UNKNOWN
-from trm_jax.state_dict import DAMAGE
+from trm_jax.files import DAMAGE
 
 _EXPECTED = {"flat": "u", "height": "iu", "width": "iu", "label": "iu", "row": "iu", "clean": "b"}
 _EXPECTED |= {"lot_block": "iu", "fold": "iu", "official": "iu"}

@@ -12,7 +12,7 @@ from trm_jax.data.wafer_check import LOT_BLOCK, Loaded, assemble, numbered
 from trm_jax.data.wafer_frame import Array, read_columns
 from trm_jax.data.wafer_labels import class_index
 from trm_jax.data.wafer_maps import UNKNOWN
-from trm_jax.state_dict import DAMAGE
+from trm_jax.files import DAMAGE
 
 _MOST_WORDS = 4  # in a field
 _PARTS = {"training": 0, "test": 1}

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from tqdm import tqdm
+from trm_jax.data.progress import bytes_bar
 
 LONG = 256  # strings from here on are cells of a map: used once and not kept for later reference
 _DROPPED = object()
@@ -55,7 +55,7 @@ def unpickle(path: Path, admits: Callable[[str, str], bool], call: Callable[[str
     try:
         with (
             path.open("rb", buffering=2**20) as file,
-            tqdm(total=size, unit="B", unit_scale=True, desc=f"reading {path.name}", disable=not progress) as bar,
+            bytes_bar(size, f"reading {path.name}", progress) as bar,
         ):
             return _Machine(file, size, admits, call).run(bar)
     finally:
@@ -77,7 +77,7 @@ class _Machine:
         # A container takes far more memory than its opcode. Real files have one in 16 bytes.
         self.containers = 10_000 + size // 8
 
-    def run(self, bar: tqdm) -> Any:
+    def run(self, bar: Any) -> Any:
         if self.read(1) != pickle.PROTO or self.read(1) not in (b"\x02", b"\x03", b"\x04", b"\x05"):
             raise pickle.UnpicklingError("it does not begin like a pickle of protocol 2 to 5")
         read, stop, handlers = self.read, pickle.STOP, _HANDLERS

@@ -1,0 +1,142 @@
+"""Exported wafer models on a device: classify maps, measure the speed, serve answers over HTTP.
+
+python -m trm_jax.edge classify --model PACKAGE --input maps.npz --output answers.csv
+python -m trm_jax.edge benchmark --model PACKAGE --input maps.npz
+python -m trm_jax.edge serve --model PACKAGE --token SECRET --host 0.0.0.0
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from trm_jax.data import wafer
+from trm_jax.edge import benchmark
+from trm_jax.edge.answers import decide, write_answers
+from trm_jax.edge.classify import check, classify
+from trm_jax.edge.monitor import Monitor
+from trm_jax.edge.package import PROVIDERS, Model, Options, check_sums, choose, open_model, report
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    whole = argparse.ArgumentParser("trm_jax.edge", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    commands = whole.add_subparsers(dest="command", required=True)
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--model", type=Path, required=True, help="package directory or .onnx file")
+    common.add_argument("--batch", type=int, default=1, help="maps at a time (default 1)")
+    common.add_argument("--threshold", type=float, help="halting probability, 0 to 1, above which a map stops early")
+    common.add_argument("--provider", choices=["auto", *PROVIDERS], default="auto", help="where to run (default auto)")
+    common.add_argument("--threads", type=int, default=1, help="threads within an operation (default 1)")
+    common.add_argument("--cache", type=Path, help="directory for engines and timings of TensorRT")
+    monitored = argparse.ArgumentParser(add_help=False)
+    monitored.add_argument("--monitor", type=Path, metavar="LOG", help="watch for drift; JSON lines are added to LOG")
+    source = argparse.ArgumentParser(add_help=False)
+    source.add_argument("--input", type=Path, required=True, help="cache, .npz, .pkl or folder of maps")
+
+    command = commands.add_parser(
+        "classify", parents=[common, source, monitored], help="answer for every map of a file"
+    )
+    command.add_argument("--output", type=Path, required=True, help="CSV file to write")
+    command = commands.add_parser("benchmark", parents=[common, source], help="measure every file of a package, or one")
+    command.add_argument("--repeats", type=int, default=100, help="batches to measure (default 100)")
+    command.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    command = commands.add_parser("serve", parents=[common, monitored], help="answer over HTTP")
+    command.add_argument("--host", default="127.0.0.1", help="address (default 127.0.0.1); others need a token")
+    command.add_argument("--port", type=int, default=8000, help="port (default 8000)")
+    command.add_argument("--token", default=os.environ.get("TRM_EDGE_TOKEN", ""), help="or TRM_EDGE_TOKEN")
+    command.add_argument("--waiting", type=int, default=8, help="most requests that wait (default 8)")
+    command.add_argument("--body", type=int, default=8 * 2**20, help="most bytes of a request (default 8388608)")
+    return whole
+
+
+def opened(arguments: argparse.Namespace) -> Model:
+    """The model that the arguments ask for; says on stderr where it runs."""
+    path = choose(arguments.model, arguments.threshold is not None, arguments.batch)
+    model = open_model(path, Options(arguments.provider, arguments.threads, arguments.cache))
+    print(report(model, arguments.provider), file=sys.stderr)
+    check(model, arguments.batch, arguments.threshold)
+    return model
+
+
+def run_classify(arguments: argparse.Namespace) -> None:
+    """Write answers.csv, and tell of drift."""
+    model = opened(arguments)
+    monitor = Monitor(model.metadata.reference, arguments.monitor) if arguments.monitor else None
+    loaded = wafer.read(arguments.input)
+    made = classify(model, loaded.wafers, arguments.batch, arguments.threshold)
+    threshold = model.metadata.review_threshold
+    write_answers(arguments.output, loaded, made.probabilities, made.steps, threshold)
+    reviewed = int(decide(made.probabilities, threshold).review.sum())
+    print(
+        f"{len(loaded.wafers):,} maps answered, {reviewed:,} of them to review, {len(loaded.rejected):,} rejected; "
+        f"{made.steps.mean():.2f} supervision steps a map; written to {arguments.output}"
+    )
+    if monitor is not None:
+        for alarm in monitor.add(loaded.wafers, made.probabilities, made.steps, threshold):
+            print(f"ALARM: {alarm}", file=sys.stderr)
+
+
+def run_benchmark(arguments: argparse.Namespace) -> None:
+    """Print a line for every model file; those of a package are measured one by one, each in a process of its own."""
+    if arguments.model.is_dir():
+        check_sums(arguments.model)
+        speeds = [benchmark.measure_alone(line) for line in _each_file(arguments)]
+    else:
+        choose(arguments.model)
+        wafers = wafer.read(arguments.input).wafers
+        options = Options(arguments.provider, arguments.threads, arguments.cache)
+        speeds = [
+            benchmark.measure(arguments.model, wafers, options, arguments.batch, arguments.threshold, arguments.repeats)
+        ]
+    providers = {speed.provider for speed in speeds}
+    print(f"provider in use: {', '.join(sorted(providers))}", file=sys.stderr)
+    print(json.dumps([speed._asdict() for speed in speeds], indent=2) if arguments.json else benchmark.table(speeds))
+
+
+def _each_file(arguments: argparse.Namespace) -> list[list[str]]:
+    """Arguments for measuring each model file of a package: one map at a time but for the model of any number."""
+    lines = []
+    for path in sorted(arguments.model.glob("*.onnx")):
+        early = path.stem in ("model_adaptive", "step") and arguments.threshold is not None
+        batch = arguments.batch if path.stem == "model_dynamic" else 1
+        line = ["--model", path, "--input", arguments.input, "--batch", batch, "--repeats", arguments.repeats]
+        line += ["--provider", arguments.provider, "--threads", arguments.threads]
+        line += ["--threshold", arguments.threshold] * early + ["--cache", arguments.cache] * bool(arguments.cache)
+        lines.append([str(part) for part in line])
+    if not lines:
+        raise ValueError(f"{arguments.model} has no .onnx file")
+    return lines
+
+
+def run_serve(arguments: argparse.Namespace) -> None:
+    """Serve until interrupted."""
+    try:
+        from trm_jax.edge import serve
+    except ImportError as error:
+        raise ValueError(
+            f"serving needs more packages ({error.name}): pip install fastapi uvicorn prometheus_client"
+        ) from None
+    serve.check_host(arguments.host, arguments.token)
+    model = opened(arguments)
+    monitor = Monitor(model.metadata.reference, arguments.monitor) if arguments.monitor else None
+    limits = serve.Limits(body=arguments.body, waiting=arguments.waiting)
+    service = serve.Service(model, arguments.batch, arguments.threshold, monitor, arguments.token, limits)
+    print(f"listening on http://{arguments.host}:{arguments.port}", file=sys.stderr)
+    serve.run(service, arguments.host, arguments.port)
+
+
+def main(line: Sequence[str] | None = None) -> None:
+    """Entry point: mistakes of the caller end in one line."""
+    arguments = parser().parse_args(line)
+    runs = {"classify": run_classify, "benchmark": run_benchmark, "serve": run_serve}
+    try:
+        runs[arguments.command](arguments)
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

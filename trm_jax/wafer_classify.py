@@ -1,0 +1,70 @@
+"""Answers of a trained classifier to wafer maps, many at a time."""
+
+from functools import cache, partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from trm_jax import evaluate
+from trm_jax.config import Config
+from trm_jax.data.wafer_maps import Wafers
+from trm_jax.halting import halted
+from trm_jax.machine import cores
+from trm_jax.options import require
+from trm_jax.seeds import over_seeds, run_mesh, to_host
+from trm_jax.wafer_checkpoint import Shipped
+from trm_jax.wafer_task import grids_of
+
+CHUNK = 4096
+"""Maps that are resized and answered at a time."""
+
+
+class Classified(NamedTuple):
+    """Answers to N wafers."""
+
+    probabilities: np.ndarray  # (N, classes) float32, calibrated
+    steps: np.ndarray  # (N,) int32, supervision steps used
+
+
+def classify(shipped: Shipped, wafers: Wafers, threshold: float | None = None, batch: int = 256) -> Classified:
+    """Classify every wafer with all N_sup steps, or with as many as it needs to be sure.
+
+    With ``threshold`` a wafer stops after the first step whose halting probability is above it. Raises ValueError for a
+    model that takes no wafers.
+    """
+    config = shipped.config
+    require(config.model.patch > 0, "the checkpoint is of a model that takes tokens, not wafer maps")
+    logits, steps = [], []
+    for begin in range(0, len(wafers), CHUNK):
+        part = wafers.take(np.arange(begin, min(begin + CHUNK, len(wafers))))
+        grids = grids_of(config, part)
+        # The last chunk is filled up to whole batches, so that few sizes are compiled.
+        grids = jnp.asarray(np.pad(grids, ((0, -len(part) % batch), *((0, 0),) * 3)))
+        if threshold is None:
+            found = to_host(_answers(config, batch)(_one(shipped.params), grids))[0]
+            used = np.full(len(grids), config.recursion.N_sup, np.int32)
+        else:
+            stopped = to_host(halted(config, shipped.params, grids, threshold, batch=batch))
+            found, used = stopped.logits, stopped.steps
+        logits.append(found[: len(part)])
+        steps.append(used[: len(part)])
+    every = np.concatenate([np.zeros((0, config.model.classes), np.float32), *logits])
+    probabilities = np.asarray(jax.nn.softmax(every / shipped.calibration.temperature, axis=-1))
+    return Classified(probabilities, np.concatenate([np.zeros(0, np.int32), *steps]))
+
+
+@cache
+def _answers(config: Config, batch: int):
+    """Compiled logits after the last step; the cores of the machine, or its devices, share every batch."""
+    shares = cores() if jax.default_backend() == "cpu" else jax.device_count()
+    alone = config.override(**{"run.seeds": (0,), "run.batch": batch, "run.data_parallel": shares})
+
+    def last(params, grids):
+        return evaluate.in_batches(config, params, grids, None, batch, lambda reading: reading.logits)[-1]
+
+    return over_seeds(last, run_mesh(alone.run))
+
+
+_one = partial(jax.tree.map, lambda leaf: jnp.asarray(leaf)[None])
