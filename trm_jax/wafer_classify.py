@@ -1,7 +1,7 @@
 """Answers of a trained classifier to wafer maps, many at a time."""
 
 from functools import cache, partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp

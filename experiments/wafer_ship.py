@@ -1,0 +1,114 @@
+"""Make a checkpoint that ships from a run on all lots: the best seed on validation, calibrated, with a model card.
+
+    python experiments/wafer_train.py --all-lots --name edge
+    python experiments/wafer_ship.py --run runs/edge --evaluation runs/wafer-edge/evaluation \
+        --output checkpoints/wafer-edge
+
+The card takes its results from the cross-validation of the same recipe (wafer_evaluate.py), never from these weights.
+"""
+
+import json
+import shlex
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import jinja2
+import numpy as np
+import tyro
+from scipy.special import softmax
+
+from trm_jax import accounting, confidence, model, wafer_metrics
+from trm_jax.checkpoint import load_weights
+from trm_jax.data import wafer
+from trm_jax.data.wafer_cache import notice
+from trm_jax.data.wafer_maps import CLASSES, Wafers
+from trm_jax.data.wafer_splits import all_lots
+from trm_jax.options import require
+from trm_jax.runlog import environment
+from trm_jax.wafer_checkpoint import Calibration, Shipped, save_checkpoint
+from trm_jax.wafer_evaluation import lots
+from trm_jax.wafer_predictions import load_predicted
+
+SHOWN = ("accuracy", "macro_f1", "balanced_accuracy", "ece_tempered", *(f"f1_{name}" for name in CLASSES))
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Choose a seed, calibrate it, and write the checkpoint."""
+
+    run: Path
+    """Run of wafer_train.py --all-lots."""
+    output: Path
+    """Checkpoint to write."""
+    evaluation: Path | None = None
+    """Folder that wafer_evaluate.py wrote for the cross-validation of the same recipe."""
+    data: Path | None = None
+    """The wafers that the run was trained on: cache, .npz, .pkl or folder; else $TRM_DATA, or ../shared/data."""
+    alpha: float = 0.02
+    """Error rate that is allowed among automatic decisions."""
+    delta: float = 0.1
+    """Probability that the guarantee may fail, over the draw of the validation lots."""
+
+
+def choose(logits: np.ndarray, truth: np.ndarray) -> tuple[int, wafer_metrics.Scores]:
+    """The seed with the highest macro-F1 of logits (S, N, classes), and its scores."""
+    confusion = np.zeros((len(logits), len(CLASSES), len(CLASSES)))
+    np.add.at(confusion, (np.arange(len(logits))[:, None], truth, logits.argmax(axis=-1)), 1)
+    best = int(wafer_metrics.scores(confusion).macro_f1.argmax())
+    return best, wafer_metrics.scores(confusion[best])
+
+
+def calibrate(logits: np.ndarray, wafers: Wafers, index: np.ndarray, alpha: float, delta: float) -> Calibration:
+    """Temperature and review threshold from validation wafers; 1, review everything, where nothing is guaranteed."""
+    truth = wafers.label[index].astype(np.int64)
+    temperature = confidence.fit_temperature(logits, truth)
+    shares = softmax(logits / temperature, axis=1)
+    right = shares.argmax(axis=1) == truth
+    found = confidence.guaranteed_threshold(shares.max(axis=1), right, lots(wafers, index), alpha, delta)
+    return Calibration(temperature, 1.0 if found is None else found)
+
+
+def run(arguments: Arguments) -> None:
+    """Write the checkpoint and say what it is."""
+    wafers, directory = wafer.load(arguments.data), arguments.run / "all-lots"
+    answers, split = load_predicted(directory / "validation.npz"), all_lots(wafers)
+    require(np.array_equal(answers.index, split.validation), f"{directory} was trained on other wafers; give --data")
+    made = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+    depth, seeds = made["recursion"]["N_sup"], made["run"]["seeds"]
+    logits = answers.logits[:, depth - 1]
+    best, scores = choose(logits, wafers.label[answers.index])
+    config, params = load_weights(directory / f"weights-{seeds[best]}")
+    calibration = calibrate(logits[best], wafers, answers.index, arguments.alpha, arguments.delta)
+    evaluated = {}
+    if arguments.evaluation is not None:
+        evaluated = json.loads((arguments.evaluation / "results.json").read_text(encoding="utf-8"))
+    measured = [row for row in evaluated.get("numbers", []) if row["part"] == "score" and row["score"] in SHOWN]
+    blank, counts = model.blank_inputs(config.model, 1), np.bincount(wafers.label[split.train], minlength=len(CLASSES))
+    template = Path(model.__file__).parent / "templates" / "model_card.md"
+    found = wafer.find(arguments.data)
+    card = jinja2.Template(template.read_text(encoding="utf-8"), undefined=jinja2.StrictUndefined).render(
+        **asdict(arguments), config=config, calibration=calibration, evaluated=evaluated, numbers=measured,
+        parameters=f"{model.count_parameters(config.model, params):,}",
+        gflop=f"{accounting.matmul_flops(lambda inputs: model.forward(config, params, inputs), blank) / 1e9:.3f}",
+        source=wafers.source, trained=f"{len(split.train):,}", validated=f"{len(split.validation):,}",
+        seeds=len(seeds), seed=seeds[best], macro_f1=float(scores.macro_f1), accuracy=float(scores.accuracy),
+        rare=", ".join(f"{CLASSES[index]} {counts[index]:,}" for index in np.argsort(counts)[:3]),
+        notice=(notice(found) if found else "") or "Generated wafers; no notice.",
+        command=shlex.join(["python", *sys.argv]), commit=environment()["commit"],
+    )  # fmt: skip
+    save_checkpoint(arguments.output, Shipped(config, params, calibration), card)
+    print(f"{arguments.output}: seed {seeds[best]}, validation macro-F1 {scores.macro_f1:.3f}, {calibration}")
+
+
+def main() -> None:
+    """Run the command line; bad input gets one line and exit code 1."""
+    arguments = tyro.cli(Arguments, description=__doc__)
+    try:
+        run(arguments)
+    except (ValueError, OSError, RuntimeError) as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()
