@@ -117,7 +117,7 @@ def adaptive(batch: int | str = "batch") -> onnx.ModelProto:
     return _model(nodes, {"inputs": [batch, SIZE, SIZE, 2], "threshold": []}, outputs, constants)
 
 
-def step(batch: int | str = "batch") -> onnx.ModelProto:
+def step(batch: int | str = "batch", use_z: bool = True) -> onnx.ModelProto:
     """One supervision step: z counts the steps by thirds, y is the logits."""
     node, constants = helper.make_node, {"part": np.array(1 / 3, np.float32), "end": np.array([-1])}
     nodes = _linear(constants) + [
@@ -130,6 +130,9 @@ def step(batch: int | str = "batch") -> onnx.ModelProto:
     ]
     outputs = {"y_next": [batch, 9], "z_next": [batch, 1], "logits": [batch, 9], "probabilities": [batch, 9]}
     inputs = {"inputs": [batch, SIZE, SIZE, 2], "y": [batch, 9], "z": [batch, 1]}
+    if not use_z:
+        nodes = [one for one in nodes if "z" not in one.input]
+        del inputs["z"], outputs["z_next"]
     return _model(nodes, inputs, outputs | {"halt": [batch]}, constants)
 
 

@@ -74,6 +74,17 @@ def test_early_stopping(directory: Path, wafers: Wafers, name: str, batch: int, 
     assert set(steps) == ({1, 2, 3} if threshold == 0.35 else {1} if threshold == 0 else {3})
 
 
+def test_a_model_without_z(tmp_path: Path, wafers: Wafers) -> None:
+    path = edge_models.save(tmp_path / "step.onnx", edge_models.step(use_z=False))
+    np.savez(tmp_path / "initial.npz", y=np.zeros((1, 9), np.float32))
+    model = open_model(path)
+    assert set(model.initial) == {"y"}
+    found, steps = stopped(edge_models.expected(wafers), 0.35)
+    made = classify(model, wafers, 5, 0.35)
+    assert made.steps.tolist() == steps.tolist()
+    np.testing.assert_allclose(made.probabilities, found, atol=1e-5)
+
+
 def test_stepping_computes_nothing_for_wafers_that_have_stopped(
     directory: Path, wafers: Wafers, monkeypatch: pytest.MonkeyPatch
 ) -> None:

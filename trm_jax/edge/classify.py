@@ -96,13 +96,13 @@ def _by_steps(model: Model, grids: np.ndarray, limit: float) -> Classified:
     made = Classified(
         np.zeros((count, len(CLASSES)), np.float32), np.zeros(count, np.float32), np.zeros(count, np.int32)
     )
-    y, z = (np.repeat(model.initial[name], count, axis=0) for name in ("y", "z"))
+    states = {name: np.repeat(first, count, axis=0) for name, first in model.initial.items()}
     running = np.arange(count)
     for step in range(1, most + 1):
-        out = model.run(inputs=grids[running], y=y, z=z)
+        out = model.run(inputs=grids[running], **states)
         made.probabilities[running], made.halt[running], made.steps[running] = out["probabilities"], out["halt"], step
         going = ~(out["halt"] > limit)
-        running, y, z = running[going], out["y_next"][going], out["z_next"][going]
+        running, states = running[going], {name: out[f"{name}_next"][going] for name in states}
         if not len(running):
             break
     return made

@@ -28,7 +28,7 @@ _METADATA: dict[str, Any] = {
 _OUTPUTS = {
     "model": {"logits", "probabilities", "halt"},
     "adaptive": {"logits", "probabilities", "halt", "steps"},
-    "step": {"logits", "probabilities", "halt", "y_next", "z_next"},
+    "step": {"logits", "probabilities", "halt", "y_next"},
 }
 # The errors of onnxruntime have no common parent but Exception.
 _KINDS = [kind for kind in vars(onnxruntime_pybind11_state).values() if isinstance(kind, type)]
@@ -71,7 +71,7 @@ class Model:
     batch: int | None
     """Samples that it takes at a time; None for any number."""
     initial: dict[str, np.ndarray]
-    """First y and z of a step model, for a batch of 1."""
+    """First y of a step model, and z if it has one, for a batch of 1."""
 
     @property
     def provider(self) -> str:
@@ -143,6 +143,7 @@ def open_model(path: Path, options: Options | None = None) -> Model:
     metadata = _metadata(path, session)
     names = {entry.name for entry in session.get_inputs()}
     kind = "adaptive" if "threshold" in names else "step" if "y" in names else "model"
+    states = [name for name in ("y", "z") if name in names]
     missing = _OUTPUTS[kind] - {entry.name for entry in session.get_outputs()}
     if missing or "inputs" not in names:
         raise ValueError(f"{path} is no model of ours: it has no {'input inputs' if not missing else sorted(missing)}")
@@ -155,7 +156,7 @@ def open_model(path: Path, options: Options | None = None) -> Model:
             raise ValueError(
                 f"{path}: {output.name} has {classes} classes, but there are {len(metadata.labels)} labels"
             )
-    return Model(path, session, metadata, kind, batch, _initial(path) if kind == "step" else {})
+    return Model(path, session, metadata, kind, batch, _initial(path, states) if kind == "step" else {})
 
 
 def report(model: Model, asked: str = "auto") -> str:
@@ -240,11 +241,11 @@ def _check_inputs(path: Path, metadata: Metadata, entry: Any) -> None:
         raise ValueError(f"{path}: its labels {metadata.labels} are not the nine classes, in their order")
 
 
-def _initial(path: Path) -> dict[str, np.ndarray]:
-    """First y and z, beside a step model."""
+def _initial(path: Path, states: list[str]) -> dict[str, np.ndarray]:
+    """First values of these states, from the file beside a step model."""
     try:
         with np.load(path.with_name(INITIAL), allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in ("y", "z")}
+            return {name: arrays[name] for name in states}
     except DAMAGE as error:
         raise ValueError(f"{path.with_name(INITIAL)} is missing or damaged: {_line(error)}") from error
 
