@@ -7,8 +7,8 @@
 
 Puzzles have exactly one solution, and no test solution is a relabelling of a training solution. All arms of a study
 share seeds, data order, number of updates and evaluation. Everything is written to runs/NAME; an interrupted run goes
-on where it was when the same command is given again. The preset smoke is nearly all compiling, so it compiles
-without optimisation: its programs are slower and round differently than those of the other presets.
+on where it was when the same command is given again. The preset smoke is nearly all compiling, so it compiles for one
+device and without optimisation: its programs are slower and round differently than those of the other presets.
 """
 
 import json
@@ -40,7 +40,8 @@ from trm_jax.seeds import to_host
 ROOT = Path(__file__).resolve().parent.parent
 REUSED = "reused_from.txt"  # in the directory of an arm that was copied
 QUICK_COMPILING = (
-    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true --xla_cpu_use_fusion_emitters=false"
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true --xla_cpu_use_fusion_emitters=false "
+    "--xla_force_host_platform_device_count=1"
 )
 
 

@@ -94,7 +94,7 @@ def weights(progress):
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
-    """Directory and end of a run of this process by its config: two seeds on two devices, one seed on one."""
+    """Directory and end of a run of this process by its config: seeds, or the halves of a batch, on two devices."""
     folder = tmp_path_factory.mktemp("alone")
 
     @functools.cache
@@ -115,9 +115,9 @@ def test_seeds_come_first_and_batches_take_the_devices_that_are_left(seeds, devi
     assert seed_mesh(seeds, jax.devices()[:devices], 7, shares).devices.shape == (shape[0], 1)
 
 
-def test_one_seed_uses_one_device_of_a_cpu_unless_more_are_asked_for():
-    asked = ONE_SEED.override(**{"run.data_parallel": 8})
-    assert [run_mesh(config.run).size for config in (ONE_SEED, asked)] == [1, 2]
+def test_one_seed_uses_every_device_unless_fewer_are_asked_for():
+    asked = ONE_SEED.override(**{"run.data_parallel": 1})
+    assert [run_mesh(config.run).size for config in (ONE_SEED, asked)] == [2, 1]
 
 
 def test_a_process_without_work_is_refused_before_it_waits_for_ever():

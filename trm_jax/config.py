@@ -305,7 +305,7 @@ class RunConfig:
     seed_axis: Literal["auto", "vmap", "map"] = "auto"
     """How seeds that share a device run: vectorised, one after another, or what is faster on this platform."""
     data_parallel: int = 0
-    """Most devices that share a batch, of those that seeds leave over; 0: all, but 1 on the CPU of one process."""
+    """Most devices that share a batch, of those that seeds leave over; 0: all."""
 
     def __post_init__(self) -> None:
         check_types(self)

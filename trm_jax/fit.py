@@ -143,8 +143,7 @@ def _shared(mesh, seconds: np.ndarray):
 
 def _say_idle(config: Config, mesh) -> None:
     """One line where devices stay idle that the run might have used."""
-    wanted = jax.default_backend() != "cpu" or config.run.data_parallel > 1
-    if wanted and mesh.size < jax.device_count() and is_first_process():
+    if mesh.size < jax.device_count() and is_first_process():
         seed, data = mesh.devices.shape
         print(
             f"uses {mesh.size} of {jax.device_count()} devices: {seed} for {len(config.run.seeds)} seeds, times {data} "

@@ -19,13 +19,11 @@ from trm_jax.config import RunConfig
 def run_mesh(run: RunConfig, devices: list[Any] | None = None) -> Mesh:
     """Devices of a run, as `seed_mesh` with as many devices to a batch as ``run.data_parallel`` allows.
 
-    On the CPU of one process that is one device unless it is asked for: a single device already uses every core.
+    Halving a batch uses two cores better than two threads in every operation do: one seed of the 4x4 Sudoku takes 74 ms
+    a step on one device and 42 ms on two (width 32), 171 and 147 ms (width 64).
     """
     devices = jax.devices() if devices is None else devices
-    processes = len({device.process_index for device in devices})
-    own_cores = devices[0].platform == "cpu" and processes == 1
-    shares = run.data_parallel or (1 if own_cores else len(devices))
-    return seed_mesh(len(run.seeds), devices, run.batch, shares)
+    return seed_mesh(len(run.seeds), devices, run.batch, run.data_parallel or len(devices))
 
 
 def seed_mesh(seeds: int, devices: list[Any] | None = None, batch: int = 1, shares: int = 1) -> Mesh:

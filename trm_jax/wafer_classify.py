@@ -11,7 +11,6 @@ from trm_jax import evaluate
 from trm_jax.config import Config
 from trm_jax.data.wafer_maps import Wafers
 from trm_jax.halting import halted
-from trm_jax.machine import cores
 from trm_jax.options import require
 from trm_jax.seeds import over_seeds, run_mesh, to_host
 from trm_jax.wafer_checkpoint import Shipped
@@ -57,9 +56,8 @@ def classify(shipped: Shipped, wafers: Wafers, threshold: float | None = None, b
 
 @cache
 def _answers(config: Config, batch: int):
-    """Compiled logits after the last step; the cores of the machine, or its devices, share every batch."""
-    shares = cores() if jax.default_backend() == "cpu" else jax.device_count()
-    alone = config.override(**{"run.seeds": (0,), "run.batch": batch, "run.data_parallel": shares})
+    """Compiled logits after the last step; the devices share every batch."""
+    alone = config.override(**{"run.seeds": (0,), "run.batch": batch})
 
     def last(params, grids):
         return evaluate.in_batches(config, params, grids, None, batch, lambda reading: reading.logits)[-1]

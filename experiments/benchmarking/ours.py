@@ -12,7 +12,7 @@ from flax.traverse_util import flatten_dict
 from benchmarking.shared import random_data
 from trm_jax import accounting, evaluate, halting, losses, model, train
 from trm_jax.config import Config
-from trm_jax.seeds import over_seeds, place_seeds, replicate, seed_mesh
+from trm_jax.seeds import over_seeds, place_seeds, replicate, run_mesh, seed_mesh
 
 TOLERANCE = 1e-4
 
@@ -73,20 +73,14 @@ def check_equal(name: str, ours: tuple, peer: tuple) -> float:
     return found[what]
 
 
-def trainer(config: Config, data: dict[str, np.ndarray], steps: int, seeds: int = 0) -> Callable[[], None]:
-    """A call that trains so many steps in one compiled program: one model, or ``seeds`` models over all devices."""
+def trainer(config: Config, data: dict[str, np.ndarray], steps: int, seeds: int = 1) -> Callable[[], None]:
+    """A call that trains so many steps of so many models in one compiled program, over all devices as a run does."""
     chunk = partial(train.train_chunk, config, train.no_augmentation, steps)
-    run: Any
-    if seeds:
-        mesh = seed_mesh(seeds)
-        shared = replicate(mesh, data)
-        start = over_seeds(lambda seed, data: train.init(config, data, seed), mesh)
-        state = start(place_seeds(mesh, np.arange(seeds)), shared)
-        run = over_seeds(chunk, mesh, donate=True)
-    else:
-        shared = jax.device_put(data)
-        state = jax.jit(partial(train.init, config))(shared, 0)
-        run = jax.jit(chunk, donate_argnums=0)
+    mesh = run_mesh(config.override(**{"run.seeds": tuple(range(seeds))}).run)
+    shared = replicate(mesh, data)
+    start = over_seeds(lambda seed, data: train.init(config, data, seed), mesh)
+    state = start(place_seeds(mesh, np.arange(seeds)), shared)
+    run = over_seeds(chunk, mesh, donate=True)
 
     def call() -> None:
         nonlocal state
@@ -96,9 +90,16 @@ def trainer(config: Config, data: dict[str, np.ndarray], steps: int, seeds: int 
 
 
 def predictor(config: Config, params, inputs: np.ndarray) -> Callable[[], Any]:
-    """A call that gives classes and halting probabilities after every supervision step, in one batch."""
-    run = jax.jit(partial(evaluate.predict, config, batch=len(inputs)))
-    placed = jax.device_put(inputs)
+    """A call that gives classes and halting probabilities after every supervision step, in one batch, which the devices
+    share."""
+    batch = len(inputs)
+    mesh = run_mesh(config.override(**{"run.seeds": (0,), "run.batch": batch}).run)
+    if mesh.size == 1:
+        run: Any = jax.jit(partial(evaluate.predict, config, batch=batch))
+    else:
+        params = jax.tree.map(lambda leaf: leaf[None], params)
+        run = over_seeds(lambda params, inputs: evaluate.predict(config, params, inputs, batch=batch), mesh)
+    placed, params = replicate(mesh, (inputs, params))
     return lambda: jax.block_until_ready(run(params, placed))
 
 

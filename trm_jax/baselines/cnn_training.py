@@ -28,7 +28,7 @@ PREDICT = 512
 class CNNTraining:
     """How the net is trained."""
 
-    steps: int = 1400
+    steps: int = 3000
     """Optimizer steps."""
     batch: int = 128
     """Grids in a batch."""
@@ -42,7 +42,7 @@ class CNNTraining:
     """Decay of the moving average of the weights, which is evaluated."""
     balance: float = 0.5
     """Classes are drawn in proportion to (their count) ** balance: 1 for the natural mix, 0 for equal shares."""
-    evaluate_every: int = 100
+    evaluate_every: int = 150
     """Steps between evaluations on validation."""
     patience: int = 10
     """Stop when no split has improved its macro-F1 on validation for so many evaluations."""
