@@ -26,6 +26,7 @@ VALUES: dict[str, tuple[int, ...]] = {
 MODES: dict[str, dict[str, Any]] = {
     "stored": {"recursion.remat": False},
     "recomputed": {"recursion.remat": True},
+    "segments": {"recursion.remat": True, "recursion.segment": 6},
     "last_cycle": {"recursion.gradient": "last_cycle"},
     "one_step": {"recursion.gradient": "one_step"},
 }
@@ -74,19 +75,19 @@ def measure_curve(size: str, rounds: int, seconds: float) -> list[Point]:
     """Time of a training step at every value of a size; the values take turns."""
     values = VALUES[size]
     configs = {value: at(size, value) for value in values}
-    seeds = {value: value if size == "S" else 0 for value in values}
+    seeds = {value: value if size == "S" else 1 for value in values}
     calls = {
         str(value): ours.trainer(config, random_data(config, config.run.batch), steps=2, seeds=seeds[value])
         for value, config in configs.items()
     }
     times = take_turns(calls, rounds, seconds)
-    flops = {v: ours.training_flops(config, config.run.batch) * max(seeds[v], 1) for v, config in configs.items()}
+    flops = {v: ours.training_flops(config, config.run.batch) * seeds[v] for v, config in configs.items()}
     first = values[0]
     points = []
     for value, config in configs.items():
         pairs = zip(times[str(value)], times[str(first)], strict=True)
         growth = spread([own / smallest for own, smallest in pairs])
-        temp = ours.compile_step(config, seeds[value]).memory_analysis().temp_size_in_bytes / 2**20
+        temp = ours.compile_step(config, value if size == "S" else 0).memory_analysis().temp_size_in_bytes / 2**20
         ms = 1000 * spread(times[str(value)]).median / 2
         predicted = flops[value] / flops[first]
         points.append(Point(size, value, ms, growth.median, growth.low, growth.high, predicted, temp))

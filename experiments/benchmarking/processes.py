@@ -99,14 +99,18 @@ def measure_starts(with_peer: bool, repeats: int) -> list[dict[str, Any]]:
 
 
 def measure_memory(with_peer: bool, depths: tuple[int, ...]) -> list[dict[str, Any]]:
-    """Peak memory of a process that trains with n latent updates, recomputing or storing what the net computes."""
-    sides = [("ours", "ours, recomputed", True), ("ours", "ours, stored", False)]
-    sides += [("peer", "PyTorch eager", False)] if with_peer else []
+    """Peak memory of a process that trains with n latent updates, storing more or less of what the net computes."""
+    sides: list[tuple[str, str, dict[str, Any]]] = [
+        ("ours", "ours, recomputed", {"recursion.remat": True}),
+        ("ours", "ours, recomputed in segments of 6", {"recursion.remat": True, "recursion.segment": 6}),
+        ("ours", "ours, stored", {"recursion.remat": False}),
+    ]
+    sides += [("peer", "PyTorch eager", {})] if with_peer else []
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for n in depths:
-            for side, label, remat in tqdm(sides, desc=f"memory, n={n}", unit="process", file=sys.stderr):
-                options = {"model.width": 64, "recursion.n": n, "recursion.remat": remat}
+            for side, label, stored in tqdm(sides, desc=f"memory, n={n}", unit="process", file=sys.stderr):
+                options = {"model.width": 64, "recursion.n": n, **stored}
                 found = run_child({"side": side, "options": options, "cache": folder, "memory": True})
                 found.pop("first_step_s")
                 rows.append({"name": f"memory/n{n}", "side": label, **found})
