@@ -36,20 +36,25 @@ def in_batches(config: Config, params, inputs, puzzle, batch: int, keep: Callabl
     """``keep`` of the readings of N inputs; a whole batch of readings at a time is in memory, not all of them."""
     size = len(inputs)
     batch = min(batch, size)
-    batches = -(-size // batch)
-
-    def pad(values):
-        padded = jnp.pad(values, ((0, batches * batch - size), *((0, 0),) * (values.ndim - 1)))
-        return padded.reshape(batches, batch, *values.shape[1:])
 
     def one(arguments):
         return keep(model.forward(config, params, *share_batch(arguments)))
 
-    arguments = (pad(inputs), None if puzzle is None else pad(puzzle))
-    kept = jax.lax.map(one, arguments)  # leading axis: batches
+    kept = jax.lax.map(one, divide((inputs, puzzle), batch))  # leading axis: batches
 
     def join(values):
         joined = jnp.moveaxis(values, 0, 1)
         return joined.reshape(joined.shape[0], -1, *joined.shape[3:])[:, :size]
 
     return jax.tree.map(join, kept)
+
+
+def divide(tree, batch: int):
+    """Arrays (N, ...) as batches (batches, B, ...), the last one padded with zeros."""
+
+    def pad(values):
+        batches = -(-len(values) // batch)
+        padded = jnp.pad(values, ((0, batches * batch - len(values)), *((0, 0),) * (values.ndim - 1)))
+        return padded.reshape(batches, batch, *values.shape[1:])
+
+    return jax.tree.map(pad, tree)

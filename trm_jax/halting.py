@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from trm_jax import model
 from trm_jax.config import Config
+from trm_jax.evaluate import divide
 from trm_jax.options import require
 from trm_jax.seeds import choose
 
@@ -62,9 +63,10 @@ def _halted(config: Config, batch: int, params, inputs, limit, puzzle) -> Stoppe
     steps = jnp.zeros(batch, jnp.int32)
     start = _Slots(jnp.arange(batch), fresh_y, fresh_z, steps, jnp.asarray(batch), nothing)
 
+    questions = _embed(config, batch, params, inputs, puzzle)
+
     def step(slots: _Slots) -> _Slots:
-        index = jnp.minimum(slots.sample, size - 1)
-        x = model.embed(config, params, inputs[index], None if puzzle is None else puzzle[index])
+        x = questions[jnp.minimum(slots.sample, size - 1)]
         y, z = model.supervision_step(config, params, x, slots.y, slots.z)
         reading = model.read(config, params, y)
         steps = slots.steps + 1
@@ -78,3 +80,9 @@ def _halted(config: Config, batch: int, params, inputs, limit, puzzle) -> Stoppe
         return _Slots(sample, y, z, steps, slots.waiting + stops.sum(), stopped)
 
     return jax.lax.while_loop(lambda slots: (slots.sample < size).any(), step, start).stopped
+
+
+def _embed(config: Config, batch: int, params, inputs, puzzle):
+    """The questions of all samples, (at least N, L, D): embedded once, where a slot would do so before every step."""
+    questions = jax.lax.map(lambda part: model.embed(config, params, *part), divide((inputs, puzzle), batch))
+    return questions.reshape(-1, *questions.shape[2:])
