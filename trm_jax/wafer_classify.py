@@ -1,10 +1,9 @@
 """Answers of a trained classifier to wafer maps, many at a time."""
 
-from functools import cache, partial
+from functools import cache
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from trm_jax import evaluate
@@ -35,14 +34,15 @@ def classify(shipped: Shipped, wafers: Wafers, threshold: float | None = None, b
     """
     config = shipped.config
     require(config.model.patch > 0, "the checkpoint is of a model that takes tokens, not wafer maps")
+    one = jax.tree.map(lambda leaf: np.asarray(leaf)[None], shipped.params)  # a leading axis S of one seed
     logits, steps = [], []
     for begin in range(0, len(wafers), CHUNK):
         part = wafers.take(np.arange(begin, min(begin + CHUNK, len(wafers))))
         grids = grids_of(config, part)
         # The last chunk is filled up to whole batches, so that few sizes are compiled.
-        grids = jnp.asarray(np.pad(grids, ((0, -len(part) % batch), *((0, 0),) * 3)))
+        grids = np.pad(grids, ((0, -len(part) % batch), *((0, 0),) * 3))
         if threshold is None:
-            found = to_host(_answers(config, batch)(_one(shipped.params), grids))[0]
+            found = to_host(_answers(config, batch)(one, grids))[0]
             used = np.full(len(grids), config.recursion.N_sup, np.int32)
         else:
             stopped = to_host(halted(config, shipped.params, grids, threshold, batch=batch))
@@ -63,6 +63,3 @@ def _answers(config: Config, batch: int):
         return evaluate.in_batches(config, params, grids, None, batch, lambda reading: reading.logits)[-1]
 
     return over_seeds(last, run_mesh(alone.run))
-
-
-_one = partial(jax.tree.map, lambda leaf: jnp.asarray(leaf)[None])

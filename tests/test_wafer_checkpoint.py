@@ -1,0 +1,122 @@
+"""Checkpoints that ship: what is written, what is refused, and answers to whole files of maps."""
+
+import csv
+import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from trm_jax import model, wafer_classify, wafer_task
+from trm_jax.checkpoint import save_weights
+from trm_jax.config import Config
+from trm_jax.data.wafer_maps import CLASSES
+from trm_jax.data.wafer_splits import all_lots
+from trm_jax.data.wafer_synthetic import synthetic_wafers
+from trm_jax.wafer_checkpoint import Calibration, Shipped, load_checkpoint, save_checkpoint
+from trm_jax.wafer_predictions import Predicted, save_predicted
+
+ROOT = Path(__file__).resolve().parent.parent
+CONFIG = Config().override(
+    **{"model.classes": 9, "model.patch": 4, "model.image": 12, "model.grid": (3, 3), "model.stem_widths": (4,),
+       "model.width": 8, "model.layers": 1, "model.readout": "mean_max", "model.halt_token": "mean",
+       "recursion.N_sup": 2, "recursion.T": 1, "recursion.n": 1, "run.seeds": (3, 5)}
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    params = model.initialise(CONFIG.model, jax.random.key(0))
+    bias = params["halting"]["bias"] + 5.0  # a halting probability of a half
+    kernel = jax.random.normal(jax.random.key(1), params["halting"]["kernel"].shape)
+    return Shipped(CONFIG, params | {"halting": {"kernel": kernel, "bias": bias}}, Calibration(2.0, 0.3))
+
+
+def test_a_checkpoint_is_read_as_it_was_written(shipped, tmp_path):
+    save_checkpoint(tmp_path / "one", shipped, "# card\n")
+    again = load_checkpoint(tmp_path / "one")
+    assert again.config == shipped.config and again.calibration == shipped.calibration
+    jax.tree.map(np.testing.assert_array_equal, again.params, shipped.params)
+    assert (tmp_path / "one" / "model_card.md").read_text() == "# card\n"
+    with pytest.raises(FileExistsError, match="choose another directory"):
+        save_checkpoint(tmp_path / "one", shipped, "")
+    (tmp_path / "one" / "calibration.json").write_text('{"temperature": 0}')
+    with pytest.raises(ValueError, match="temperature must be positive"):
+        load_checkpoint(tmp_path / "one")
+    save_weights(tmp_path / "bare", shipped.params, CONFIG)
+    assert load_checkpoint(tmp_path / "bare").calibration == Calibration()
+
+
+def test_answers_are_those_of_the_forward_pass_at_the_step_of_each_wafer(shipped, monkeypatch):
+    monkeypatch.setattr(wafer_classify, "CHUNK", 32)
+    wafers = synthetic_wafers(70)
+    grids = jnp.asarray(wafer_task.grids_of(CONFIG, wafers))
+    reading = model.forward(CONFIG, shipped.params, grids)
+    expected = np.asarray(jax.nn.softmax(reading.logits / 2.0))
+    full = wafer_classify.classify(shipped, wafers, batch=16)
+    np.testing.assert_allclose(full.probabilities, expected[1], atol=1e-5)
+    assert (full.steps == 2).all() and full.probabilities.shape == (70, 9)
+    halt = np.asarray(jax.nn.sigmoid(reading.halt[0]))
+    threshold = float(np.sort(halt)[34:36].mean())
+    early = wafer_classify.classify(shipped, wafers, threshold=threshold, batch=16)
+    stops = np.where(halt > threshold, 1, 2)
+    assert set(stops) == {1, 2}
+    np.testing.assert_array_equal(early.steps, stops)
+    np.testing.assert_allclose(early.probabilities, expected[stops - 1, np.arange(70)], atol=1e-5)
+    tokens = dataclasses.replace(Config(), model=Config().model)
+    with pytest.raises(ValueError, match="takes tokens"):
+        wafer_classify.classify(Shipped(tokens, None, Calibration()), wafers)
+
+
+def run(script, *arguments):
+    command = [sys.executable, ROOT / "experiments" / script, *arguments]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def test_the_best_seed_ships_with_its_card_and_classifies_a_folder(tmp_path, monkeypatch):
+    """A run as wafer_train leaves it, of nets that were told the answers: seed 5 of more of them."""
+    monkeypatch.delenv("TRM_DATA", raising=False)
+    source = tmp_path / "maps"
+    source.mkdir()
+    wafers = synthetic_wafers(900)
+    arrays = {name: getattr(wafers, name) for name in ("height", "width", "label", "row", "clean")}
+    blocks = wafers.group.astype(np.int16)
+    np.savez(source / "wafers.npz", flat=wafers.flat, lot_block=blocks, classes=np.array(CLASSES), **arrays)
+    split = all_lots(wafers)
+    directory = tmp_path / "run" / "all-lots"
+    directory.mkdir(parents=True)
+    (directory / "config.json").write_text(CONFIG.to_json())
+    truth = np.eye(9, dtype=np.float32)[wafers.label[split.validation]]
+    noise = np.random.default_rng(0).normal(size=(2, 2, *truth.shape)).astype(np.float32)
+    logits = truth * np.array([1.0, 4.0], np.float32)[:, None, None, None] + noise
+    save_predicted(directory / "validation.npz", Predicted(split.validation, logits, logits[..., 0]))
+    for seed in CONFIG.run.seeds:
+        save_weights(directory / f"weights-{seed}", model.initialise(CONFIG.model, jax.random.key(seed)), CONFIG)
+    made = run(
+        "wafer_ship.py", "--run", tmp_path / "run", "--output", tmp_path / "edge", "--data", source / "wafers.npz"
+    )
+    assert made.returncode == 0, made.stderr
+    assert "seed 5" in made.stdout
+    card = (tmp_path / "edge" / "model_card.md").read_text()
+    assert "Not cross-validated" in card and "chosen one is seed 5" in card and "{{" not in card
+    options = json.loads((tmp_path / "edge" / "calibration.json").read_text())
+    assert 0.05 < options["temperature"] < 20 and 0 < options["review_threshold"] <= 1
+    maps = tmp_path / "folder"
+    maps.mkdir()
+    for index in range(3):
+        np.savetxt(maps / f"{index}.csv", wafers.map(index), fmt="%d", delimiter=",")
+    (maps / "9.csv").write_text("0,1\n1,7\n")
+    answered = run(
+        "wafer_predict.py", "--checkpoint", tmp_path / "edge", "--input", maps, "--output", tmp_path / "a.csv"
+    )
+    assert answered.returncode == 0, answered.stderr
+    rows = list(csv.DictReader((tmp_path / "a.csv").read_text().splitlines()))
+    assert len(rows) == 4 and [row["decision"] == "rejected" for row in rows] == [False, False, False, True]
+    assert sum(float(rows[0][f"p_{name}"]) for name in CLASSES) == pytest.approx(1, abs=1e-4)
+    gone = run("wafer_predict.py", "--checkpoint", tmp_path / "no", "--input", maps)
+    assert gone.returncode == 1 and gone.stderr.startswith("error: no checkpoint directory")
