@@ -51,14 +51,6 @@ class Arguments:
     """Probability that the guarantee may fail, over the draw of the validation lots."""
 
 
-def choose(logits: np.ndarray, truth: np.ndarray) -> tuple[int, wafer_metrics.Scores]:
-    """The seed with the highest macro-F1 of logits (S, N, classes), and its scores."""
-    confusion = np.zeros((len(logits), len(CLASSES), len(CLASSES)))
-    np.add.at(confusion, (np.arange(len(logits))[:, None], truth, logits.argmax(axis=-1)), 1)
-    best = int(wafer_metrics.scores(confusion).macro_f1.argmax())
-    return best, wafer_metrics.scores(confusion[best])
-
-
 def calibrate(logits: np.ndarray, wafers: Wafers, index: np.ndarray, alpha: float, delta: float) -> Calibration:
     """Temperature and review threshold from validation wafers; 1, review everything, where nothing is guaranteed."""
     truth = wafers.label[index].astype(np.int64)
@@ -77,7 +69,8 @@ def run(arguments: Arguments) -> None:
     made = json.loads((directory / "config.json").read_text(encoding="utf-8"))
     depth, seeds = made["recursion"]["N_sup"], made["run"]["seeds"]
     logits = answers.logits[:, depth - 1]
-    best, scores = choose(logits, wafers.label[answers.index])
+    scores = wafer_metrics.seed_scores(wafers.label[answers.index], logits.argmax(axis=-1), len(CLASSES))
+    best = int(scores.macro_f1.argmax())
     config, params = load_weights(directory / f"weights-{seeds[best]}")
     calibration = calibrate(logits[best], wafers, answers.index, arguments.alpha, arguments.delta)
     evaluated = {}
@@ -92,13 +85,14 @@ def run(arguments: Arguments) -> None:
         parameters=f"{model.count_parameters(config.model, params):,}",
         gflop=f"{accounting.matmul_flops(lambda inputs: model.forward(config, params, inputs), blank) / 1e9:.3f}",
         source=wafers.source, trained=f"{len(split.train):,}", validated=f"{len(split.validation):,}",
-        seeds=len(seeds), seed=seeds[best], macro_f1=float(scores.macro_f1), accuracy=float(scores.accuracy),
+        seeds=len(seeds), seed=seeds[best], macro_f1=float(scores.macro_f1[best]),
+        accuracy=float(scores.accuracy[best]),
         rare=", ".join(f"{CLASSES[index]} {counts[index]:,}" for index in np.argsort(counts)[:3]),
         notice=(notice(found) if found else "") or "Generated wafers; no notice.",
         command=shlex.join(["python", *sys.argv]), commit=environment()["commit"],
     )  # fmt: skip
     save_checkpoint(arguments.output, Shipped(config, params, calibration), card)
-    print(f"{arguments.output}: seed {seeds[best]}, validation macro-F1 {scores.macro_f1:.3f}, {calibration}")
+    print(f"{arguments.output}: seed {seeds[best]}, validation macro-F1 {scores.macro_f1[best]:.3f}, {calibration}")
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ weights-SEED and asked about the test wafers, once (test.npz, validation.npz: lo
 An interrupted run goes on where it was when the same command is given again. `wafer_evaluate.py` reports.
 """
 
+import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,12 +29,13 @@ from trm_jax.data.wafer_maps import CLASSES, Wafers
 from trm_jax.data.wafer_mixes import mixed_wafers
 from trm_jax.data.wafer_splits import Split, all_lots, folds
 from trm_jax.data.wafer_synthetic import synthetic_wafers
+from trm_jax.files import write_text
 from trm_jax.fit import fit
 from trm_jax.options import parse_options, require
 from trm_jax.runtime import configure
 from trm_jax.seeds import to_host
-from trm_jax.wafer_metrics import scores
-from trm_jax.wafer_predictions import Predicted, save_predicted
+from trm_jax.wafer_metrics import seed_scores
+from trm_jax.wafer_predictions import Predicted, load_predicted, save_predicted
 
 ROOT = Path(__file__).resolve().parent.parent
 MIXES = 500
@@ -86,8 +88,21 @@ def choose_splits(arguments: Arguments, wafers: Wafers) -> list[Split]:
     return [wafer_task.without(split, wafers.label, CLASSES.index(arguments.leave_out)) for split in chosen]
 
 
+def claim(directory: Path, arguments: Arguments, wafers: Wafers) -> None:
+    """Refuse a directory that holds a run on other wafers. Raises ValueError."""
+    text = json.dumps({"source": wafers.source, "wafers": len(wafers), "left out": arguments.leave_out}, indent=1)
+    path = directory / "wafers.json"
+    if path.exists() and path.read_text(encoding="utf-8") != text:
+        raise ValueError(f"{directory} holds a run on other wafers; choose another --name or remove it")
+    directory.mkdir(parents=True, exist_ok=True)
+    write_text(path, text)
+
+
 def train(config: Config, grids: np.ndarray, wafers: Wafers, split: Split, directory: Path, steps: int) -> Predicted:
-    """Train all seeds on one split; returns their answers on the test part, or on validation where there is none."""
+    """Train all seeds on one split; returns their answers on the test part, or on validation where there is none.
+
+    A split that is done is not asked again.
+    """
     task = wafer_task.prepare(config, grids, wafers.label, split)
     progress = fit(config, task.data, task.validate, "macro_f1", directory, task.augment, split.name)
     best = to_host(progress.best.params)
@@ -95,29 +110,26 @@ def train(config: Config, grids: np.ndarray, wafers: Wafers, split: Split, direc
         target = directory / f"weights-{seed}"
         if not target.exists():
             save_weights(target, wafer_task.one_seed(best, index), config)
-    answers = {}
-    for part in ("validation", "test"):
-        chosen = getattr(split, part)
-        if len(chosen):
-            answers[part] = wafer_task.predict(config, best, grids[chosen], chosen, steps)
-            save_predicted(directory / f"{part}.npz", answers[part])
-    if "test" in answers:
+    asked = {"validation": (grids[split.validation], split.validation)}
+    if len(split.test):
         mixes = mixed_wafers(wafers, split.test, MIXES)
-        unknown = wafer_task.predict(config, best, wafer_task.grids_of(config, mixes), np.arange(MIXES), steps)
-        save_predicted(directory / "unknown-mixes.npz", unknown)
-    return answers.get("test", answers["validation"])
+        asked["unknown-mixes"] = (wafer_task.grids_of(config, mixes), np.arange(MIXES))
+        asked["test"] = (grids[split.test], split.test)
+    for name, (inputs, chosen) in asked.items():
+        path = directory / f"{name}.npz"
+        if not path.exists():
+            save_predicted(path, wafer_task.predict(config, best, inputs, chosen, steps))
+    return load_predicted(path)
 
 
 def summary(config: Config, wafers: Wafers, name: str, answers: Predicted) -> str:
     """Accuracy and macro-F1 of every seed after the steps trained with, a line each."""
-    lines = []
-    truth = wafers.label[answers.index]
-    for seed, logits in zip(config.run.seeds, answers.logits[:, config.recursion.N_sup - 1], strict=True):
-        confusion = np.zeros((len(CLASSES), len(CLASSES)))
-        np.add.at(confusion, (truth, logits.argmax(axis=-1)), 1)
-        measured = scores(confusion)
-        lines.append(f"{name} seed {seed}: accuracy {measured.accuracy:.4f}, macro-F1 {measured.macro_f1:.4f}")
-    return "\n".join(lines)
+    predicted = answers.logits[:, config.recursion.N_sup - 1].argmax(axis=-1)
+    found = seed_scores(wafers.label[answers.index], predicted, len(CLASSES))
+    return "\n".join(
+        f"{name} seed {seed}: accuracy {accuracy:.4f}, macro-F1 {macro_f1:.4f}"
+        for seed, accuracy, macro_f1 in zip(config.run.seeds, found.accuracy, found.macro_f1, strict=True)
+    )
 
 
 def run(arguments: Arguments) -> None:
@@ -131,8 +143,9 @@ def run(arguments: Arguments) -> None:
         f"{wafers.source}: {len(wafers):,} wafers; {model.count_parameters(config.model, params):,} parameters, "
         f"{flops / 1e9:.3f} GFLOP a map, {config.layer_applications} layer applications"
     )
-    grids = wafer_task.grids_of(config, wafers)
     directory = arguments.output / (arguments.name or f"wafer-{arguments.preset}")
+    claim(directory, arguments, wafers)
+    grids = wafer_task.grids_of(config, wafers)
     steps = config.recursion.N_sup + arguments.extra_steps
     for split in splits:
         answers = train(config, grids, wafers, split, directory / split.name, steps)

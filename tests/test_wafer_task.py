@@ -117,5 +117,7 @@ def test_training_from_the_command_line_and_again(tmp_path):
     assert second.stdout == first.stdout
     wrong = run("wafer_train.py", *options, "--options", "model.width=24")
     assert wrong.returncode == 1 and "holds a run with other options (model.width)" in wrong.stderr
+    other = run("wafer_train.py", *options, "--leave-out", "Donut")
+    assert other.returncode == 1 and "holds a run on other wafers" in other.stderr
     missing = run("wafer_train.py", "--preset", "smoke", "--folds", "7", "--output", tmp_path)
     assert missing.returncode == 1 and "there is no fold 7; there are 0 to 3" in missing.stderr

@@ -68,6 +68,13 @@ def count(truth: np.ndarray, probabilities: np.ndarray, group: np.ndarray) -> Gr
     return GroupCounts(confusion, calibration, loss)
 
 
+def seed_scores(truth: np.ndarray, predicted: np.ndarray, classes: int) -> Scores:
+    """Scores of the predictions (S, N) of every seed for true classes (N,)."""
+    confusion = np.zeros((len(predicted), classes, classes))
+    np.add.at(confusion, (np.arange(len(predicted))[:, None], truth, predicted), 1)
+    return scores(confusion)
+
+
 def scores(confusion: np.ndarray) -> Scores:
     """Scores of confusion matrices (..., C, C). Macro-F1 and balanced accuracy leave out classes nobody has."""
     right = np.diagonal(confusion, axis1=-2, axis2=-1)

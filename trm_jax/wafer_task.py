@@ -15,7 +15,7 @@ from trm_jax.data.wafer_maps import CLASSES, Wafers
 from trm_jax.data.wafer_splits import Split
 from trm_jax.seeds import over_seeds, run_mesh, to_host
 from trm_jax.train import CUMULATIVE, Augment, Batch
-from trm_jax.wafer_metrics import scores
+from trm_jax.wafer_metrics import seed_scores
 from trm_jax.wafer_predictions import Predicted
 
 
@@ -63,9 +63,7 @@ def validator(config: Config, grids: np.ndarray, labels: np.ndarray, split: Spli
 
     def validate(params: Any) -> dict[str, np.ndarray]:
         predicted = to_host(_readings(config)(params, inputs)).logits[:, -1].argmax(axis=-1)  # (S, N)
-        confusion = np.zeros((len(predicted), len(CLASSES), len(CLASSES)))
-        np.add.at(confusion, (np.arange(len(predicted))[:, None], truth, predicted), 1)
-        measured = scores(confusion)
+        measured = seed_scores(truth, predicted, len(CLASSES))
         return {"macro_f1": measured.macro_f1, "accuracy": measured.accuracy}
 
     return validate
