@@ -55,7 +55,7 @@ class Arguments:
     data: Path | None = None
     """Prepared cache, .npz, .pkl or folder of maps; else $TRM_DATA, ../shared/data, or synthetic wafers."""
     preset: Literal["smoke", "cpu"] = "cpu"
-    """Size: smoke (1,200 synthetic wafers, 60 steps) or cpu (all data, two cores)."""
+    """Size: smoke (1,200 synthetic wafers, a smaller CNN, 20 steps) or cpu (all data, two cores)."""
     models: tuple[Model, ...] = ("constant", "grid_size", "decision_tree", "boosting", "cnn")
     """What to train; cnn uses --representation, the others name theirs."""
     split: Kind = "lot"
@@ -76,7 +76,7 @@ class Arguments:
     """Folder of all runs."""
 
 
-SMOKE: dict[str, Any] = {"steps": 60, "batch": 32, "warmup": 10, "evaluate_every": 30}
+SMOKE: dict[str, Any] = {"steps": 20, "batch": 32, "warmup": 5, "evaluate_every": 20}
 
 
 class Task(NamedTuple):
@@ -91,7 +91,9 @@ class Task(NamedTuple):
 def prepare(arguments: Arguments) -> tuple[Arguments, Task]:
     """Arguments with the preset filled in, and the data."""
     if arguments.preset == "smoke":
-        arguments = dataclasses.replace(arguments, training=dataclasses.replace(arguments.training, **SMOKE))
+        training = dataclasses.replace(arguments.training, **SMOKE)
+        small = CNNConfig(widths=(8, 16), convolutions=(1, 1))  # nearly all of the time goes into compiling
+        arguments = dataclasses.replace(arguments, training=training, cnn=small)
     generated = arguments.preset == "smoke" and arguments.data is None
     wafers = synthetic_wafers(1200) if generated else wafer.load(arguments.data)
     splits = folds(wafers, arguments.folds, arguments.split)
