@@ -43,7 +43,9 @@ LAYERS = [
         "report",
         "wafer_result_plots",
         "wafer_report",
+        "export",
     ],
+    ["quantize"],
 ]
 
 

@@ -34,18 +34,22 @@ Kind = Literal["model", "dynamic", "adaptive", "step"]
 
 # What onnx-tensorrt 10 lists (docs/operators.md), as far as graphs of ours may need it.
 TENSORRT = frozenset(
-    "Abs Add And ArgMax Cast CastLike Ceil Clip Concat Constant ConstantOfShape Conv Cos DequantizeLinear Div Einsum "
-    "Equal Erf Exp Expand Flatten Floor Gather GatherElements GatherND Gemm GlobalAveragePool Greater GreaterOrEqual "
-    "Identity If LayerNormalization Less LessOrEqual Log LogSoftmax Loop MatMul Max MaxPool Mean Min Mod Mul Neg Not "
-    "Or Pad Pow QuantizeLinear Range Reciprocal ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare "
-    "Relu Reshape Scan ScatterElements ScatterND Shape Sigmoid Sign Sin Slice Softmax Split Sqrt Squeeze Sub Sum Tanh "
-    "Tile Transpose Unsqueeze Where".split()
+    """
+    Abs Add And ArgMax Cast CastLike Ceil Clip Concat Constant ConstantOfShape Conv Cos DequantizeLinear Div Einsum
+    Equal Erf Exp Expand Flatten Floor Gather GatherElements GatherND Gemm GlobalAveragePool Greater GreaterOrEqual
+    Identity If LayerNormalization Less LessOrEqual Log LogSoftmax Loop MatMul Max MaxPool Mean Min Mod Mul Neg Not
+    Or Pad Pow QuantizeLinear Range Reciprocal ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare
+    Relu Reshape Scan ScatterElements ScatterND Shape Sigmoid Sign Sin Slice Softmax Split Sqrt Squeeze Sub Sum Tanh
+    Tile Transpose Unsqueeze Where
+    """.split()  # noqa: SIM905
 )
 FLOAT_ONLY = frozenset({"Einsum"})
 """Operators that TensorRT takes in floating point, but not in a quantized file."""
 
 
-FOLDED = frozenset("Add Cast Concat Cos Div Expand Mod Mul Neg Pow Range Reshape Sin Slice Sqrt Sub Unsqueeze".split())
+FOLDED = frozenset(
+    "Add Cast Concat Cos Div Expand Mod Mul Neg Pow Range Reshape Sin Slice Sqrt Sub Unsqueeze".split()  # noqa: SIM905
+)
 """Operators that are computed on export where their inputs are constants."""
 
 
@@ -138,7 +142,10 @@ def export(config: Config, params: Any, kind: Kind, about: About) -> onnx.ModelP
     """
     require(about.temperature > 0, f"temperature must be positive, got {about.temperature}")
     config = for_export(config)
-    params = jax.tree.map(np.asarray, params)
+    # Kernels as numpy arrays: a transposed one is then a constant of its own, not a node.
+    params = jax.tree_util.tree_map_with_path(
+        lambda path, leaf: np.asarray(leaf) if path[-1].key == "kernel" else jnp.asarray(leaf), params
+    )
     (shape, dtype), batch = input_shape(config), "B" if kind == "dynamic" else 1
     inputs: dict[str, Any] = {"inputs": jax.ShapeDtypeStruct((batch, *shape), dtype)}
     outputs: tuple[str, ...] = ANSWERS
@@ -178,8 +185,8 @@ def weight_names(params: Any) -> dict[tuple, str]:
     """Dotted names of weights by shape and content; a transposed kernel keeps its name."""
     found = {}
     for path, leaf in flatten_dict(params, sep=".").items():
-        for values in (leaf, leaf.T):
-            found[values.shape, np.ascontiguousarray(values).tobytes()] = path
+        values = np.asarray(leaf)
+        found |= {(one.shape, np.ascontiguousarray(one).tobytes()): path for one in (values, values.T)}
     return found
 
 
