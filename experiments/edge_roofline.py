@@ -12,7 +12,7 @@ import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import onnx
@@ -137,7 +137,7 @@ def graph_of(arguments: Arguments) -> tuple[onnx.ModelProto, str]:
     return export.export(config, params, "model", about), f"preset {arguments.preset}, untrained"
 
 
-def report(counted: Counted, title: str, arguments: Arguments) -> tuple[str, dict[str, object]]:
+def report(counted: Counted, title: str, arguments: Arguments) -> tuple[str, dict[str, Any]]:
     """The report as Markdown, and its numbers."""
     products = sum(node.flops for node in counted.nodes if is_product(node))
     attention = {fused: traffic(counted, units(counted, fused)) for fused in (False, True)}
@@ -172,7 +172,7 @@ def report(counted: Counted, title: str, arguments: Arguments) -> tuple[str, dic
         "Nodes with the most operations:",
         markdown(["Node", "MFLOP", "Weight"], nodes),
     ]
-    numbers = {
+    numbers: dict[str, Any] = {
         "note": WORDS, "graph": title, "product_flops": products, "kernels": attention[False].kernels,
         "kernels_fused": attention[True].kernels, "projections": [row._asdict() for row in rows],
     }  # fmt: skip

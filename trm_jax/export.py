@@ -183,7 +183,7 @@ def _traced(function: Callable[..., tuple], inputs: dict[str, Any], outputs: tup
 
 def weight_names(params: Any) -> dict[tuple, str]:
     """Dotted names of weights by shape and content; a transposed kernel keeps its name."""
-    found = {}
+    found: dict[tuple, str] = {}
     for path, leaf in flatten_dict(params, sep=".").items():
         values = np.asarray(leaf)
         found |= {(one.shape, np.ascontiguousarray(one).tobytes()): path for one in (values, values.T)}

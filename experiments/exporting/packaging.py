@@ -25,7 +25,12 @@ UNCALIBRATED = {"temperature": 1.0, "review_threshold": 0.9}
 PACKAGES = ("jax2onnx", "onnx", "onnxruntime", "onnxconverter-common")
 THRESHOLDS = (0.0, 0.5, 0.8, 0.9, 0.95, 0.99, 1.0)
 """Halting probabilities at which the adaptive file is measured."""
-FLOAT = {"model": "model.onnx", "dynamic": "model_dynamic.onnx", "adaptive": "model_adaptive.onnx", "step": "step.onnx"}
+FLOAT: dict[export.Kind, str] = {
+    "model": "model.onnx",
+    "dynamic": "model_dynamic.onnx",
+    "adaptive": "model_adaptive.onnx",
+    "step": "step.onnx",
+}
 HALF, INT8 = "model_fp16.onnx", "model_int8.onnx"
 DEFAULT = "temperature 1 and review threshold 0.9 were assumed, not fitted"
 
@@ -70,32 +75,20 @@ def write(task: Task, directory: Path, limits: Limits) -> dict[str, Any]:
 
     Raises ValueError where a float32 file differs from JAX by more than the tolerance.
     """
-    said = about(task)
-    shapes: dict[str, dict[str, Any]] = {}
-    graph = None
-    for kind, name in FLOAT.items():
-        made = export.export(task.config, task.params, kind, said)  # type: ignore[arg-type]
-        graph = made if kind == "model" else graph
-        shapes[name] = save(directory / name, made)
-    assert graph is not None
-    shapes[HALF] = save(directory / HALF, export.to_half(graph, said))
-    samples = task.samples
-    quantized = quantize(graph, samples.calibration, samples.calibration_labels, said, limits.int8)
-    shapes[INT8] = save(directory / INT8, quantized.graph)
+    said, samples = about(task), task.samples
+    files, quantized = write_graphs(task, said, directory, limits.int8)
     initial = initial_states(task)
     np.savez(directory / "initial.npz", **initial)  # type: ignore[arg-type]
     if samples.preprocessing["kind"] == "wafer":
         write_text(directory / "labels.txt", "".join(f"{label}\n" for label in samples.labels))
     expected = quality.of_jax(task.config, task.params, samples.inputs, said.temperature)
     agreements = compare(task, directory, initial, expected)
-    for label, found in agreements.items():
-        exact = label in FLOAT.values()
-        worst = max(found["largest"], found["other_outputs"])
+    for name in FLOAT.values():
+        worst = max(agreements[name]["largest"], agreements[name]["other_outputs"])
         require(
-            not exact or worst <= limits.tolerance,
-            f"{label} differs from JAX by {worst:.2g}, more than {limits.tolerance:g}; nothing was written",
+            worst <= limits.tolerance,
+            f"{name} differs from JAX by {worst:.2g}, more than {limits.tolerance:g}; nothing was written",
         )
-    files = {name: shapes[name] | {"threads": {}} for name in shapes}
     speeds = measure(task, directory, initial, limits.repeats)
     return {
         "about": {name: value for name, value in said._asdict().items() if name != "config"},
@@ -105,12 +98,23 @@ def write(task: Task, directory: Path, limits: Limits) -> dict[str, Any]:
         "calibrated": task.calibration is not None,
         "parameters": model.count_parameters(task.config.model, task.params),
         "N_sup": task.config.recursion.N_sup,
-        "jax": asdict_named(quality.agreement(expected, expected, samples.truth)) | {"speed": speeds.pop("JAX")},
+        "jax": quality.agreement(expected, expected, samples.truth)._asdict() | {"speed": speeds["JAX"]},
         "agreement": agreements,
         "files": {name: value | {"speed": speeds[name]} for name, value in files.items()},
         "int8": int8_facts(quantized, limits.int8, len(samples.calibration)),
-        "adaptive": sweep(task, directory, initial, limits.repeats),
+        "adaptive": sweep(task, directory, limits.repeats),
     }
+
+
+def write_graphs(
+    task: Task, said: About, directory: Path, int8_limit: float
+) -> tuple[dict[str, dict[str, Any]], Quantized]:
+    """Write all .onnx files; returns size, nodes and operators of each, and how int8 was made."""
+    graphs = {name: export.export(task.config, task.params, kind, said) for kind, name in FLOAT.items()}
+    whole, samples = graphs[FLOAT["model"]], task.samples
+    quantized = quantize(whole, samples.calibration, samples.calibration_labels, said, int8_limit)
+    graphs |= {HALF: export.to_half(whole, said), INT8: quantized.graph}
+    return {name: save(directory / name, graph) for name, graph in graphs.items()}, quantized
 
 
 def save(path: Path, graph: Any) -> dict[str, Any]:
@@ -142,12 +146,7 @@ def compare(
     }
     compared = {name: quality.agreement(one, expected, truth) for name, one in found.items()}
     compared[FLOAT["adaptive"]] = quality.agreement(adaptive, quality.at_steps(expected, steps), truth)
-    return {name: asdict_named(one) for name, one in compared.items()}
-
-
-def asdict_named(value: quality.Agreement) -> dict[str, float]:
-    """Fields of a named tuple, for JSON."""
-    return dict(value._asdict())
+    return {name: dict(one._asdict()) for name, one in compared.items()}
 
 
 def measure(task: Task, directory: Path, initial: dict[str, np.ndarray], repeats: int) -> dict[str, Any]:
@@ -174,7 +173,7 @@ def int8_facts(quantized: Quantized, limit: float, calibration: int) -> dict[str
     return facts | {"limit": limit, "calibration": calibration}
 
 
-def sweep(task: Task, directory: Path, initial: dict[str, np.ndarray], repeats: int) -> list[dict[str, float]]:
+def sweep(task: Task, directory: Path, repeats: int) -> list[dict[str, float]]:
     """Supervision steps, time and quality of the adaptive file at each threshold."""
     rows = []
     samples, path = task.samples, directory / FLOAT["adaptive"]
