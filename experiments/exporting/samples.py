@@ -38,10 +38,12 @@ def wafers_for(config: Config, data: Path | None, fold: int | None, counts: tupl
     Held out is the test part of a fold, or without one the sixth of all lots that validates weights that ship.
     Raises ValueError for a fold that does not exist.
     """
-    maps: Wafers = synthetic_wafers(900) if smoke and data is None else wafer.load(data)
+    generated = smoke and data is None
+    maps: Wafers = synthetic_wafers(900) if generated else wafer.load(data)
     if fold is None:
         split = all_lots(maps)
-        held_out, what = split.validation, "of lots that chose the weights but did not train them"
+        held_out = split.validation
+        what = "of lots kept apart" if generated else "of lots that chose the weights but did not train them"
     else:
         splits = folds(maps)
         require(0 <= fold < len(splits), f"there is no fold {fold}; there are 0 to {len(splits) - 1}")
