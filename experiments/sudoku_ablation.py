@@ -1,7 +1,7 @@
 """Which part of a Tiny Recursive Model matters? Arms that differ in one thing, several seeds, paired intervals.
 
     make ablation                                            # study components, preset cpu: 14 minutes, two cores
-    python experiments/sudoku_ablation.py --preset smoke     # proves in 80 seconds that it runs
+    python experiments/sudoku_ablation.py --preset smoke     # proves in a minute that it runs
     python experiments/sudoku_ablation.py --study width      # another question
     python experiments/sudoku_ablation.py --arms full --arm "wide: model.width=48" --name wide   # an arm of your own
 
@@ -54,7 +54,7 @@ class Arguments:
     )
     """Question to answer; each names its arms (see sudoku_studies.py)."""
     preset: Literal["smoke", "cpu", "full"] = "cpu"
-    """Size of all arms: smoke (80 seconds), cpu (two cores), full (9x9 and the width of the paper, for a GPU; it
+    """Size of all arms: smoke (a minute), cpu (two cores), full (9x9 and the width of the paper, for a GPU; it
     has nothing to do with the arm of that name)."""
     name: str = ""
     """Name of the run under --output; STUDY-PRESET if empty."""

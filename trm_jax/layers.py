@@ -6,6 +6,7 @@ x is (B, L, D) everywhere; weights are (inputs, outputs) in float32, computation
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from trm_jax.config import ModelConfig
 
@@ -76,8 +77,9 @@ def rotary_angles(config: ModelConfig):
     """
     half = config.net_width // config.heads // 2
     if config.positions == "rotary_1d":
-        return jnp.outer(jnp.arange(config.tokens), _frequencies(half, config.rotary_base))
-    rows, columns = jnp.divmod(jnp.arange(config.cells), config.grid[1])
+        return jnp.outer(np.arange(config.tokens, dtype=np.float32), _frequencies(half, config.rotary_base))
+    # Floating point from the start: exporters do not promote integers as jax does.
+    rows, columns = np.divmod(np.arange(config.cells, dtype=np.float32), config.grid[1])
     frequencies = _frequencies(half // 2, config.rotary_base)
     angles = jnp.concatenate([jnp.outer(rows, frequencies), jnp.outer(columns, frequencies)], axis=-1)
     return jnp.concatenate([jnp.zeros((config.prefix_tokens, half)), angles])

@@ -65,7 +65,7 @@ class TRM(nn.Module):
         # The stem gives unit variance, the embedding 1 / D.
         x = self.stem(inputs.astype(jnp.float32) / 255) * config.width**-0.5 if config.patch else self.tokens[inputs]
         if config.prefix_width:
-            puzzle = jnp.zeros(len(inputs), jnp.int32) if puzzle is None else puzzle
+            puzzle = jnp.zeros(inputs.shape[0], jnp.int32) if puzzle is None else puzzle
             padding = config.prefix_tokens * config.width - config.prefix_width
             prefix = jnp.pad(self.puzzles[puzzle], ((0, 0), (0, padding)))
             x = jnp.concatenate([prefix.reshape(-1, config.prefix_tokens, config.width), x], axis=1)
@@ -124,7 +124,7 @@ class TRM(nn.Module):
     def __call__(self, inputs):
         """Touch every weight once; used to initialise them."""
         x = self.embed(inputs)
-        y, z = self.initial(len(inputs))
+        y, z = self.initial(inputs.shape[0])
         if self.config.form == "joint" or not self.config.use_z:
             y, z = self.update(x, y, z)
         else:
@@ -195,7 +195,7 @@ def forward(config: Config, params, inputs, puzzle=None) -> Reading:
     _, readings = recursion.supervise(
         lambda y, z: supervision_step(config, params, x, y, z),
         lambda y: read(config, params, y),
-        *initial(config, params, len(inputs)),
+        *initial(config, params, inputs.shape[0]),
         N_sup=config.recursion.N_sup,
         detach=config.recursion.detach_between_steps,
         unroll=config.recursion.unroll,

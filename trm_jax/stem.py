@@ -5,6 +5,7 @@ Grids are (B, size, size, C); the last axis holds channels everywhere.
 
 import flax.linen as nn
 import jax.numpy as jnp
+from jax import lax
 
 from trm_jax.layers import Linear, RMSNorm
 
@@ -25,11 +26,15 @@ class Convolution(nn.Module):
         kernel = self.param("kernel", nn.initializers.he_normal(), (9 * inputs, self.features))
         batch, height, width = x.shape[0], -(-x.shape[1] // s), -(-x.shape[2] // s)
         padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-        shifted = [padded[:, i : i + s * height : s, j : j + s * width : s] for i in range(3) for j in range(3)]
-        # Odd sides with a stride read one row past the padding.
-        columns = jnp.concatenate([image[:, :height, :width] for image in shifted], axis=-1)
+        shifted = [_every(_every(padded, 1, i, height, s), 2, j, width, s) for i in range(3) for j in range(3)]
+        columns = jnp.concatenate(shifted, axis=-1)
         product = jnp.matmul(columns.reshape(-1, 9 * inputs), kernel.astype(x.dtype))
         return product.reshape(batch, height, width, self.features)
+
+
+def _every(x, axis: int, start: int, count: int, stride: int):
+    # Not by brackets: with a batch of any size they become a gather in an exported graph.
+    return lax.slice_in_dim(x, start, start + stride * (count - 1) + 1, stride, axis)
 
 
 class ConvolutionBlock(nn.Module):
@@ -45,7 +50,8 @@ class ConvolutionBlock(nn.Module):
             x = Convolution(self.features, self.stride if index == 0 else 1)(x)
             bias = self.param(f"bias_{index}", nn.initializers.zeros, (self.features,))
             x = nn.relu(RMSNorm(1e-5, True)(x) + bias.astype(x.dtype))
-        return nn.max_pool(x, (2, 2), (2, 2), "SAME")
+        # Named, because jax2onnx takes no positional arguments here.
+        return nn.max_pool(x, window_shape=(2, 2), strides=(2, 2), padding="SAME")
 
 
 class Stem(nn.Module):

@@ -1,0 +1,1 @@
+"""Parts of `experiments/export_onnx.py`."""

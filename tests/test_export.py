@@ -1,0 +1,311 @@
+"""Exported graphs answer as JAX does, hold each weight once and say what they are; packages appear whole or not."""
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper
+
+from trm_jax import export, model
+from trm_jax.checkpoint import save_weights
+from trm_jax.config import Config
+
+EXPERIMENTS = Path(__file__).resolve().parent.parent / "experiments"
+sys.path.insert(0, str(EXPERIMENTS))
+import export_onnx  # noqa: E402
+from exporting import quality, speed  # noqa: E402
+
+SMALL = {"model.width": 8, "model.layers": 1, "model.heads": 2, "recursion.N_sup": 3, "recursion.T": 1,
+         "recursion.n": 1}  # fmt: skip
+WAFER = {"model.classes": 9, "model.patch": 4, "model.image": 12, "model.grid": (3, 3), "model.stem_widths": (4,),
+         "model.readout": "mean_max", "model.halt_token": "mean", "model.norm": "pre"}  # fmt: skip
+CONFIGS = {
+    "wafer": WAFER,
+    "attention": {"model.mixer": "attention", "model.positions": "rotary_2d", "recursion.remat": True},
+    "joint": {"model.form": "joint", "model.combine": "concat"},
+    "no_z": {"model.use_z": False, "model.mixer": "swiglu"},
+    "prefix": {"model.prefix_tokens": 2, "model.prefix_width": 10, "model.mixer": "attention",
+               "model.positions": "rotary_1d", "model.separate_nets": True},
+}  # fmt: skip
+ABOUT = export.About(["one", "two"], {"kind": "x"}, 1.7, 0.8, {"a": [1]}, {"commit": "c"}, {})
+
+
+class Case:
+    """A tiny model whose halting probabilities differ, its inputs and what JAX answers."""
+
+    def __init__(self, name: str):
+        self.config = Config().override(**SMALL).override(**CONFIGS[name])
+        self.params = model.initialise(self.config.model, jax.random.key(0))
+        kernel = self.params["halting"]["kernel"]
+        self.params["halting"] = {"kernel": jax.random.normal(jax.random.key(1), kernel.shape), "bias": jnp.zeros(2)}
+        shape, dtype = export.input_shape(self.config)
+        high = 256 if self.config.model.patch else self.config.model.vocabulary
+        self.inputs = np.random.default_rng(0).integers(0, high, (6, *shape)).astype(dtype)
+        readings = jax.jit(lambda inputs: model.forward(self.config, self.params, inputs))(self.inputs)
+        logits, halt = (np.moveaxis(np.asarray(leaf), 0, 1) for leaf in (readings.logits, readings.halt))
+        probabilities = np.exp(logits / 1.7) / np.exp(logits / 1.7).sum(axis=-1, keepdims=True)
+        self.expected = quality.Answers(logits, probabilities, 1 / (1 + np.exp(-halt)))
+        self.graphs: dict[str, onnx.ModelProto] = {}
+
+    def graph(self, kind: str) -> onnx.ModelProto:
+        if kind not in self.graphs:
+            self.graphs[kind] = export.export(self.config, self.params, kind, ABOUT)
+        return self.graphs[kind]
+
+    def saved(self, kind: str, folder: Path) -> Path:
+        export.save(folder / f"{kind}.onnx", self.graph(kind))
+        return folder / f"{kind}.onnx"
+
+
+@pytest.fixture(scope="module")
+def cases() -> dict[str, Case]:
+    return {}
+
+
+@pytest.fixture
+def case(request: pytest.FixtureRequest, cases: dict[str, Case]) -> Case:
+    if request.param not in cases:
+        cases[request.param] = Case(request.param)
+    return cases[request.param]
+
+
+every_case = pytest.mark.parametrize("case", list(CONFIGS), indirect=True)
+wafer_case = pytest.mark.parametrize("case", ["wafer"], indirect=True)
+
+
+def close(found: quality.Answers, expected: quality.Answers) -> None:
+    for one, other in zip(found, expected, strict=True):
+        assert one.dtype == np.float32 and one.shape == other.shape
+        np.testing.assert_allclose(one, other, atol=3e-5)
+    assert np.ptp(expected.logits) > 0.1 and np.ptp(expected.halt) > 0.01
+
+
+@every_case
+def test_whole_models_answer_as_jax_does_for_one_input_and_for_many(case: Case, tmp_path: Path) -> None:
+    for kind in ("model", "dynamic"):
+        close(quality.of_file(case.saved(kind, tmp_path), case.inputs), case.expected)
+    opened = quality.session(tmp_path / "model.onnx")
+    batch = [entry.shape[0] for entry in (*opened.get_inputs(), *opened.get_outputs())]
+    assert batch == [1, 1, 1, 1]
+    names = [entry.name for entry in (*opened.get_inputs(), *opened.get_outputs())]
+    assert names == ["inputs", "logits", "probabilities", "halt"]
+    assert opened.get_inputs()[0].type == ("tensor(float)" if case.config.model.patch else "tensor(int32)")
+
+
+@every_case
+def test_single_steps_in_a_row_are_the_whole_model(case: Case, tmp_path: Path) -> None:
+    states = zip("yz", model.initial(case.config, case.params, 1), strict=True)
+    initial = {name: np.asarray(state) for name, state in states if state is not None}
+    close(quality.of_steps(case.saved("step", tmp_path), initial, case.inputs, 3), case.expected)
+
+
+@every_case
+def test_the_adaptive_file_stops_after_the_first_step_above_the_threshold(case: Case, tmp_path: Path) -> None:
+    path = case.saved("adaptive", tmp_path)
+    first = np.sort(case.expected.halt[:, 0])
+    middle = float(first[np.diff(first).argmax() :][:2].mean())  # far from every probability
+    taken = set()
+    for threshold in (0.0, middle, 1.0):
+        above = case.expected.halt > threshold
+        steps = np.where(above.any(axis=1), above.argmax(axis=1) + 1, 3)
+        answers, used = quality.of_adaptive(path, case.inputs, threshold)
+        assert used.dtype == np.int32 and used.tolist() == steps.tolist()
+        for one, other in zip(answers, quality.at_steps(case.expected, steps), strict=True):
+            np.testing.assert_allclose(one, other, atol=3e-5)
+        taken |= set(steps)
+    assert {1, 3} <= taken
+
+
+@every_case
+def test_each_weight_is_stored_once_in_every_graph(case: Case) -> None:
+    kernels = [np.asarray(leaf) for leaf in jax.tree.leaves(case.params) if leaf.ndim == 2 and leaf.size > 8]
+    for kind in ("model", "dynamic", "step", "adaptive"):
+        tensors = [onnx.numpy_helper.to_array(tensor) for tensor in tensors_of(case.graph(kind).graph)]
+        contents = [(one.dtype, one.shape, one.tobytes()) for one in tensors]
+        assert len(set(contents)) == len(contents)
+        for kernel in kernels:
+            same = [np.array_equal(one, kernel) or np.array_equal(one, kernel.T) for one in tensors]
+            assert sum(same) == 1
+    names = {tensor.name for tensor in case.graph("model").graph.initializer}
+    assert {"readout.kernel", "halting.kernel", "net.block_0.mlp.down.kernel"} <= names
+
+
+def tensors_of(graph: onnx.GraphProto):
+    yield from graph.initializer
+    for node in graph.node:
+        for attribute in node.attribute:
+            if node.op_type == "Constant" and attribute.type == onnx.AttributeProto.TENSOR:
+                yield attribute.t
+            if attribute.type == onnx.AttributeProto.GRAPH:
+                yield from tensors_of(attribute.g)
+
+
+@wafer_case
+def test_every_file_says_what_it_is_once(case: Case) -> None:
+    for graph in (case.graph("model"), case.graph("adaptive"), export.to_half(case.graph("model"), ABOUT)):
+        found = [(entry.key, json.loads(entry.value)) for entry in graph.metadata_props]
+        assert found == list(ABOUT._asdict().items())
+        assert graph.ir_version == 10 and [(o.domain, o.version) for o in graph.opset_import] == [("", 20)]
+
+
+@every_case
+def test_half_precision_changes_weights_and_keeps_inputs_and_outputs(case: Case, tmp_path: Path) -> None:
+    half = export.to_half(case.graph("model"), ABOUT)
+    export.save(tmp_path / "half.onnx", half)
+    kinds = {tensor.name: tensor.data_type for tensor in half.graph.initializer}
+    assert kinds["readout.kernel"] == TensorProto.FLOAT16 and TensorProto.FLOAT not in kinds.values()
+    found = quality.of_file(tmp_path / "half.onnx", case.inputs)
+    assert all(values.dtype == np.float32 for values in found)
+    difference = np.abs(found.logits - case.expected.logits).max()
+    assert 1e-6 < difference < 0.02 * np.ptp(case.expected.logits)
+
+
+def graph_of(*nodes: onnx.NodeProto, weights: dict[str, np.ndarray] | None = None) -> onnx.ModelProto:
+    """A graph from ``x`` to ``y``, both (2, 3) float32."""
+    ends = [[helper.make_tensor_value_info(name, TensorProto.FLOAT, [2, 3])] for name in "xy"]
+    held = [onnx.numpy_helper.from_array(value, name) for name, value in (weights or {}).items()]
+    graph = helper.make_graph(list(nodes), "g", *ends, initializer=held)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+
+
+def test_a_conversion_that_changes_nothing_is_an_error() -> None:
+    with pytest.raises(ValueError, match="float16 changed no weight"):
+        export.to_half(graph_of(helper.make_node("Relu", ["x"], ["y"])), ABOUT)
+
+
+SCALE = {"s": np.float32(0.1), "z": np.int8(0)}
+ROUND = [
+    helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"]),
+    helper.make_node("DequantizeLinear", ["q", "s", "z"], ["d"]),
+]
+EINSUM = helper.make_node("Einsum", ["x"], ["y"], equation="ij->ij")
+
+
+def test_operators_that_tensorrt_lacks_are_refused() -> None:
+    export.check(graph_of(EINSUM))
+    export.check(graph_of(*ROUND, helper.make_node("Relu", ["d"], ["y"]), weights=SCALE))
+    refused = {
+        "Einsum": graph_of(*ROUND[:1], EINSUM, weights=SCALE),
+        "Softsign": graph_of(helper.make_node("Softsign", ["x"], ["y"])),
+        "DynamicQuantizeLinear": graph_of(
+            helper.make_node("DynamicQuantizeLinear", ["x"], ["a", "b", "c"]),
+            helper.make_node("DequantizeLinear", ["a", "b", "c"], ["y"]),
+        ),
+    }
+    for name, graph in refused.items():
+        with pytest.raises(ValueError, match=f"TensorRT 10 does not take {name}"):
+            export.check(graph)
+    with pytest.raises(ValueError, match="no valid ONNX"):
+        export.check(graph_of(helper.make_node("Relu", ["nothing"], ["y"])))
+    later = graph_of(helper.make_node("Relu", ["x"], ["y"]))
+    later.opset_import[0].version = 21
+    with pytest.raises(ValueError, match="opsets"):
+        export.check(later)
+
+
+@pytest.mark.parametrize(("bias", "kept"), [(0.0, 2), (0.5, 3)])
+def test_a_zero_bias_goes_and_another_stays(bias: float, kept: int) -> None:
+    weights = {"w": np.eye(3, dtype=np.float32), "b": np.float32(bias)}
+    graph = export.tidy(graph_of(helper.make_node("Gemm", ["x", "w", "b"], ["y"]), weights=weights))
+    assert len(graph.graph.node[0].input) == kept
+    session = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
+    np.testing.assert_allclose(session.run(None, {"x": np.ones((2, 3), np.float32)})[0], 1 + bias)
+
+
+def test_what_depends_on_constants_alone_is_computed_but_not_from_weights() -> None:
+    nodes = [
+        helper.make_node("Sin", ["c"], ["sin"]),
+        helper.make_node("Mul", ["sin", "c"], ["m"]),
+        helper.make_node("Neg", ["w"], ["n"]),
+        helper.make_node("Add", ["x", "m"], ["a"]),
+        helper.make_node("Add", ["a", "n"], ["y"]),
+    ]
+    constant = np.array([1, 2, 3], np.float32)
+    graph = export.tidy(export.folded(graph_of(*nodes, weights={"c": constant, "w": -constant}), {"w"}))
+    assert [node.op_type for node in graph.graph.node] == ["Neg", "Add", "Add"]
+    held = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.graph.initializer}
+    np.testing.assert_allclose(held["m"], np.sin(constant) * constant, rtol=1e-6)
+
+
+@wafer_case
+def test_speed_is_measured_in_a_process_of_its_own(case: Case, tmp_path: Path) -> None:
+    np.savez(tmp_path / "feeds.npz", inputs=case.inputs, threshold=np.float32(0))
+    found = speed.in_process(case.saved("adaptive", tmp_path), tmp_path / "feeds.npz", 1, 5)
+    assert found["mean_steps"] == 1 and 0 < found["p50_ms"] <= found["p90_ms"] <= found["p99_ms"]
+    assert found["load_ms"] > 0 and not found["peak_mb"] < 10  # nan where the system does not tell
+    with pytest.raises(RuntimeError, match=r"measuring adaptive.onnx failed: .*threshold"):
+        np.savez(tmp_path / "feeds.npz", inputs=case.inputs)
+        speed.in_process(tmp_path / "adaptive.onnx", tmp_path / "feeds.npz", 1, 5)
+
+
+FILES = {"model.onnx", "model_dynamic.onnx", "model_adaptive.onnx", "step.onnx", "model_fp16.onnx", "model_int8.onnx",
+         "report.md", "report.json", "model_card.md", "SHA256SUMS", "initial.npz"}  # fmt: skip
+SPEED = {"load_ms": 5.0, "p50_ms": 2.0, "p90_ms": 3.0, "p99_ms": 4.0, "mean_ms": 2.5, "mean_steps": float("nan"),
+         "peak_mb": 60.0}  # fmt: skip
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(speed, "in_process", lambda *_: SPEED)
+
+
+def arguments(case: Case, folder: Path, **options: object) -> export_onnx.Arguments:
+    """Options that export the case, whose weights lie as those of a model that ships."""
+    if not (folder / "ship").exists():
+        (folder / "ship").mkdir()
+        save_weights(folder / "ship" / "weights", case.params, case.config)
+    small = {"calibration": 9, "samples": 9, "repeats": 1, "int8_limit": 0.5}
+    return export_onnx.Arguments(folder / "ship", folder / "package", **small, **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("case", ["attention"], indirect=True)
+def test_a_package_is_whole_and_true(case: Case, tmp_path: Path, quick: None) -> None:
+    options = arguments(case, tmp_path, reference=tmp_path / "reference.json")
+    (tmp_path / "reference.json").write_text('{"mean": 2}')
+    (tmp_path / "ship" / "calibration.json").write_text('{"temperature": 2, "review_threshold": 0.25}')
+    package = export_onnx.run(options)
+    assert {path.name for path in package.iterdir()} == FILES
+    sums = dict(reversed(line.split("  ")) for line in (package / "SHA256SUMS").read_text().splitlines())
+    assert set(sums) == FILES - {"SHA256SUMS"}
+    for name, expected in sums.items():
+        assert hashlib.sha256((package / name).read_bytes()).hexdigest() == expected
+    found = json.loads((package / "report.json").read_text(), parse_constant=pytest.fail)
+    said = found["about"]
+    assert said["temperature"] == 2 and said["review_threshold"] == 0.25 and said["reference"] == {"mean": 2}
+    assert said["labels"] == ["padding", "blank", "1", "2", "3", "4"]
+    assert said["preprocessing"] == {"kind": "tokens", "cells": 16}
+    assert found["agreement"]["model.onnx"]["largest"] < 1e-4 and found["agreement"]["model.onnx"]["same"] == 1
+    assert "assumed" not in (package / "model_card.md").read_text()
+    with np.load(package / "initial.npz") as arrays:
+        assert arrays["y"].shape == arrays["z"].shape == (1, 16, 8)
+    export_onnx.check_output(package)  # may be replaced
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["package", "reference.json", "ship"]
+
+
+@wafer_case
+def test_a_failure_leaves_nothing_behind(
+    case: Case, tmp_path: Path, quick: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["export_onnx.py"])
+    with pytest.raises(ValueError, match="differs from JAX by"):
+        export_onnx.run(arguments(case, tmp_path, preset="smoke", tolerance=0.0))
+    assert [path.name for path in tmp_path.iterdir()] == ["ship"]
+    (tmp_path / "ship" / "calibration.json").write_text('{"temperature": 0, "review_threshold": 0.25}')
+    with pytest.raises(ValueError, match="temperature must be positive"):
+        export_onnx.run(arguments(case, tmp_path, preset="smoke"))
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package" / "precious").touch()
+    with pytest.raises(ValueError, match="is no package"):
+        export_onnx.run(arguments(case, tmp_path))
+    with pytest.raises(ValueError, match="--checkpoint is needed"):
+        export_onnx.run(export_onnx.Arguments(output=tmp_path / "other"))
+    with pytest.raises(FileNotFoundError, match="no checkpoint directory"):
+        export_onnx.run(export_onnx.Arguments(tmp_path / "nowhere", tmp_path / "other"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["package", "ship"]

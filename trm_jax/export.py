@@ -1,0 +1,294 @@
+"""ONNX files of a trained model: graphs that onnxruntime and TensorRT 10 take, checked before they are written.
+
+The recursion is written out, because a scan becomes nested loops that lose shapes; only the adaptive file has a loop,
+since it must stop by itself. Only this file and `trm_jax.quantize` know ONNX.
+"""
+
+import json
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import onnx
+import onnx_ir as ir
+from flax.traverse_util import flatten_dict
+from jax2onnx import to_onnx
+from onnx.reference import ReferenceEvaluator
+from onnx_ir.passes import common as passes
+from onnxconverter_common.float16 import convert_float_to_float16
+
+from trm_jax import model
+from trm_jax.config import Config
+from trm_jax.files import replacing
+from trm_jax.options import require
+
+OPSET = 20
+"""The newest that TensorRT 10.3 of JetPack 6 reads."""
+IR_VERSION = 10
+ANSWERS = ("logits", "probabilities", "halt")
+Kind = Literal["model", "dynamic", "adaptive", "step"]
+
+# What onnx-tensorrt 10 lists (docs/operators.md), as far as graphs of ours may need it.
+TENSORRT = frozenset(
+    """
+    Abs Add And ArgMax Cast CastLike Ceil Clip Concat Constant ConstantOfShape Conv Cos DequantizeLinear Div Einsum
+    Equal Erf Exp Expand Flatten Floor Gather GatherElements GatherND Gemm GlobalAveragePool Greater GreaterOrEqual
+    Identity If LayerNormalization Less LessOrEqual Log LogSoftmax Loop MatMul Max MaxPool Mean Min Mod Mul Neg Not
+    Or Pad Pow QuantizeLinear Range Reciprocal ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare
+    Relu Reshape Scan ScatterElements ScatterND Shape Sigmoid Sign Sin Slice Softmax Split Sqrt Squeeze Sub Sum Tanh
+    Tile Transpose Unsqueeze Where
+    """.split()  # noqa: SIM905
+)
+FLOAT_ONLY = frozenset({"Einsum"})
+"""Operators that TensorRT takes in floating point, but not in a quantized file."""
+
+
+FOLDED = frozenset(
+    "Add Cast Concat Cos Div Expand Mod Mul Neg Pow Range Reshape Sin Slice Sqrt Sub Unsqueeze".split()  # noqa: SIM905
+)
+"""Operators that are computed on export where their inputs are constants."""
+
+
+class About(NamedTuple):
+    """What a file says about itself, as JSON in its metadata."""
+
+    labels: list[str]
+    preprocessing: dict[str, Any]
+    temperature: float
+    """Logits are divided by it before the softmax, inside the graph."""
+    review_threshold: float
+    config: dict[str, Any]
+    provenance: dict[str, Any]
+    reference: dict[str, Any]
+    """What the inputs looked like in training, for drift alarms; {} if unknown."""
+
+
+def for_export(config: Config) -> Config:
+    """The same model with its recursion written out in float32, which is what the exporter can follow."""
+    return config.override(
+        **{"recursion.unroll": True, "recursion.remat": False, "recursion.gradient": "full", "model.dtype": "float32"}
+    )
+
+
+def input_shape(config: Config) -> tuple[tuple[int, ...], Any]:
+    """Shape of one input and its type: a wafer grid of float32 values 0..255, or int32 tokens."""
+    if config.model.patch:
+        return (config.model.image, config.model.image, 2), jnp.float32
+    return (config.model.cells,), jnp.int32
+
+
+def answers(config: Config, params: Any, temperature: float) -> Callable[..., tuple]:
+    """Function from inputs (B, ...) to logits, probabilities (B, N_sup, ...) and halting probability (B, N_sup)."""
+
+    def whole(inputs):
+        readings = model.forward(config, params, inputs)
+        return _answers(jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, 1), readings), temperature)
+
+    return whole
+
+
+def step_answers(config: Config, params: Any, temperature: float) -> Callable[..., tuple]:
+    """Function from inputs, y and z to the next y and z and its answers: one supervision step."""
+
+    def step(inputs, y, z=None):
+        y, z = model.supervision_step(config, params, model.embed(config, params, inputs), y, z)
+        states = (y,) if z is None else (y, z)
+        return *states, *_answers(model.read(config, params, y), temperature)
+
+    return step
+
+
+def adaptive_answers(config: Config, params: Any, temperature: float) -> Callable[..., tuple]:
+    """Function from one input (1, ...) and a threshold to answers and steps used.
+
+    It stops after the first supervision step whose halting probability is above the threshold, at most N_sup.
+    """
+
+    def adaptive(inputs, threshold):
+        x = model.embed(config, params, inputs)
+
+        def advance(states):
+            states = model.supervision_step(config, params, x, states[0], states[1] if len(states) == 2 else None)
+            reading = model.read(config, params, states[0])
+            return tuple(state for state in states if state is not None), reading.logits, reading.halt
+
+        def going(carry):
+            _, _, halt, steps = carry
+            return (steps < config.recursion.N_sup) & (jax.nn.sigmoid(halt[0]) <= threshold)
+
+        def turn(carry):
+            states, _, _, steps = carry
+            return *advance(states), steps + 1
+
+        first = advance(tuple(state for state in model.initial(config, params, 1) if state is not None))
+        _, logits, halt, steps = jax.lax.while_loop(going, turn, (*first, jnp.int32(1)))
+        return *_answers(model.Reading(logits, halt, halt), temperature), steps[None]
+
+    return adaptive
+
+
+def _answers(reading: model.Reading, temperature: float) -> tuple:
+    return reading.logits, jax.nn.softmax(reading.logits / temperature), jax.nn.sigmoid(reading.halt)
+
+
+def export(config: Config, params: Any, kind: Kind, about: About) -> onnx.ModelProto:
+    """A checked graph of the model: all steps for one input or any number, stopping by itself, or a single step.
+
+    Raises ValueError where the graph has an operator that TensorRT 10 does not take, or is no valid ONNX.
+    """
+    require(about.temperature > 0, f"temperature must be positive, got {about.temperature}")
+    config = for_export(config)
+    # Kernels as numpy arrays: a transposed one is then a constant of its own, not a node.
+    params = jax.tree_util.tree_map_with_path(
+        lambda path, leaf: np.asarray(leaf) if path[-1].key == "kernel" else jnp.asarray(leaf), params
+    )
+    (shape, dtype), batch = input_shape(config), "B" if kind == "dynamic" else 1
+    inputs: dict[str, Any] = {"inputs": jax.ShapeDtypeStruct((batch, *shape), dtype)}
+    outputs: tuple[str, ...] = ANSWERS
+    if kind == "step":
+        states = ("y", "z") if config.model.use_z else ("y",)
+        state = jax.ShapeDtypeStruct((1, config.model.tokens, config.model.width), jnp.float32)
+        inputs |= dict.fromkeys(states, state)
+        outputs = (*(f"{name}_next" for name in states), *ANSWERS)
+    elif kind == "adaptive":
+        inputs["threshold"] = jax.ShapeDtypeStruct((), jnp.float32)
+        outputs = (*ANSWERS, "steps")
+    graphs = {"model": answers, "dynamic": answers, "adaptive": adaptive_answers, "step": step_answers}
+    function = graphs[kind](config, params, about.temperature)
+    traced = _traced(function, inputs, outputs)
+    names = weight_names(params)
+    return finished(tidy(folded(tidy(traced, names), set(names.values()))), about)
+
+
+def _traced(function: Callable[..., tuple], inputs: dict[str, Any], outputs: tuple[str, ...]) -> onnx.ModelProto:
+    serde = logging.getLogger("onnx_ir.serde")
+    level = serde.level
+    serde.setLevel(logging.ERROR)  # says of every shape computed in the graph that its type is not written down
+    try:
+        traced: Any = to_onnx(
+            function,
+            list(inputs.values()),
+            opset=OPSET,
+            input_names=list(inputs),
+            output_names=list(outputs),
+        )
+    finally:
+        serde.setLevel(level)
+    return traced
+
+
+def weight_names(params: Any) -> dict[tuple, str]:
+    """Dotted names of weights by shape and content; a transposed kernel keeps its name."""
+    found: dict[tuple, str] = {}
+    for path, leaf in flatten_dict(params, sep=".").items():
+        values = np.asarray(leaf)
+        found |= {(one.shape, np.ascontiguousarray(one).tobytes()): path for one in (values, values.T)}
+    return found
+
+
+def tidy(traced: onnx.ModelProto, names: Mapping[tuple, str] | None = None) -> onnx.ModelProto:
+    """Store each weight once, under its name, and drop what has no effect: identities, unused nodes, zero biases."""
+    graph = ir.serde.deserialize_model(traced)
+    for every in (
+        passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
+        passes.LiftSubgraphInitializersToMainGraphPass(),
+        passes.IdentityEliminationPass(),
+        passes.CommonSubexpressionEliminationPass(),
+        passes.DeduplicateHashedInitializersPass(),
+    ):
+        every(graph)
+    for node in ir.traversal.RecursiveGraphIterator(graph.graph):
+        bias = node.inputs[2] if node.op_type == "Gemm" and len(node.inputs) == 3 else None
+        # A scalar bias stops static quantization.
+        if bias is not None and bias.const_value is not None and not bias.const_value.numpy().any():
+            node.resize_inputs(2)
+    for value in list(graph.graph.initializers.values()):
+        assert value.const_value is not None
+        content = value.const_value.numpy()
+        value.name = (names or {}).get((content.shape, content.tobytes()), value.name)
+    for last in (passes.RemoveUnusedNodesPass(), passes.ClearMetadataAndDocStringPass(), passes.NameFixPass()):
+        last(graph)
+    return ir.serde.serialize_model(graph)
+
+
+def folded(graph: onnx.ModelProto, weights: set[str]) -> onnx.ModelProto:
+    """The same with what depends on constants alone computed, such as angles of positions, but not on weights."""
+    known = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.graph.initializer}
+    known = {name: values for name, values in known.items() if name not in weights}
+    rest = []
+    for node in graph.graph.node:
+        if node.op_type in FOLDED and all(name in known for name in node.input):
+            evaluator = ReferenceEvaluator(node, opsets={"": OPSET})
+            values = evaluator.run(None, {name: known[name] for name in node.input})
+            for name, value in zip(node.output, values, strict=True):
+                known[name] = np.asarray(value)
+                graph.graph.initializer.append(onnx.numpy_helper.from_array(known[name], name))
+        else:
+            rest.append(node)
+    del graph.graph.node[:]
+    graph.graph.node.extend(rest)
+    return graph
+
+
+def finished(graph: onnx.ModelProto, about: About) -> onnx.ModelProto:
+    """The graph with its metadata and the version of the format set, checked."""
+    graph.ir_version = IR_VERSION
+    graph.producer_name, graph.producer_version, graph.doc_string = "trm_jax", "", ""
+    del graph.metadata_props[:]
+    for name, value in about._asdict().items():
+        graph.metadata_props.add(key=name, value=json.dumps(value))
+    check(graph)
+    return graph
+
+
+def check(graph: onnx.ModelProto) -> None:
+    """Raise ValueError in one line for an invalid graph, another opset, or operators that TensorRT 10 lacks."""
+    try:
+        onnx.checker.check_model(graph, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise ValueError(f"the exported graph is no valid ONNX: {' '.join(str(error).split())[:300]}") from error
+    opsets = {entry.domain: entry.version for entry in graph.opset_import}
+    require(opsets == {"": OPSET}, f"the exported graph has opsets {opsets}, not only {OPSET}")
+    used = {node.op_type for node in nodes(graph.graph)}
+    refused = used - TENSORRT | (used & FLOAT_ONLY if "QuantizeLinear" in used else set())
+    require(not refused, f"TensorRT 10 does not take {', '.join(sorted(refused))}")
+
+
+def nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    """All nodes, those of loop bodies and branches included."""
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.GRAPH:
+                yield from nodes(attribute.g)
+
+
+def to_half(graph: onnx.ModelProto, about: About) -> onnx.ModelProto:
+    """The same graph computing in float16 between float32 inputs and outputs. Raises ValueError if nothing changed."""
+    half = convert_float_to_float16(_with_own_outputs(graph), keep_io_types=True)
+    kinds = {tensor.data_type for tensor in half.graph.initializer}
+    require(onnx.TensorProto.FLOAT16 in kinds, "the conversion to float16 changed no weight")
+    return finished(tidy(half), about)
+
+
+def _with_own_outputs(graph: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy where no node reads an output of the graph: the converter would give it the wrong type."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(graph)
+    for output in copy.graph.output:
+        inner = f"{output.name}_inner"
+        for node in copy.graph.node:
+            for names in (node.input, node.output):
+                names[:] = [inner if name == output.name else name for name in names]
+        copy.graph.node.append(onnx.helper.make_node("Identity", [inner], [output.name], f"node_{output.name}"))
+    return copy
+
+
+def save(path: Path, graph: onnx.ModelProto) -> None:
+    """Write a graph with its weights, whole or not at all."""
+    with replacing(path) as temporary:
+        onnx.save(graph, temporary)
