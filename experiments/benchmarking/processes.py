@@ -2,7 +2,6 @@
 
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -15,6 +14,7 @@ from tqdm import tqdm
 
 from benchmarking.shared import random_data
 from trm_jax.config import Config
+from trm_jax.machine import peak_memory
 
 ROOT = Path(__file__).resolve().parents[2]
 CODE = "from benchmarking.processes import child; child()"
@@ -42,7 +42,7 @@ def child() -> None:
     task = json.loads(sys.argv[1])
     config = Config().override(**task["options"])
     measured = _ours(config, task) if task["side"] == "ours" else _peer(config, task)
-    measured["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    measured["peak_mb"] = peak_memory()
     print(json.dumps(measured))
 
 

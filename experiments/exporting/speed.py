@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from trm_jax.machine import peak_memory
+
 WARM_UP = 3
 """Calls before the clock counts."""
 
@@ -52,14 +54,6 @@ def measure(load: Callable[[], Callable[[np.ndarray], float]], inputs: np.ndarra
         "load_ms": 1e3 * (loaded - begun), "p50_ms": float(p50), "p90_ms": float(p90), "p99_ms": float(p99),
         "mean_ms": float(np.mean(times)), "mean_steps": float(np.mean(steps)), "peak_mb": peak_memory(),
     }  # fmt: skip
-
-
-def peak_memory() -> float:
-    """Largest resident memory of this process so far, in 10**6 bytes; nan where the system does not tell."""
-    status = Path("/proc/self/status")
-    lines = status.read_text().splitlines() if status.exists() else []
-    sizes = [line.split()[1] for line in lines if line.startswith("VmHWM:")]
-    return float(sizes[0]) * 1024 / 1e6 if sizes else float("nan")
 
 
 def load_file(path: Path, others: dict[str, np.ndarray], threads: int) -> Callable[[np.ndarray], float]:

@@ -13,6 +13,7 @@ import numpy as np
 from trm_jax.data.wafer_maps import Wafers
 from trm_jax.edge.classify import answer, check, inputs
 from trm_jax.edge.package import Options, open_model
+from trm_jax.machine import peak_memory
 
 WARM_UP = 3
 """Calls before the clock counts."""
@@ -74,7 +75,7 @@ def measure(
         p99,
         maps_per_s=batch / float(seconds.sum(axis=0).mean()),
         mean_steps=steps,
-        peak_mb=_peak_memory(),
+        peak_mb=peak_memory(),
     )
 
 
@@ -99,11 +100,3 @@ def table(speeds: Sequence[Speed]) -> str:
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
     )
-
-
-def _peak_memory() -> float:
-    # Not getrusage: a process inherits that maximum from the one that started it.
-    status = Path("/proc/self/status")
-    lines = status.read_text().splitlines() if status.exists() else []
-    sizes = [int(line.split()[1]) for line in lines if line.startswith("VmHWM")]
-    return sizes[0] * 1024 / 1e6 if sizes else float("nan")
