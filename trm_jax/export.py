@@ -70,8 +70,9 @@ class About(NamedTuple):
 def for_export(config: Config) -> Config:
     """The same model with its recursion written out in float32, which is what the exporter can follow."""
     return config.override(
-        **{"recursion.unroll": True, "recursion.remat": False, "recursion.gradient": "full", "model.dtype": "float32"}
-    )
+        **{"recursion.unroll": True, "recursion.remat": False, "recursion.segment": 0, "recursion.gradient": "full",
+           "model.dtype": "float32"}
+    )  # fmt: skip
 
 
 def input_shape(config: Config) -> tuple[tuple[int, ...], Any]:
