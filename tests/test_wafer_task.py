@@ -1,5 +1,7 @@
 """Wafers as a task: the class mix that is drawn, scores, and answers of every step; the scripts around it."""
 
+import dataclasses
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -101,8 +103,10 @@ def run(script, *arguments):
     return subprocess.run(command, capture_output=True, text=True)
 
 
-def test_training_from_the_command_line_and_again(tmp_path):
-    options = ["--preset", "smoke", "--folds", "1", "--output", tmp_path, "--name", "run"]
+def test_training_from_the_command_line_and_again(tmp_path, monkeypatch):
+    options = ["--preset", "smoke", "--folds", "1", "--output", tmp_path, "--name", "run", "--extra-steps", "0"]
+    small = ["--options", "model.layers=1", "model.stem_widths=[]", "run.steps=20", "recursion.N_sup=1"]
+    options += small
     first = run("wafer_train.py", *options)
     assert first.returncode == 0, first.stderr
     assert "synthetic" in first.stdout and "lot-1 seed 1: accuracy" in first.stdout
@@ -115,9 +119,12 @@ def test_training_from_the_command_line_and_again(tmp_path):
     assert load_predicted(directory / "unknown-mixes.npz").logits.shape[2] == 500
     second = run("wafer_train.py", *options)
     assert second.stdout == first.stdout
-    wrong = run("wafer_train.py", *options, "--options", "model.width=24")
-    assert wrong.returncode == 1 and "holds a run with other options (model.width)" in wrong.stderr
-    other = run("wafer_train.py", *options, "--leave-out", "Donut")
-    assert other.returncode == 1 and "holds a run on other wafers" in other.stderr
-    missing = run("wafer_train.py", "--preset", "smoke", "--folds", "7", "--output", tmp_path)
-    assert missing.returncode == 1 and "there is no fold 7; there are 0 to 3" in missing.stderr
+    monkeypatch.syspath_prepend(ROOT / "experiments")
+    script = importlib.import_module("wafer_train")
+    known = script.Arguments(preset="smoke", output=tmp_path, name="run", options=tuple(small[1:]))
+    with pytest.raises(ValueError, match=r"holds a run with other options \(model.width\)"):
+        script.run(dataclasses.replace(known, folds=(1,), options=(*known.options, "model.width=24")))
+    with pytest.raises(ValueError, match="holds a run on other wafers"):
+        script.run(dataclasses.replace(known, leave_out="Donut"))
+    with pytest.raises(ValueError, match="there is no fold 7; there are 0 to 3"):
+        script.run(dataclasses.replace(known, folds=(7,)))

@@ -12,6 +12,12 @@ from trm_jax.config import Config
 from trm_jax.model import initialise
 
 
+class _Manager(ocp.CheckpointManager):
+    def reached_preemption(self, step: int) -> bool:
+        """Never: the service that would tell is off (see `trm_jax.runtime`), and asking it fails."""
+        return False
+
+
 class Checkpoints:
     """The checkpoints of one run. A save is complete or absent: orbax writes aside and renames."""
 
@@ -19,7 +25,7 @@ class Checkpoints:
         options = ocp.CheckpointManagerOptions(
             preservation_policy=LatestN(2), enable_async_checkpointing=False, create=True
         )
-        self._manager = ocp.CheckpointManager(directory.absolute(), options=options)
+        self._manager = _Manager(directory.absolute(), options=options)
 
     def latest(self) -> int | None:
         """Step of the newest checkpoint, or None."""
