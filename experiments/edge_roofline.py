@@ -18,11 +18,13 @@ import jax
 import onnx
 import tyro
 from exporting.cost import Counted, count, is_product, traffic, units
+from google.protobuf.message import DecodeError
 from wafer_presets import PRESETS
 
 from trm_jax import export, model
 from trm_jax.config import Config
 from trm_jax.data.wafer_maps import CLASSES
+from trm_jax.edge.package import Metadata
 from trm_jax.files import replacing_directory, write_text
 from trm_jax.options import require
 from trm_jax.report_tables import markdown
@@ -130,10 +132,13 @@ def graph_of(arguments: Arguments) -> tuple[onnx.ModelProto, str]:
     """The graph to count and what it is."""
     if arguments.model is not None:
         require(arguments.model.is_file(), f"no model at {arguments.model}")
-        return onnx.load(arguments.model), arguments.model.name
+        try:
+            return onnx.load(arguments.model), arguments.model.name
+        except DecodeError as error:
+            raise ValueError(f"{arguments.model} is damaged or no ONNX file: {error}") from None
     config = Config().override(**PRESETS[arguments.preset])
     params = model.initialise(config.model, jax.random.key(0))
-    about = export.About(list(CLASSES), {}, 1.0, 0.0, {}, {}, {})
+    about = Metadata(list(CLASSES), {}, 1.0, 0.0, {}, {}, {})
     return export.export(config, params, "model", about), f"preset {arguments.preset}, untrained"
 
 

@@ -14,6 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from trm_jax import export, model
 from trm_jax.accounting import matmul_flops
 from trm_jax.config import Config
+from trm_jax.edge.package import Metadata
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "experiments"))
 import edge_roofline as roofline
@@ -81,7 +82,7 @@ def test_a_transposed_left_factor_is_summed_over_its_rows(transposed: int) -> No
 def test_products_of_an_exported_model_are_those_of_its_program() -> None:
     config = Config().override(**TOKENS)
     params = model.initialise(config.model, jax.random.key(0))
-    about = export.About(["a"], {}, 1.0, 0.5, {}, {}, {})
+    about = Metadata(["a"], {}, 1.0, 0.5, {}, {}, {})
     counted = cost.count(export.export(config, params, "model", about))
     expected = matmul_flops(lambda x: model.forward(config, params, x), model.blank_inputs(config.model, 1))
     assert sum(node.flops for node in counted.nodes if cost.is_product(node)) == expected > 0

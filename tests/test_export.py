@@ -16,6 +16,7 @@ from onnx import TensorProto, helper
 from trm_jax import export, model
 from trm_jax.checkpoint import save_weights
 from trm_jax.config import Config
+from trm_jax.edge.package import Metadata
 
 EXPERIMENTS = Path(__file__).resolve().parent.parent / "experiments"
 sys.path.insert(0, str(EXPERIMENTS))
@@ -34,7 +35,7 @@ CONFIGS = {
     "prefix": {"model.prefix_tokens": 2, "model.prefix_width": 10, "model.mixer": "attention",
                "model.positions": "rotary_1d", "model.separate_nets": True},
 }  # fmt: skip
-ABOUT = export.About(["one", "two"], {"kind": "x"}, 1.7, 0.8, {"a": [1]}, {"commit": "c"}, {})
+ABOUT = Metadata(["one", "two"], {"kind": "x"}, 1.7, 0.8, {"a": [1]}, {"commit": "c"}, {})
 
 
 class Case:

@@ -8,8 +8,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from trm_jax import export, model, quantize
 from trm_jax.config import Config
+from trm_jax.edge.package import Metadata
 
-ABOUT = export.About(["a"], {}, 1.0, 0.5, {}, {}, {})
+ABOUT = Metadata(["a"], {}, 1.0, 0.5, {}, {}, {})
 RNG = np.random.default_rng(0)
 LEFT, RIGHT = RNG.normal(size=(4, 4)).astype(np.float32), RNG.normal(size=(6, 5)).astype(np.float32)
 
@@ -57,7 +58,7 @@ def test_weights_have_a_symmetric_scale_for_each_channel_that_is_not_summed_over
         assert np.abs(restored - weight).max() <= scale.max() * 0.51 and name not in held
     zeros = {name: value for name, value in held.items() if name.endswith("zero_point")}
     assert len(zeros) == 4 and not any(value.any() for value in zeros.values())  # activations are symmetric too
-    assert [entry.key for entry in found.graph.metadata_props] == list(export.About._fields)
+    assert [entry.key for entry in found.graph.metadata_props] == list(Metadata._fields)
     assert {node.op_type for node in found.graph.graph.node} == {"MatMul", "QuantizeLinear", "DequantizeLinear"}
 
 

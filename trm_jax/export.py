@@ -8,7 +8,7 @@ import json
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +23,7 @@ from onnxconverter_common.float16 import convert_float_to_float16
 
 from trm_jax import model
 from trm_jax.config import Config
+from trm_jax.edge.package import Metadata
 from trm_jax.files import replacing
 from trm_jax.options import require
 
@@ -51,20 +52,6 @@ FOLDED = frozenset(
     "Add Cast Concat Cos Div Expand Mod Mul Neg Pow Range Reshape Sin Slice Sqrt Sub Unsqueeze".split()  # noqa: SIM905
 )
 """Operators that are computed on export where their inputs are constants."""
-
-
-class About(NamedTuple):
-    """What a file says about itself, as JSON in its metadata."""
-
-    labels: list[str]
-    preprocessing: dict[str, Any]
-    temperature: float
-    """Logits are divided by it before the softmax, inside the graph."""
-    review_threshold: float
-    config: dict[str, Any]
-    provenance: dict[str, Any]
-    reference: dict[str, Any]
-    """What the inputs looked like in training, for drift alarms; {} if unknown."""
 
 
 def for_export(config: Config) -> Config:
@@ -136,7 +123,7 @@ def _answers(reading: model.Reading, temperature: float) -> tuple:
     return reading.logits, jax.nn.softmax(reading.logits / temperature), jax.nn.sigmoid(reading.halt)
 
 
-def export(config: Config, params: Any, kind: Kind, about: About) -> onnx.ModelProto:
+def export(config: Config, params: Any, kind: Kind, about: Metadata) -> onnx.ModelProto:
     """A checked graph of the model: all steps for one input or any number, stopping by itself, or a single step.
 
     Raises ValueError where the graph has an operator that TensorRT 10 does not take, or is no valid ONNX.
@@ -235,7 +222,7 @@ def folded(graph: onnx.ModelProto, weights: set[str]) -> onnx.ModelProto:
     return graph
 
 
-def finished(graph: onnx.ModelProto, about: About) -> onnx.ModelProto:
+def finished(graph: onnx.ModelProto, about: Metadata) -> onnx.ModelProto:
     """The graph with its metadata and the version of the format set, checked."""
     graph.ir_version = IR_VERSION
     graph.producer_name, graph.producer_version, graph.doc_string = "trm_jax", "", ""
@@ -268,7 +255,7 @@ def nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
                 yield from nodes(attribute.g)
 
 
-def to_half(graph: onnx.ModelProto, about: About) -> onnx.ModelProto:
+def to_half(graph: onnx.ModelProto, about: Metadata) -> onnx.ModelProto:
     """The same graph computing in float16 between float32 inputs and outputs. Raises ValueError if nothing changed."""
     half = convert_float_to_float16(_with_own_outputs(graph), keep_io_types=True)
     kinds = {tensor.data_type for tensor in half.graph.initializer}

@@ -15,7 +15,8 @@ import onnxruntime
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.quant_utils import add_pre_process_metadata
 
-from trm_jax.export import About, finished
+from trm_jax.edge.package import Metadata
+from trm_jax.export import finished
 from trm_jax.options import require
 
 PRODUCTS = ("MatMul", "Gemm")
@@ -35,7 +36,7 @@ class Quantized(NamedTuple):
 
 
 def quantize(
-    graph: onnx.ModelProto, inputs: np.ndarray, labels: np.ndarray, about: About, limit: float = 0.05
+    graph: onnx.ModelProto, inputs: np.ndarray, labels: np.ndarray, about: Metadata, limit: float = 0.05
 ) -> Quantized:
     """Int8 version of a graph for one input, calibrated and judged on inputs (N, ...) of every class.
 

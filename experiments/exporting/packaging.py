@@ -15,7 +15,7 @@ from exporting import quality, speed
 from exporting.samples import Samples
 from trm_jax import export, model
 from trm_jax.config import Config
-from trm_jax.export import About
+from trm_jax.edge.package import Metadata
 from trm_jax.files import write_text
 from trm_jax.options import require
 from trm_jax.quantize import Quantized, quantize
@@ -56,11 +56,11 @@ class Limits(NamedTuple):
     repeats: int
 
 
-def about(task: Task) -> About:
+def about(task: Task) -> Metadata:
     """What the files say about themselves."""
     made = environment()
     packages = made["packages"] | {name: importlib.metadata.version(name) for name in PACKAGES}
-    return About(
+    return Metadata(
         labels=task.samples.labels,
         preprocessing=task.samples.preprocessing,
         **(task.calibration or UNCALIBRATED),
@@ -107,7 +107,7 @@ def write(task: Task, directory: Path, limits: Limits) -> dict[str, Any]:
 
 
 def write_graphs(
-    task: Task, said: About, directory: Path, int8_limit: float
+    task: Task, said: Metadata, directory: Path, int8_limit: float
 ) -> tuple[dict[str, dict[str, Any]], Quantized]:
     """Write all .onnx files; returns size, nodes and operators of each, and how int8 was made."""
     graphs = {name: export.export(task.config, task.params, kind, said) for kind, name in FLOAT.items()}

@@ -48,15 +48,17 @@ class Options(NamedTuple):
 
 
 class Metadata(NamedTuple):
-    """What a model file says about itself."""
+    """What a model file says about itself, as JSON in its metadata."""
 
     labels: list[str]
     preprocessing: dict[str, Any]
     temperature: float
+    """Logits are divided by it before the softmax, inside the graph."""
     review_threshold: float
     config: dict[str, Any]
     provenance: dict[str, Any]
     reference: dict[str, Any]
+    """What the inputs looked like in validation, for drift alarms; {} if unknown."""
 
 
 @dataclass(frozen=True)
