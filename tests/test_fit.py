@@ -161,3 +161,34 @@ def test_training_stops_when_no_seed_improves(tmp_path):
     assert rows(tmp_path / "run")[-1]["step"] == 4 * 8
     np.testing.assert_array_equal(ended.best.step, [16, 8])
     np.testing.assert_allclose(ended.best.score, [0.3, 0.2])
+
+
+def test_the_depth_curriculum_trains_the_first_updates_with_fewer_steps(tmp_path, monkeypatch):
+    seen = []
+
+    def spied(config, augment, K, state, data):
+        seen.append((config.recursion.N_sup, K))
+        return real(config, augment, K, state, data)
+
+    real = fit.train.train_chunk
+    monkeypatch.setattr(fit.train, "train_chunk", spied)
+    config = CONFIG.override(
+        **{"loss.supervision": "sum", "run.steps": 10, "run.evaluate_every": 4, "run.checkpoint_every": 4,
+           "recursion.N_sup": 3, "recursion.first_N_sup": 1, "recursion.first_share": 0.5}
+    )  # fmt: skip
+    found = train(tmp_path / "curriculum", config)
+    # Half of ten updates, in whole chunks of four; then a whole chunk and what is left, at full depth.
+    assert seen == [(1, 4), (3, 4), (3, 2)]
+    shallow = train(tmp_path / "shallow", config.override(**{"recursion.N_sup": 1, "recursion.first_share": 0.0}))
+    first, alone = rows(tmp_path / "curriculum")[0], rows(tmp_path / "shallow")[0]
+    assert first["loss"] == alone["loss"]
+    assert not np.array_equal(found.state.params["tokens"], shallow.state.params["tokens"])
+
+
+def test_patience_is_counted_from_the_end_of_the_first_phase(tmp_path):
+    config = CONFIG.override(
+        **{"loss.supervision": "sum", "run.patience": 2, "recursion.first_N_sup": 1, "recursion.first_share": 0.5}
+    )
+    falling = iter([[0.9 - step / 100] * 2 for step in range(9)])
+    train(tmp_path / "run", config, validate=lambda params: {"size": np.asarray(next(falling))})
+    assert rows(tmp_path / "run")[-1]["step"] == 24 + 2 * 8

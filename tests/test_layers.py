@@ -4,10 +4,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.ndimage import correlate
 
 from trm_jax import model
 from trm_jax.config import Config, ModelConfig
-from trm_jax.layers import Block, Linear, RMSNorm, SelfAttention, Stack, SwiGLU, TokenLinear, rotary_angles, rotate
+from trm_jax.layers import (
+    Block,
+    Depthwise,
+    Linear,
+    RMSNorm,
+    SelfAttention,
+    Stack,
+    SwiGLU,
+    TokenLinear,
+    rotary_angles,
+    rotate,
+)
 
 GRID = (3, 4)
 WIDTH, HEADS = 16, 2
@@ -92,6 +104,13 @@ def attention(weights, x, config):
     return mixed @ np.float64(weights["out"]["kernel"])
 
 
+def depthwise(kernel, x, grid):
+    """The 3x3 filter of each channel over the grid of tokens, by scipy."""
+    maps = x.reshape(-1, *grid, x.shape[-1])
+    mixed = [[correlate(one[..., c], kernel[..., c], mode="constant") for c in range(x.shape[-1])] for one in maps]
+    return np.moveaxis(np.array(mixed), 1, -1).reshape(x.shape)
+
+
 def block(weights, x, config):
     def residual(layer, norm, x):
         scale = np.float64(weights[norm]["scale"]) if config.norm_scale else 1.0
@@ -101,6 +120,7 @@ def block(weights, x, config):
         "swiglu": lambda x: swiglu(weights["mix"], x),
         "linear": lambda x: np.einsum("bld,lm->bmd", x, np.float64(weights["mix"].get("kernel"))),
         "attention": lambda x: attention(weights["mix"], x, config),
+        "depthwise": lambda x: depthwise(np.float64(weights["mix"].get("kernel")), x, config.grid),
     }[config.mixer]
     x = np.float64(x)
     if config.mixer == "swiglu":
@@ -171,9 +191,21 @@ def test_token_linear_equals_einsum():
     close(run(TokenLinear(), weights, x), expected)
 
 
+def test_depthwise_filters_reach_one_token_further_with_every_application():
+    one = np.zeros((1, 12, WIDTH), np.float32)
+    one[0, 0] = 1.0
+    module = Depthwise(GRID)
+    weights = random_weights(module, one)
+    seen = one
+    for reach in (1, 2):
+        seen = run(module, weights, seen)
+        rows, columns = np.nonzero(seen.reshape(*GRID, WIDTH).any(axis=-1))
+        assert rows.max() == min(reach, GRID[0] - 1) and columns.max() == min(reach, GRID[1] - 1)
+
+
 @pytest.mark.parametrize("norm_scale", [False, True])
 @pytest.mark.parametrize("norm", ["pre", "post"])
-@pytest.mark.parametrize("mixer", ["linear", "swiglu", "attention"])
+@pytest.mark.parametrize("mixer", ["linear", "swiglu", "attention", "depthwise"])
 def test_block_equals_numpy(mixer, norm, norm_scale):
     config = config_for(mixer=mixer, norm=norm, norm_scale=norm_scale)
     x = states(config)
@@ -199,7 +231,7 @@ def test_swiglu_mixing_normalises_over_tokens_and_linear_mixing_over_channels():
     assert np.ptp(mean_square["swiglu"][2]) > 0.1 and np.ptp(mean_square["linear"][1]) > 0.1
 
 
-@pytest.mark.parametrize("mixer", ["linear", "swiglu", "attention"])
+@pytest.mark.parametrize("mixer", ["linear", "swiglu", "attention", "depthwise"])
 def test_without_weights_a_pre_norm_block_is_the_identity_and_a_post_norm_block_normalises(mixer):
     x = 3 * states()
     outputs = {}

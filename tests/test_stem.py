@@ -48,7 +48,7 @@ def test_patches_are_squares_in_reading_order_padded_at_the_end():
 
 @pytest.mark.parametrize("widths", [(), (4,), (4, 6)])
 def test_tokens_see_their_own_neighbourhood_only(widths):
-    stem = Stem(widths, 4, 5)
+    stem = Stem(widths, (), 4, 5)
     x = jnp.asarray(np.random.default_rng(0).normal(size=(1, 16, 16, 2)), jnp.float32)
     params = stem.init(jax.random.key(0), x)["params"]
     tokens = stem.apply({"params": params}, x)

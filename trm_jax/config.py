@@ -30,14 +30,17 @@ class ModelConfig:
     """Cells a side of a wafer grid (with patch only)."""
     stem_widths: tuple[int, ...] = ()
     """Channels of the convolutions before the patches, each of which halves the sides (with patch only)."""
+    stem_convolutions: tuple[int, ...] = ()
+    """Convolutions in each block of the stem; one each if empty."""
     width: int = 32
     """Width D of x, y and z."""
     layers: int = 2
     """Blocks in the net."""
     heads: int = 4
     """Attention heads (mixer attention only)."""
-    mixer: Literal["linear", "swiglu", "attention"] = "linear"
-    """Token mixing: one linear map (teaching form), SwiGLU with token-axis norm (official), or self-attention."""
+    mixer: Literal["linear", "swiglu", "attention", "depthwise"] = "linear"
+    """Token mixing: one linear map (teaching form), SwiGLU with token-axis norm (official), self-attention, or a 3x3
+    filter for every channel of the token grid."""
     positions: Literal["none", "learned", "rotary_1d", "rotary_2d"] = "none"
     """Position information; rotary positions act inside attention only."""
     rotary_base: float = 10000.0
@@ -46,6 +49,8 @@ class ModelConfig:
     """Normalise the input of each sub-layer, or the sum after it."""
     norm_scale: bool = False
     """Give every RMSNorm a learned scale."""
+    identity_start: bool = False
+    """Start with zeros in the last matrix of every residual branch: the net begins as the identity."""
     norm_epsilon: float = 1e-5
     """Added to the mean square in RMSNorm."""
     expansion: float = 4.0
@@ -116,6 +121,10 @@ class ModelConfig:
         elif self.positions.startswith("rotary"):
             raise ValueError(f"model.positions={self.positions} acts in attention only; mixer={self.mixer} has none")
         require(
+            self.mixer != "depthwise" or self.prefix_tokens == 0,
+            "model.mixer=depthwise filters a grid; prefix tokens have no place on it: set model.prefix_tokens=0",
+        )
+        require(
             not self.separate_nets or (self.form == "alternating" and self.use_z),
             "model.separate_nets needs form=alternating and use_z=true: there is one net to a pass otherwise",
         )
@@ -130,6 +139,11 @@ class ModelConfig:
         )
 
     def _check_stem(self) -> None:
+        require(
+            len(self.stem_convolutions) in (0, len(self.stem_widths)) and min(self.stem_convolutions, default=1) >= 1,
+            f"model.stem_convolutions={self.stem_convolutions} must be a positive number for each of "
+            f"model.stem_widths={self.stem_widths}, or empty",
+        )
         if not self.patch:
             require(not self.stem_widths, "model.stem_widths needs wafer grids as input: set model.patch")
             return
@@ -153,6 +167,10 @@ class RecursionConfig:
 
     N_sup: int = 3
     """Supervision steps: each ends in a read-out, a loss and a halting probability."""
+    first_N_sup: int = 0
+    """Supervision steps of the first updates, where first_share is above 0: a depth curriculum."""
+    first_share: float = 0.0
+    """Share of the updates, from the first on, that run first_N_sup supervision steps; the others run N_sup."""
     T: int = 2
     """Cycles in a supervision step (1 for the joint form)."""
     n: int = 2
@@ -173,6 +191,11 @@ class RecursionConfig:
         check_types(self)
         for name in ("N_sup", "T", "n"):
             require(getattr(self, name) >= 1, f"recursion.{name} must be at least 1, got {getattr(self, name)}")
+        require(0 <= self.first_share < 1, f"recursion.first_share must be in [0, 1), got {self.first_share}")
+        require(
+            self.first_share == 0 or self.first_N_sup >= 1,
+            f"recursion.first_share needs recursion.first_N_sup of at least 1, got {self.first_N_sup}",
+        )
         require(self.segment >= 0, f"recursion.segment must not be negative, got {self.segment}")
 
 

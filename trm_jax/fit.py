@@ -84,16 +84,18 @@ def _fit(config: Config, data: Batch, validate: Validate, score: str, run: RunDi
     run.truncate_metrics(step)
     state, best = progress.state, progress.best
     seconds = to_host(progress.seconds)
-    compiled: dict[int, Callable] = {}
+    compiled: dict[tuple[int, int], Callable] = {}
     hidden = not is_first_process()
     with tqdm(total=config.run.steps, initial=step, desc=name, unit="step", file=sys.stderr, disable=hidden) as bar:
         while step < config.run.steps and not _exhausted(config, best, step):
-            K = min(config.run.chunk, config.run.steps - step)
-            if K not in compiled:
-                chunk = over_seeds(_chunk(config, augment, K), mesh, config.run.seed_axis, donate=True)
-                compiled[K] = chunk.lower(state, data).compile()
+            N_sup, end = _phase(config, step)
+            K = min(config.run.chunk, end - step)
+            if (K, N_sup) not in compiled:
+                phase = config.override(**{"recursion.N_sup": N_sup})
+                chunk = over_seeds(_chunk(phase, augment, K), mesh, config.run.seed_axis, donate=True)
+                compiled[K, N_sup] = chunk.lower(state, data).compile()
             started = time.perf_counter()
-            state, metrics = jax.block_until_ready(compiled[K](state, data))
+            state, metrics = jax.block_until_ready(compiled[K, N_sup](state, data))
             seconds = seconds + (time.perf_counter() - started)
             step += K
             row = _row(config, metrics, step, name, run.path)
@@ -109,6 +111,17 @@ def _fit(config: Config, data: Batch, validate: Validate, score: str, run: RunDi
             bar.update(K)
     checkpoints.close()
     return Progress(state, best, _shared(mesh, seconds))
+
+
+def _phase(config: Config, step: int) -> tuple[int, int]:
+    """Supervision steps of the update after ``step``, and the step until which they stay: the depth curriculum."""
+    first = _first_phase(config)
+    return (config.recursion.first_N_sup, first) if step < first else (config.recursion.N_sup, config.run.steps)
+
+
+def _first_phase(config: Config) -> int:
+    """Updates of the depth curriculum's first phase, in whole chunks."""
+    return round(config.recursion.first_share * config.run.steps / config.run.chunk) * config.run.chunk
 
 
 def _chunk(config: Config, augment: Augment, K: int) -> Callable:
@@ -154,7 +167,7 @@ def _say_idle(config: Config, mesh) -> None:
 
 def _exhausted(config: Config, best: Best, step: int) -> bool:
     """Whether no seed has improved for as many evaluations as ``run.patience`` allows."""
-    waited = step - int(to_host(best.step).max())
+    waited = step - max(int(to_host(best.step).max()), _first_phase(config))
     return 0 < config.run.patience * config.run.evaluate_every <= waited
 
 

@@ -32,7 +32,7 @@ class TRM(nn.Module):
         config = self.config
         embedding_init = nn.initializers.truncated_normal(_truncated(config.width**-0.5))
         if config.patch:
-            self.stem = Stem(config.stem_widths, config.patch, config.width)
+            self.stem = Stem(config.stem_widths, config.stem_convolutions, config.patch, config.width)
         else:
             self.tokens = self.param("tokens", embedding_init, (config.vocabulary, config.width))
         if config.prefix_width:
