@@ -4,6 +4,7 @@
     python experiments/wafer_evaluate.py --run runs/wafer-cpu --alpha 0.01 --delta 0.05
     python experiments/wafer_evaluate.py --run runs/wafer-smoke --synthetic 1200    # a run on generated wafers
     python experiments/wafer_evaluate.py --run runs/wafer-cpu --left-out Donut=runs/wafer-without-donut
+    python experiments/wafer_evaluate.py --run runs/seed-0 --more-seeds runs/seed-1 --controls shallow=runs/shallow
 
 Scores with intervals by whole lots at every supervision step, a paired comparison with every baseline, the readiness
 check, the threshold above which wafers are decided automatically, and how well unknown patterns are noticed. Writes
@@ -33,7 +34,7 @@ from trm_jax.options import require
 from trm_jax.runlog import environment
 from trm_jax.wafer_evaluation_report import write_report
 from trm_jax.wafer_evaluation_results import compute
-from trm_jax.wafer_runs import Fold, read_run
+from trm_jax.wafer_runs import Fold, join_runs, read_run
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,10 @@ class Arguments:
 
     run: Path
     """Directory of the run: a folder for each split, with predictions, config and curve."""
+    more_seeds: tuple[Path, ...] = ()
+    """Runs of the same recipe with other seeds, judged together with it."""
+    controls: tuple[str, ...] = ()
+    """Runs of wafer_train with another recipe on the same splits, as NAME=DIRECTORY, to compare with."""
     baselines: Path | None = None
     """Directory of a run of wafer_baselines on the same splits, to compare with."""
     left_out: tuple[str, ...] = ()
@@ -94,6 +99,19 @@ def read_left_out(entries: Sequence[str], wafers: Wafers, splits: Sequence[Split
     return found
 
 
+def read_controls(entries: Sequence[str], wafers: Wafers, splits: Sequence[Split], used: Sequence[Fold]) -> dict:
+    """Probabilities (S, N, C) of other recipes on the test wafers of the splits that are used. Raises ValueError."""
+    found = {}
+    for entry in entries:
+        name, _, place = entry.partition("=")
+        require(bool(place), f"--controls takes NAME=DIRECTORY, got {entry!r}")
+        control = read_run(Path(place), wafers, [fold.split for fold in used])
+        require(len(control) == len(used), f"--controls: {place} does not have all splits of --run")
+        tested = wafer_evaluation.pool(control, wafers)
+        found[name] = tested.probabilities(tested.depth)
+    return found
+
+
 def count_parameters(config: ModelConfig) -> int:
     """Trained weights of one net, without making any."""
     return model.count_parameters(config, jax.eval_shape(partial(model.initialise, config), jax.random.key(0)))
@@ -103,8 +121,9 @@ def run(arguments: Arguments) -> None:
     """Read, compute, write and print the readiness check."""
     wafers = synthetic_wafers(arguments.synthetic) if arguments.synthetic else wafer.load(arguments.data)
     splits = folds(wafers, arguments.folds, "lot", 0)
-    used = read_run(arguments.run, wafers, splits)
+    used = join_runs([read_run(path, wafers, splits) for path in (arguments.run, *arguments.more_seeds)])
     baselines = read_baselines(arguments.baselines, wafers, splits, used) if arguments.baselines else {}
+    baselines |= read_controls(arguments.controls, wafers, splits, used)
     tested = wafer_evaluation.pool(used, wafers)
     rates = {"alpha": arguments.alpha, "delta": arguments.delta, "sets": arguments.set_error}
     others = read_left_out(arguments.left_out, wafers, splits)

@@ -79,6 +79,12 @@ def test_options_that_contradict_each_other_are_refused():
         Config().override(**{"model.stem_widths": (8,)})
     with pytest.raises(ValueError, match=r"model.patch=6 must be a multiple of 4"):
         Config().override(**{"model.patch": 6, "model.stem_widths": (8, 8)})
+    with pytest.raises(ValueError, match=r"model.stem_convolutions=\(1, 2\) must be a positive number for each"):
+        Config().override(**{"model.patch": 4, "model.stem_widths": (8,), "model.stem_convolutions": (1, 2)})
+    with pytest.raises(ValueError, match=r"first_share needs recursion\.first_N_sup of at least 1"):
+        Config().override(**{"recursion.first_share": 0.5})
+    with pytest.raises(ValueError, match="depthwise filters a grid"):
+        Config().override(**{"model.mixer": "depthwise", "model.prefix_tokens": 1, "model.prefix_width": 4})
     with pytest.raises(ValueError, match=r"model.grid=\(4, 4\) must be \(7, 7\)"):
         Config().override(**{"model.patch": 4})
     with pytest.raises(ValueError, match="must divide the width"):
@@ -136,6 +142,7 @@ CHANGES = {
     "model.patch": (5, WAFER),
     "model.image": (7, WAFER),
     "model.stem_widths": ((4,), WAFER),
+    "model.stem_convolutions": ((2,), WAFER | {"model.stem_widths": (4,)}),
     "model.width": (12, {}),
     "model.layers": (2, {}),
     "model.heads": (2, ATTENTION),
@@ -144,6 +151,7 @@ CHANGES = {
     "model.rotary_base": (10.0, ATTENTION),
     "model.norm": ("pre", {}),
     "model.norm_scale": (True, {}),
+    "model.identity_start": (True, {}),
     "model.norm_epsilon": (0.1, {}),
     "model.expansion": (2.0, {}),
     "model.hidden_multiple": (16, {}),
@@ -183,6 +191,8 @@ CHANGES = {
 # Proved elsewhere, because they change the program and not its result, or act outside the training step.
 ELSEWHERE = {
     "recursion.remat": "test_model.py",
+    "recursion.first_N_sup": "test_fit.py",
+    "recursion.first_share": "test_fit.py",
     "recursion.unroll": "test_model.py",
     "recursion.segment": "test_model.py",
     "loss.exploration": "test_train.py",

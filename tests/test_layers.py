@@ -244,6 +244,18 @@ def test_without_weights_a_pre_norm_block_is_the_identity_and_a_post_norm_block_
     close(outputs["post"], rms_norm(over_tokens if mixer == "swiglu" else rms_norm(x)))
 
 
+@pytest.mark.parametrize("mixer", ["linear", "swiglu", "attention", "depthwise"])
+def test_a_block_with_an_identity_start_is_the_identity_until_it_is_trained(mixer):
+    x = jnp.asarray(states())
+    for starts, same in ((True, True), (False, False)):
+        module = Block(config_for(mixer=mixer, norm="pre", identity_start=starts))
+        weights = module.init(jax.random.key(0), x)["params"]
+        assert np.array_equal(run(module, weights, x), x) == same
+        gradient = jax.grad(lambda weights, module=module: (module.apply({"params": weights}, x) ** 2).sum())(weights)
+        last = [leaf for path, leaf in jax.tree.leaves_with_path(gradient) if "norm" not in str(path)]
+        assert any(np.any(leaf) for leaf in last)
+
+
 @pytest.mark.parametrize("norm", ["pre", "post"])
 def test_stack_applies_its_blocks_in_order_and_ends_pre_norm_with_a_norm(norm):
     config = config_for(norm=norm, norm_scale=True, layers=3)

@@ -20,7 +20,7 @@ from trm_jax.wafer_evaluation import Answers
 from trm_jax.wafer_evaluation_report import write_report
 from trm_jax.wafer_metrics import Interval
 from trm_jax.wafer_predictions import Predicted
-from trm_jax.wafer_runs import read_run
+from trm_jax.wafer_runs import join_runs, read_run
 
 ROOT = Path(__file__).resolve().parent.parent
 WAFERS = synthetic_wafers(1500)
@@ -202,6 +202,48 @@ def test_predictions_of_other_wafers_and_unfinished_runs_are_refused(place, tmp_
         read_run(tmp_path / "gone", WAFERS, SPLITS)
 
 
+def split_seeds(run, seeds):
+    """The run as if each of its seeds had been trained on its own, numbered by ``seeds``."""
+    parts = []
+    for place, seed in enumerate(seeds):
+        mine = slice(place, place + 1)
+        parts.append([
+            fold._replace(
+                config=fold.config.override(**{"run.seeds": (seed,)}),
+                validation=fold.validation._replace(
+                    logits=fold.validation.logits[mine], halt=fold.validation.halt[mine]
+                ),
+                test=fold.test._replace(logits=fold.test.logits[mine], halt=fold.test.halt[mine]),
+                curve=fold.curve[fold.curve["seed"] == place].assign(seed=0),
+                unknown={n: p._replace(logits=p.logits[mine], halt=p.halt[mine]) for n, p in fold.unknown.items()},
+            )
+            for fold in run
+        ])  # fmt: skip
+    return parts
+
+
+def test_runs_of_other_seeds_are_judged_as_one(used, tested):
+    joined = join_runs(split_seeds(used, (3, 8)))
+    together = wafer_evaluation.pool(joined, WAFERS)
+    np.testing.assert_array_equal(together.logits, tested.logits)
+    np.testing.assert_array_equal(together.temperature, tested.temperature)
+    assert joined[0].config.run.seeds == (3, 8)
+    ours, whole = (fold[1].curve.sort_values(["step", "seed"]).reset_index(drop=True) for fold in (joined, used))
+    assert ours.equals(whole)
+    np.testing.assert_array_equal(joined[2].unknown["mixes"].halt, used[2].unknown["mixes"].halt)
+
+
+def test_runs_that_do_not_belong_together_are_refused(used):
+    with pytest.raises(ValueError, match=r"seeds of their own, got \(3, 3\)"):
+        join_runs(split_seeds(used, (3, 3)))
+    one, two = split_seeds(used, (3, 8))
+    wider = [fold._replace(config=fold.config.override(**{"model.width": 48})) for fold in two]
+    with pytest.raises(ValueError, match="lot-0: runs to be judged together may differ in their seeds only"):
+        join_runs([one, wider])
+    with pytest.raises(ValueError, match="runs of other seeds have splits lot-1"):
+        join_runs([one, two[1:2]])
+
+
 def test_curves_have_a_row_per_step_and_seed_and_forgive_a_cut_line(used):
     curve = used[0].curve
     assert len(curve) == 20 * 2 and curve["validation_macro_f1"].notna().sum() == 4 * 2
@@ -234,6 +276,7 @@ def evaluate(*arguments):
 
 def test_the_script_writes_sentences_that_follow_the_numbers(place):
     options = ("--synthetic", 1500, "--baselines", place / "baselines", "--alpha", 0.15)
+    options += ("--controls", f"itself={place / 'run'}")
     result = evaluate("--run", place / "run", "--left-out", f"Donut={place / 'run'}", *options)
     assert result.returncode == 0, result.stderr
     text = (place / "run/evaluation/report.md").read_text()
@@ -244,6 +287,8 @@ def test_the_script_writes_sentences_that_follow_the_numbers(place):
     numbers = {(row["part"], row["name"], row["score"]): row["value"] for row in content["numbers"]}
     assert numbers["baseline own", "perfect", "macro_f1"] == 1
     ours = numbers["score", "all", "macro_f1"]
+    assert numbers["baseline own", "itself", "macro_f1"] == ours
+    assert numbers["baseline difference", "itself", "macro_f1"] == 0
     assert numbers["baseline difference", "perfect", "macro_f1"] == pytest.approx(ours - 1)
     assert {check["passed"] for check in content["readiness"]} <= {True, False}
     assert f"| Macro-F1 | above 0.90 | {ours:.3f}" in result.stdout

@@ -56,8 +56,8 @@ def compute(
     parameters: int,
     rates: Mapping[str, float],
 ) -> Results:
-    """All numbers. ``baselines`` are probabilities (N, C) of the same test wafers; ``left_out`` folds of runs that did
-    not train on a class; ``rates`` has alpha, delta and sets (the error rate of the conformal sets)."""
+    """All numbers. ``baselines`` are probabilities (N, C) or (S, N, C) of the same test wafers; ``left_out`` folds of
+    runs that did not train on a class; ``rates`` has alpha, delta and sets (the error rate of the conformal sets)."""
     draws = wafer_metrics.resample(len(np.unique(tested.group)))
     measured = wafer_evaluation.measure(tested, draws)
     wrong = tested.probabilities(tested.depth).argmax(axis=-1) != tested.truth

@@ -47,6 +47,39 @@ def read_run(directory: Path, wafers: Wafers, splits: Sequence[Split]) -> list[F
     return folds
 
 
+def join_runs(runs: Sequence[Sequence[Fold]]) -> list[Fold]:
+    """Runs of one recipe with different seeds as a single run with all of their seeds.
+
+    Raises ValueError if they differ in splits or in more than their seeds, or have a seed in common.
+    """
+    joined = list(runs[0])
+    for other in runs[1:]:
+        names = [[fold.split.name for fold in run] for run in (joined, other)]
+        if names[0] != names[1]:
+            raise ValueError(f"runs of other seeds have splits {', '.join(names[1])}, not {', '.join(names[0])}")
+        joined = [_join(one, two) for one, two in zip(joined, other, strict=True)]
+    return joined
+
+
+def _join(one: Fold, two: Fold) -> Fold:
+    seeds = one.config.run.seeds + two.config.run.seeds
+    if len(set(seeds)) < len(seeds):
+        raise ValueError(f"{one.split.name}: runs to be judged together must have seeds of their own, got {seeds}")
+    config = one.config.override(**{"run.seeds": seeds})
+    if two.config.override(**{"run.seeds": seeds}) != config:
+        raise ValueError(f"{one.split.name}: runs to be judged together may differ in their seeds only")
+    curve = pd.concat([one.curve, two.curve.assign(seed=two.curve["seed"] + len(one.config.run.seeds))])
+    unknown = {name: _stack(one.unknown[name], two.unknown[name]) for name in one.unknown if name in two.unknown}
+    parts = _stack(one.validation, two.validation), _stack(one.test, two.test)
+    return Fold(one.split, config, *parts, curve=curve, unknown=unknown)
+
+
+def _stack(one: Predicted, two: Predicted) -> Predicted:
+    if not np.array_equal(one.index, two.index):
+        raise ValueError("runs to be judged together have answers about different wafers")
+    return Predicted(one.index, np.concatenate([one.logits, two.logits]), np.concatenate([one.halt, two.halt]))
+
+
 def _read_fold(directory: Path, split: Split, wafers: Wafers) -> Fold:
     try:
         config = Config.from_json((directory / "config.json").read_text(encoding="utf-8"))
