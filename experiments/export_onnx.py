@@ -32,6 +32,7 @@ from trm_jax.config import Config
 from trm_jax.files import replacing_directory, write_text
 from trm_jax.options import require
 from trm_jax.runtime import configure
+from trm_jax.wafer_checkpoint import REFERENCE
 
 ROOT = Path(__file__).resolve().parent.parent
 SUMS = "SHA256SUMS"
@@ -62,7 +63,7 @@ class Arguments:
     int8_limit: float = 0.05
     """Largest error of the int8 logits in units of their standard deviation; products stay float until it is met."""
     reference: Path | None = None
-    """JSON file with the statistics of the training inputs, for drift alarms on the device."""
+    """JSON file that drift on the device is measured against; reference.json beside the weights if not given."""
 
 
 SMOKE: dict[str, Any] = {"calibration": 18, "samples": 45, "repeats": 20}
@@ -89,6 +90,17 @@ def calibration_of(weights: Path) -> dict[str, float] | None:
     require(0 < temperature < np.inf, f"{path}: temperature must be positive, got {temperature}")
     require(0 <= threshold <= 1, f"{path}: review_threshold is a probability, got {threshold}")
     return {"temperature": temperature, "review_threshold": threshold}
+
+
+def reference_of(arguments: Arguments, weights: Path) -> dict[str, Any]:
+    """What drift on the device is measured against; empty where nothing is given. Raises ValueError for no JSON."""
+    path = arguments.reference or weights.parent / REFERENCE
+    if arguments.reference is None and not path.is_file():
+        return {}
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is no JSON: {error}") from None
 
 
 @contextlib.contextmanager
@@ -136,10 +148,9 @@ def run(arguments: Arguments) -> Path:
     require(output is not None, "--output is needed")
     assert output is not None
     check_output(output)
-    reference = {} if arguments.reference is None else json.loads(arguments.reference.read_text(encoding="utf-8"))
     with checkpoint_of(arguments) as weights, replacing_directory(output) as directory:
         config, params = load_weights(weights)
-        calibration = calibration_of(weights)
+        calibration, reference = calibration_of(weights), reference_of(arguments, weights)
         samples = samples_of(config, arguments)
         untrained = arguments.checkpoint is None
         task = packaging.Task(config, params, weights, samples, calibration, reference, untrained)

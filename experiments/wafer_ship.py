@@ -10,13 +10,13 @@ The card takes its results from the cross-validation of the same recipe (wafer_e
 import json
 import shlex
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import jinja2
 import numpy as np
 import tyro
-from scipy.special import softmax
+from scipy.special import expit, softmax
 
 from trm_jax import accounting, confidence, model, wafer_metrics
 from trm_jax.checkpoint import load_weights
@@ -24,11 +24,12 @@ from trm_jax.data import wafer
 from trm_jax.data.wafer_cache import notice
 from trm_jax.data.wafer_maps import CLASSES, Wafers
 from trm_jax.data.wafer_splits import all_lots
+from trm_jax.edge.monitor import FEWEST_LOTS, reference
 from trm_jax.options import require
 from trm_jax.runlog import environment
 from trm_jax.wafer_checkpoint import Calibration, Shipped, save_checkpoint
 from trm_jax.wafer_evaluation import lots
-from trm_jax.wafer_predictions import load_predicted
+from trm_jax.wafer_predictions import Predicted, load_predicted
 
 SHOWN = ("accuracy", "macro_f1", "balanced_accuracy", "ece_tempered", *(f"f1_{name}" for name in CLASSES))
 
@@ -49,6 +50,8 @@ class Arguments:
     """Error rate that is allowed among automatic decisions."""
     delta: float = 0.1
     """Probability that the guarantee may fail, over the draw of the validation lots."""
+    threshold: float | None = None
+    """Halting probability above which the device will stop early; what it monitors is compared with that."""
 
 
 def calibrate(logits: np.ndarray, wafers: Wafers, index: np.ndarray, alpha: float, delta: float) -> Calibration:
@@ -59,6 +62,20 @@ def calibrate(logits: np.ndarray, wafers: Wafers, index: np.ndarray, alpha: floa
     right = shares.argmax(axis=1) == truth
     found = confidence.guaranteed_threshold(shares.max(axis=1), right, lots(wafers, index), alpha, delta)
     return Calibration(temperature, 1.0 if found is None else found)
+
+
+def monitored(answers: Predicted, seed: int, depth: int, made: Calibration, wafers: Wafers, threshold: float | None):
+    """What the device compares its wafers with: the validation wafers and the answers to them; nothing for few lots."""
+    units = lots(wafers, answers.index)
+    if len(np.unique(units)) < FEWEST_LOTS:
+        print(f"no monitoring reference: validation has {len(np.unique(units))} lots, {FEWEST_LOTS} are needed")
+        return {}
+    stops = expit(answers.halt[seed, :depth]) > (2 if threshold is None else threshold)  # (K, N)
+    stops[-1] = True
+    last = stops.argmax(axis=0)
+    logits = answers.logits[seed, last, np.arange(len(answers.index))]
+    shown = replace(wafers.take(answers.index), group=units)
+    return reference(shown, softmax(logits / made.temperature, axis=1), last + 1, made.review_threshold)
 
 
 def run(arguments: Arguments) -> None:
@@ -91,7 +108,8 @@ def run(arguments: Arguments) -> None:
         notice=(notice(found) if found else "") or "Generated wafers; no notice.",
         command=shlex.join(["python", *sys.argv]), commit=environment()["commit"],
     )  # fmt: skip
-    save_checkpoint(arguments.output, Shipped(config, params, calibration), card)
+    compared = monitored(answers, best, depth, calibration, wafers, arguments.threshold)
+    save_checkpoint(arguments.output, Shipped(config, params, calibration), card, compared)
     print(f"{arguments.output}: seed {seeds[best]}, validation macro-F1 {scores.macro_f1[best]:.3f}, {calibration}")
 
 

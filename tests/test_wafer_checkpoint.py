@@ -38,13 +38,13 @@ def shipped():
 
 
 def test_a_checkpoint_is_read_as_it_was_written(shipped, tmp_path):
-    save_checkpoint(tmp_path / "one", shipped, "# card\n")
+    save_checkpoint(tmp_path / "one", shipped, "# card\n", {"window": 250})
     again = load_checkpoint(tmp_path / "one")
     assert again.config == shipped.config and again.calibration == shipped.calibration
     jax.tree.map(np.testing.assert_array_equal, again.params, shipped.params)
     assert (tmp_path / "one" / "model_card.md").read_text() == "# card\n"
     with pytest.raises(FileExistsError, match="choose another directory"):
-        save_checkpoint(tmp_path / "one", shipped, "")
+        save_checkpoint(tmp_path / "one", shipped, "", {})
     (tmp_path / "one" / "calibration.json").write_text('{"temperature": 0}')
     with pytest.raises(ValueError, match="temperature must be positive"):
         load_checkpoint(tmp_path / "one")
@@ -106,6 +106,8 @@ def test_the_best_seed_ships_with_its_card_and_classifies_a_folder(tmp_path, mon
     assert "Not cross-validated" in card and "chosen one is seed 5" in card and "{{" not in card
     options = json.loads((tmp_path / "edge" / "calibration.json").read_text())
     assert 0.05 < options["temperature"] < 20 and 0 < options["review_threshold"] <= 1
+    compared = json.loads((tmp_path / "edge" / "reference.json").read_text())
+    assert compared.get("window", 0) >= 250 or "no monitoring reference" in made.stdout
     maps = tmp_path / "folder"
     maps.mkdir()
     for index in range(3):

@@ -10,7 +10,7 @@ from trm_jax.config import Config
 from trm_jax.files import replacing_directory, write_text
 from trm_jax.options import check_types, from_plain, require
 
-WEIGHTS, CALIBRATION, CARD = "weights", "calibration.json", "model_card.md"
+WEIGHTS, CALIBRATION, CARD, REFERENCE = "weights", "calibration.json", "model_card.md", "reference.json"
 
 
 @dataclass(frozen=True)
@@ -36,13 +36,17 @@ class Shipped(NamedTuple):
     calibration: Calibration
 
 
-def save_checkpoint(directory: Path, shipped: Shipped, card: str) -> None:
-    """Write a checkpoint, whole or not at all. Raises FileExistsError for a directory that exists."""
+def save_checkpoint(directory: Path, shipped: Shipped, card: str, reference: dict[str, Any]) -> None:
+    """Write a checkpoint, whole or not at all; ``reference`` is what a device compares its wafers with.
+
+    Raises FileExistsError for a directory that exists.
+    """
     if directory.exists():
         raise FileExistsError(f"{directory} exists; choose another directory or remove it")
     with replacing_directory(directory) as temporary:
         save_weights(temporary / WEIGHTS, shipped.params, shipped.config)
         write_text(temporary / CALIBRATION, json.dumps(asdict(shipped.calibration), indent=2) + "\n")
+        write_text(temporary / REFERENCE, json.dumps(reference) + "\n")
         write_text(temporary / CARD, card)
 
 
