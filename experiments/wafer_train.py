@@ -58,6 +58,10 @@ class Arguments:
     """Class that is neither trained on nor validated with: is it noticed as unknown when it is tested?"""
     options: tuple[str, ...] = ()
     """Options, e.g. model.width=96 run.seeds=[0,1,2]; values as in JSON, words without quotes."""
+    views: Literal[1, 2, 4] = 2
+    """Mirrored and turned images of each wafer whose answers are averaged, by the weights that are kept too."""
+    prior: float = 0.25
+    """How much of the logarithm of a class's share is added to its logit: rare classes are drawn more often."""
     extra_steps: int = 2
     """Supervision steps beyond those trained with that are predicted too."""
     name: str = ""
@@ -88,24 +92,35 @@ def choose_splits(arguments: Arguments, wafers: Wafers) -> list[Split]:
     return [wafer_task.without(split, wafers.label, CLASSES.index(arguments.leave_out)) for split in chosen]
 
 
+def run_directory(arguments: Arguments) -> Path:
+    """Where the run lies."""
+    return arguments.output / (arguments.name or f"wafer-{arguments.preset}")
+
+
 def claim(directory: Path, arguments: Arguments, wafers: Wafers) -> None:
-    """Refuse a directory that holds a run on other wafers. Raises ValueError."""
-    text = json.dumps({"source": wafers.source, "wafers": len(wafers), "left out": arguments.leave_out}, indent=1)
+    """Refuse a directory that holds a run on other wafers, or one that predicted otherwise. Raises ValueError."""
+    made = {"source": wafers.source, "wafers": len(wafers), "left out": arguments.leave_out}
+    text = json.dumps(made | {"views": arguments.views, "prior": arguments.prior}, indent=1)
     path = directory / "wafers.json"
     if path.exists() and path.read_text(encoding="utf-8") != text:
-        raise ValueError(f"{directory} holds a run on other wafers; choose another --name or remove it")
+        raise ValueError(
+            f"{directory} holds a run on other wafers, or with other --views or --prior; choose another --name"
+        )
     directory.mkdir(parents=True, exist_ok=True)
     write_text(path, text)
 
 
-def train(config: Config, grids: np.ndarray, wafers: Wafers, split: Split, directory: Path, steps: int) -> Predicted:
+def train(config: Config, grids: np.ndarray, wafers: Wafers, split: Split, arguments: Arguments) -> Predicted:
     """Train all seeds on one split; returns their answers on the test part, or on validation where there is none.
 
     A split that is done is not asked again.
     """
+    directory = run_directory(arguments) / split.name
     task = wafer_task.prepare(config, grids, wafers.label, split)
     progress = fit(config, task.data, task.validate, "macro_f1", directory, task.augment, split.name)
     best = to_host(progress.best.params)
+    config, best = wafer_task.for_prediction(config, best, wafers.label[split.train], arguments.views, arguments.prior)
+    steps = config.recursion.N_sup + arguments.extra_steps
     for index, seed in enumerate(config.run.seeds):
         target = directory / f"weights-{seed}"
         if not target.exists():
@@ -136,19 +151,18 @@ def run(arguments: Arguments) -> None:
     """Train what is missing and print a line for every split and seed."""
     config, wafers, splits = prepare(arguments)
     params = model.initialise(config.model, jax.random.key(0))
+    answering = config.override(**{"model.views": arguments.views})
     flops = accounting.matmul_flops(
-        lambda inputs: model.forward(config, params, inputs), model.blank_inputs(config.model, 1)
+        lambda inputs: model.forward(answering, params, inputs), model.blank_inputs(config.model, 1)
     )
     print(
         f"{wafers.source}: {len(wafers):,} wafers; {model.count_parameters(config.model, params):,} parameters, "
-        f"{flops / 1e9:.3f} GFLOP a map, {config.layer_applications} layer applications"
+        f"{flops / 1e9:.3f} GFLOP a map in {arguments.views} views, {config.layer_applications} layer applications"
     )
-    directory = arguments.output / (arguments.name or f"wafer-{arguments.preset}")
-    claim(directory, arguments, wafers)
+    claim(run_directory(arguments), arguments, wafers)
     grids = wafer_task.grids_of(config, wafers)
-    steps = config.recursion.N_sup + arguments.extra_steps
     for split in splits:
-        answers = train(config, grids, wafers, split, directory / split.name, steps)
+        answers = train(config, grids, wafers, split, arguments)
         print(summary(config, wafers, split.name, answers))
 
 

@@ -79,6 +79,8 @@ def test_options_that_contradict_each_other_are_refused():
         Config().override(**{"model.stem_widths": (8,)})
     with pytest.raises(ValueError, match=r"model.patch=6 must be a multiple of 4"):
         Config().override(**{"model.patch": 6, "model.stem_widths": (8, 8)})
+    with pytest.raises(ValueError, match=r"model.views=2 needs wafer grids"):
+        Config().override(**{"model.views": 2})
     with pytest.raises(ValueError, match=r"model.stem_convolutions=\(1, 2\) must be a positive number for each"):
         Config().override(**{"model.patch": 4, "model.stem_widths": (8,), "model.stem_convolutions": (1, 2)})
     with pytest.raises(ValueError, match=r"first_share needs recursion\.first_N_sup of at least 1"):
@@ -143,6 +145,7 @@ CHANGES = {
     "model.image": (7, WAFER),
     "model.stem_widths": ((4,), WAFER),
     "model.stem_convolutions": ((2,), WAFER | {"model.stem_widths": (4,)}),
+    "model.views": (2, WAFER),
     "model.width": (12, {}),
     "model.layers": (2, {}),
     "model.heads": (2, ATTENTION),
@@ -161,6 +164,7 @@ CHANGES = {
     "model.separate_nets": (True, {}),
     "model.initial_state": ("zero", {}),
     "model.readout": ("mean_max", {}),
+    "model.readout_bias": (True, {}),
     "model.halt_token": ("mean", {}),
     "model.prefix_tokens": (2, PREFIX),
     "model.prefix_width": (5, PREFIX),

@@ -98,6 +98,42 @@ def test_scores_and_answers_agree_with_the_forward_pass(wafers, grids):
     np.testing.assert_allclose(found["accuracy"], right.mean(axis=1))
 
 
+@pytest.mark.parametrize("views", [2, 4])
+def test_views_answer_with_the_mean_over_the_images_of_a_grid(grids, views):
+    params = jax.tree.map(
+        lambda leaf: leaf + 0.3 * jax.random.normal(jax.random.key(leaf.size), leaf.shape),
+        model.initialise(CONFIG.model, jax.random.key(0)),
+    )
+    one = np.moveaxis(grids[:6], 0, -1)  # (size, size, 2, B), so that numpy's own turns apply
+    falling = one.swapaxes(0, 1)
+    images = [one, np.rot90(falling, 2), np.rot90(one, 2), falling][:views]
+    alone = [model.forward(CONFIG, params, jnp.asarray(np.moveaxis(image, -1, 0))) for image in images]
+    several = CONFIG.override(**{"model.views": views})
+    found = model.forward(several, params, jnp.asarray(grids[:6]))
+    for name in ("logits", "halt"):
+        expected = np.mean([getattr(reading, name) for reading in alone], axis=0)
+        np.testing.assert_allclose(getattr(found, name), expected, atol=1e-5)
+    assert np.abs(found.logits - alone[0].logits).max() > 1e-2
+    # The views are a group: its images of a grid have the same answer.
+    for image in images:
+        same = model.forward(several, params, jnp.asarray(np.moveaxis(image, -1, 0)))
+        np.testing.assert_allclose(same.logits, found.logits, atol=1e-5)
+
+
+def test_for_prediction_the_logits_move_by_the_share_of_each_class(grids):
+    params = jax.vmap(lambda key: model.initialise(CONFIG.model, key))(jax.random.split(jax.random.key(0), 2))
+    labels = np.repeat(np.arange(9), [500, 100, 100, 100, 50, 50, 50, 50, 0])
+    changed, weights = wafer_task.for_prediction(CONFIG, params, labels, 1, 0.5)
+    index = np.arange(20)
+    before = wafer_task.predict(CONFIG, params, grids[:20], index)
+    after = wafer_task.predict(changed, weights, grids[:20], index)
+    share = np.array([500, 100, 100, 100, 50, 50, 50, 50, 1]) / 1000  # a class of none counts as one of a single wafer
+    np.testing.assert_allclose(
+        after.logits - before.logits, np.broadcast_to(np.log(share) / 2, after.logits.shape), atol=1e-5
+    )
+    np.testing.assert_allclose(after.halt, before.halt, atol=1e-6)
+
+
 def run(script, *arguments):
     command = [sys.executable, ROOT / "experiments" / script, *arguments]
     return subprocess.run(command, capture_output=True, text=True)
@@ -105,7 +141,14 @@ def run(script, *arguments):
 
 def test_training_from_the_command_line_and_again(tmp_path, monkeypatch):
     options = ["--preset", "smoke", "--folds", "1", "--output", tmp_path, "--name", "run", "--extra-steps", "0"]
-    small = ["--options", "model.layers=1", "model.stem_widths=[]", "run.steps=20", "recursion.N_sup=1"]
+    small = [
+        "--options",
+        "model.layers=1",
+        "model.stem_widths=[]",
+        "run.steps=20",
+        "recursion.N_sup=1",
+        "recursion.first_share=0",
+    ]
     options += small
     first = run("wafer_train.py", *options)
     assert first.returncode == 0, first.stderr
@@ -126,5 +169,7 @@ def test_training_from_the_command_line_and_again(tmp_path, monkeypatch):
         script.run(dataclasses.replace(known, folds=(1,), options=(*known.options, "model.width=24")))
     with pytest.raises(ValueError, match="holds a run on other wafers"):
         script.run(dataclasses.replace(known, leave_out="Donut"))
+    with pytest.raises(ValueError, match="with other --views or --prior"):
+        script.run(dataclasses.replace(known, views=4))
     with pytest.raises(ValueError, match="there is no fold 7; there are 0 to 3"):
         script.run(dataclasses.replace(known, folds=(7,)))

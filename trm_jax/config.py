@@ -32,6 +32,9 @@ class ModelConfig:
     """Channels of the convolutions before the patches, each of which halves the sides (with patch only)."""
     stem_convolutions: tuple[int, ...] = ()
     """Convolutions in each block of the stem; one each if empty."""
+    views: Literal[1, 2, 4] = 1
+    """Images of a wafer grid under mirrors and half turns that are read side by side, each with states of its own; the
+    answer is the mean of theirs (with patch only). Weights do not depend on it."""
     width: int = 32
     """Width D of x, y and z."""
     layers: int = 2
@@ -69,6 +72,8 @@ class ModelConfig:
     """Initial y and z: trained vectors, untrained random vectors (official), or zeros."""
     readout: Literal["cell", "pooled", "mean_max"] = "cell"
     """Class logits for every cell, or one set for the mean over tokens, or for their mean and their maximum."""
+    readout_bias: bool = False
+    """Give the read-out a bias."""
     halt_token: Literal["first", "mean"] = "first"
     """The halting head reads the first token of y (official) or the mean over tokens."""
     prefix_tokens: int = 0
@@ -89,6 +94,11 @@ class ModelConfig:
     def tokens(self) -> int:
         """L: prefix and grid tokens."""
         return self.prefix_tokens + self.cells
+
+    @property
+    def state_tokens(self) -> int:
+        """Tokens of x, y and z: those of all views."""
+        return self.views * self.tokens
 
     @property
     def net_width(self) -> int:
@@ -139,6 +149,11 @@ class ModelConfig:
         )
 
     def _check_stem(self) -> None:
+        require(
+            self.views == 1 or (self.patch > 0 and self.readout != "cell"),
+            f"model.views={self.views} needs wafer grids as input and one answer for all of them: set model.patch and "
+            "a pooled model.readout",
+        )
         require(
             len(self.stem_convolutions) in (0, len(self.stem_widths)) and min(self.stem_convolutions, default=1) >= 1,
             f"model.stem_convolutions={self.stem_convolutions} must be a positive number for each of "

@@ -139,7 +139,7 @@ def export(config: Config, params: Any, kind: Kind, about: Metadata) -> onnx.Mod
     outputs: tuple[str, ...] = ANSWERS
     if kind == "step":
         states = ("y", "z") if config.model.use_z else ("y",)
-        state = jax.ShapeDtypeStruct((1, config.model.tokens, config.model.width), jnp.float32)
+        state = jax.ShapeDtypeStruct((1, config.model.state_tokens, config.model.width), jnp.float32)
         inputs |= dict.fromkeys(states, state)
         outputs = (*(f"{name}_next" for name in states), *ANSWERS)
     elif kind == "adaptive":

@@ -10,7 +10,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from trm_jax import recursion
 from trm_jax.config import Config, ModelConfig
 from trm_jax.layers import Linear, Stack
-from trm_jax.stem import Stem
+from trm_jax.stem import Stem, seen
 
 INITIAL_STATES = ("initial_y", "initial_z")
 
@@ -51,7 +51,7 @@ class TRM(nn.Module):
             self.to_y = Linear(config.width)
             if config.use_z:
                 self.to_z = Linear(config.width)
-        self.readout = Linear(config.classes)
+        self.readout = Linear(config.classes, use_bias=config.readout_bias)
         self.halting = Linear(
             2, use_bias=True, kernel_init=nn.initializers.zeros, bias_init=nn.initializers.constant(-5.0)
         )
@@ -63,7 +63,11 @@ class TRM(nn.Module):
         """
         config = self.config
         # The stem gives unit variance, the embedding 1 / D.
-        x = self.stem(inputs.astype(jnp.float32) / 255) * config.width**-0.5 if config.patch else self.tokens[inputs]
+        if config.patch:
+            views = seen(inputs.astype(jnp.float32) / 255, config.views)
+            x = self.stem(views) * config.width**-0.5
+        else:
+            x = self.tokens[inputs]
         if config.prefix_width:
             puzzle = jnp.zeros(inputs.shape[0], jnp.int32) if puzzle is None else puzzle
             padding = config.prefix_tokens * config.width - config.prefix_width
@@ -71,12 +75,13 @@ class TRM(nn.Module):
             x = jnp.concatenate([prefix.reshape(-1, config.prefix_tokens, config.width), x], axis=1)
         if config.positions == "learned":
             x = (x + self.positions) * 2**-0.5
-        return (x * config.width**0.5).astype(config.dtype)
+        x = (x * config.width**0.5).astype(config.dtype)
+        return x.reshape(-1, config.state_tokens, config.width) if config.views > 1 else x
 
     def initial(self, batch: int):
         """Initial states y and z, (B, L, D); z is None in a model without it."""
         config = self.config
-        shape = (batch, config.tokens, config.width)
+        shape = (batch, config.state_tokens, config.width)
 
         def state(name):
             if config.initial_state == "zero":
@@ -90,18 +95,18 @@ class TRM(nn.Module):
 
     def update_z(self, x, y, z):
         """New latent state ``net(x + y + z)``."""
-        h = self.net(self._combine(x, y, z))
+        h = self._each_view(self.net, self._combine(x, y, z))
         return self.to_z(h) if self.config.combine == "concat" else h
 
     def update_y(self, y, z):
         """New answer ``net(y + z)``: the question is left out, so the net can tell the two updates apart."""
         h = self._combine(jnp.zeros_like(y), y, z) if self.config.combine == "concat" else y + z
-        h = (self.net_y if self.config.separate_nets else self.net)(h)
+        h = self._each_view(self.net_y if self.config.separate_nets else self.net, h)
         return self.to_y(h) if self.config.combine == "concat" else h
 
     def update(self, x, y, z):
         """New answer and new latent state from one pass; z stays None in a model without it."""
-        h = self.net(self._combine(x, y, z))
+        h = self._each_view(self.net, self._combine(x, y, z))
         projected = self.config.form == "joint" or self.config.combine == "concat"
         y = self.to_y(h) if projected else h
         return y, self.to_z(h) if self.config.use_z else None
@@ -110,16 +115,27 @@ class TRM(nn.Module):
         parts = [x, y] if z is None else [x, y, z]
         return jnp.concatenate(parts, axis=-1) if self.config.combine == "concat" else sum(parts[1:], parts[0])
 
+    def _each_view(self, net, h):
+        """Apply a net to the tokens of every view apart; in the states they stand one after another."""
+        if self.config.views == 1:
+            return net(h)
+        return net(h.reshape(-1, self.config.tokens, h.shape[-1])).reshape(-1, *h.shape[1:])
+
     def read(self, y) -> Reading:
-        """Class logits and halting logits of an answer, in float32."""
+        """Class logits and halting logits of an answer, in float32: the mean of those of its views."""
         config = self.config
+        if config.views > 1:
+            y = y.reshape(-1, config.tokens, config.width)
         cells = y[:, config.prefix_tokens :]
         pooled = cells if config.readout == "cell" else cells.mean(axis=1)
         if config.readout == "mean_max":
             pooled = jnp.concatenate([pooled, cells.max(axis=1)], axis=-1)
         logits = self.readout(pooled)
-        halting = self.halting(y[:, 0] if config.halt_token == "first" else y.mean(axis=1)).astype(jnp.float32)
-        return Reading(logits.astype(jnp.float32), halting[:, 0], halting[:, 1])
+        halting = self.halting(y[:, 0] if config.halt_token == "first" else y.mean(axis=1))
+        logits, halting = logits.astype(jnp.float32), halting.astype(jnp.float32)
+        if config.views > 1:
+            logits, halting = (one.reshape(-1, config.views, one.shape[-1]).mean(axis=1) for one in (logits, halting))
+        return Reading(logits, halting[:, 0], halting[:, 1])
 
     def __call__(self, inputs):
         """Touch every weight once; used to initialise them."""

@@ -84,6 +84,17 @@ class Stem(nn.Module):
         return Linear(self.width, name="patch")(patches(x, patch))
 
 
+def seen(grids, views: int):
+    """Square grids (B, size, size, C) in 1, 2 or 4 views, (B * views, size, size, C), those of a grid side by side.
+
+    As they are, mirrored on the rising diagonal, turned by a half, mirrored on the falling diagonal. Two and four of
+    them are groups, so that the mean answer to them is the same for all images of a grid under the group.
+    """
+    mirrored = grids.swapaxes(1, 2)
+    images = [grids, mirrored[:, ::-1, ::-1], grids[:, ::-1, ::-1], mirrored][:views]
+    return jnp.stack(images, axis=1).reshape(-1, *grids.shape[1:])
+
+
 def patches(x, patch: int):
     """Squares of ``patch`` cells a side as tokens (B, L, patch * patch * C), row by row; the last may be padded."""
     batch, height, width, channels = x.shape

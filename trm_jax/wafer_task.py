@@ -75,6 +75,20 @@ def _readings(config: Config):
     return over_seeds(partial(evaluate.readings, config), run_mesh(config.run), config.run.seed_axis)
 
 
+def for_prediction(config: Config, params: Any, labels: np.ndarray, views: int, prior: float) -> tuple[Config, Any]:
+    """Config and weights (leading axis S) as they predict: several views, and logits shifted towards common classes.
+
+    Drawing classes more evenly than they come teaches the net too high an opinion of rare ones. The logit of a class
+    gets ``prior`` times the logarithm of its share of the training labels (N,): Menon et al. 2021, eq. 9, backwards.
+    """
+    share = np.maximum(np.bincount(labels, minlength=config.model.classes), 1) / len(labels)
+    bias = (prior * np.log(share)).astype(np.float32)
+    bias = np.broadcast_to(bias, (len(config.run.seeds), config.model.classes))
+    readout = {**params["readout"], "bias": params["readout"].get("bias", 0) + bias}
+    changed = config.override(**{"model.views": views, "model.readout_bias": True})
+    return changed, {**params, "readout": readout}
+
+
 def predict(config: Config, params: Any, grids: np.ndarray, index: np.ndarray, steps: int = 0) -> Predicted:
     """What weights with a leading axis S say of grids (N, ...) after each of ``steps`` supervision steps (0: N_sup).
 
