@@ -46,7 +46,7 @@ class Arguments:
     """Table to write."""
     threshold: float | None = None
     """Stop a wafer after the first supervision step whose halting probability is above it; all steps if left out."""
-    batch: int = 256
+    batch: int = 64
     """Maps that are classified at a time."""
     preset: Literal["none", "smoke"] = "none"
     """smoke: an untrained model on 300 generated wafers."""

@@ -22,6 +22,8 @@ def test_convolution_is_the_convolution_of_xla(size, stride):
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
     )
     np.testing.assert_allclose(layer.apply({"params": params}, x), expected, atol=1e-5)
+    native = Convolution(4, stride, native=True).apply({"params": params}, x)
+    np.testing.assert_allclose(native, expected, atol=1e-6)
 
 
 def test_a_block_halves_the_sides_rounded_up_and_takes_the_largest():

@@ -32,7 +32,8 @@ class TRM(nn.Module):
         config = self.config
         embedding_init = nn.initializers.truncated_normal(_truncated(config.width**-0.5))
         if config.patch:
-            self.stem = Stem(config.stem_widths, config.stem_convolutions, config.patch, config.width)
+            widths, counts = config.stem_widths, config.stem_convolutions
+            self.stem = Stem(widths, counts, config.patch, config.width, config.native_convolution)
         else:
             self.tokens = self.param("tokens", embedding_init, (config.vocabulary, config.width))
         if config.prefix_width:

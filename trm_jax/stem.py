@@ -19,11 +19,17 @@ class Convolution(nn.Module):
 
     features: int
     stride: int = 1
+    native: bool = False
+    """Use XLA's convolution all the same: its forward pass alone is the faster one, and it exports as a Conv."""
 
     @nn.compact
     def __call__(self, x):
         inputs, s = x.shape[-1], self.stride
         kernel = self.param("kernel", nn.initializers.he_normal(), (9 * inputs, self.features))
+        if self.native:
+            window = kernel.astype(x.dtype).reshape(3, 3, inputs, self.features)
+            order = ("NHWC", "HWIO", "NHWC")
+            return lax.conv_general_dilated(x, window, (s, s), [(1, 1), (1, 1)], dimension_numbers=order)
         batch, height, width = x.shape[0], -(-x.shape[1] // s), -(-x.shape[2] // s)
         padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
         shifted = [_every(_every(padded, 1, i, height, s), 2, j, width, s) for i in range(3) for j in range(3)]
@@ -57,11 +63,12 @@ class ConvolutionBlock(nn.Module):
     features: int
     count: int = 1
     stride: int = 1
+    native: bool = False
 
     @nn.compact
     def __call__(self, x):
         for index in range(self.count):
-            x = Convolution(self.features, self.stride if index == 0 else 1)(x)
+            x = Convolution(self.features, self.stride if index == 0 else 1, self.native)(x)
             bias = self.param(f"bias_{index}", nn.initializers.zeros, (self.features,))
             x = nn.relu(RMSNorm(1e-5, True)(x) + bias.astype(x.dtype))
         return halve(x)
@@ -74,12 +81,13 @@ class Stem(nn.Module):
     convolutions: tuple[int, ...]
     patch: int
     width: int
+    native: bool = False
 
     @nn.compact
     def __call__(self, grids):
         x = with_radius(grids)
         for features, count in zip(self.widths, self.convolutions or (1,) * len(self.widths), strict=True):
-            x = ConvolutionBlock(features, count)(x)
+            x = ConvolutionBlock(features, count, native=self.native)(x)
         patch = self.patch // 2 ** len(self.widths)
         return Linear(self.width, name="patch")(patches(x, patch))
 

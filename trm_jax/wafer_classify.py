@@ -26,7 +26,7 @@ class Classified(NamedTuple):
     steps: np.ndarray  # (N,) int32, supervision steps used
 
 
-def classify(shipped: Shipped, wafers: Wafers, threshold: float | None = None, batch: int = 256) -> Classified:
+def classify(shipped: Shipped, wafers: Wafers, threshold: float | None = None, batch: int = 64) -> Classified:
     """Classify every wafer with all N_sup steps, or with as many as it needs to be sure.
 
     With ``threshold`` a wafer stops after the first step whose halting probability is above it. Raises ValueError for a
