@@ -12,6 +12,18 @@ A, B = jnp.ones((3, 4)), jnp.ones((4, 5))
 PRODUCT = 2 * 3 * 4 * 5
 
 
+def convolution(groups):
+    """A 3x3 convolution that keeps the sides."""
+
+    def convolve(images, kernel):
+        order = ("NHWC", "HWIO", "NHWC")
+        return jax.lax.conv_general_dilated(
+            images, kernel, (1, 1), "SAME", dimension_numbers=order, feature_group_count=groups
+        )
+
+    return convolve
+
+
 @pytest.mark.parametrize(
     ("function", "shapes", "expected"),
     [
@@ -21,6 +33,8 @@ PRODUCT = 2 * 3 * 4 * 5
         (jnp.dot, [(4,), (4,)], 2 * 4),
         (lambda a, b: jnp.einsum("bhqc,bhkc->bhqk", a, b), [(2, 3, 5, 4), (2, 3, 6, 4)], 2 * 2 * 3 * 5 * 6 * 4),
         (lambda a, b: jnp.einsum("ijk,jkl->il", a, b), [(2, 3, 4), (3, 4, 5)], 2 * 2 * 3 * 4 * 5),
+        (convolution(1), [(2, 5, 5, 3), (3, 3, 3, 4)], 2 * (2 * 5 * 5 * 4) * (9 * 3)),
+        (convolution(2), [(2, 5, 5, 4), (3, 3, 2, 6)], 2 * (2 * 5 * 5 * 6) * (9 * 2)),
         (lambda a, b: jnp.sin(a) + a * 2 - b.sum(), [(3, 4), (4, 5)], 0),
     ],
 )

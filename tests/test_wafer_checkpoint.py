@@ -103,7 +103,7 @@ def test_the_best_seed_ships_with_its_card_and_classifies_a_folder(tmp_path, mon
     assert made.returncode == 0, made.stderr
     assert "seed 5" in made.stdout
     card = (tmp_path / "edge" / "model_card.md").read_text()
-    assert "Not cross-validated" in card and "chosen one is seed 5" in card and "{{" not in card
+    assert "Not cross-validated" in card and "is seed 5" in card and "{{" not in card
     options = json.loads((tmp_path / "edge" / "calibration.json").read_text())
     assert 0.05 < options["temperature"] < 20 and 0 < options["review_threshold"] <= 1
     compared = json.loads((tmp_path / "edge" / "reference.json").read_text())

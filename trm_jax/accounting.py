@@ -8,7 +8,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr
 
 
 def matmul_flops(function: Callable, *arguments) -> int:
-    """Floating-point operations (a multiplication and an addition are two) of all matrix products of a call.
+    """Floating-point operations (a multiplication and an addition are two) of a call's matrix products and convolutions.
 
     Loops of known length count every turn; a while loop counts one, since its number of turns depends on the data.
     """
@@ -22,6 +22,10 @@ def _count(jaxpr: Jaxpr) -> int:
             (contracted, _), _ = equation.params["dimension_numbers"]
             shape = _shape(equation.invars[0])
             inner = math.prod(shape[axis] for axis in contracted)
+            total += 2 * math.prod(_shape(equation.outvars[0])) * inner
+        elif equation.primitive.name == "conv_general_dilated":
+            kernel, order = _shape(equation.invars[1]), equation.params["dimension_numbers"].rhs_spec
+            inner = math.prod(kernel) // kernel[order[0]]  # all but the output channels; inputs are those of a group
             total += 2 * math.prod(_shape(equation.outvars[0])) * inner
         turns = equation.params.get("length", 1) if equation.primitive.name == "scan" else 1
         total += turns * sum(_count(body) for body in _bodies(equation.params))

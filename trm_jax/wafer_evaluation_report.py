@@ -25,7 +25,8 @@ def write_report(
 ) -> str:
     """Write all files; returns the readiness check as text."""
     matrix = wafer_evaluation.counts(tested, tested.depth).confusion.sum(axis=0).mean(axis=0)
-    source = f"{wafers.source}, {len(tested.index):,} test wafers, {len(tested.logits)} seeds"
+    seeds = f"{len(tested.logits)} seed{'s' if len(tested.logits) > 1 else ''}"
+    source = f"{wafers.source}, {len(tested.index):,} test wafers, {seeds}"
     known = {rule: found for rule, found in results.decided.items() if found["coverage"].value > 0}
     points = {rule: (found["coverage"].value, found["errors"].value) for rule, found in known.items()}
     by_split = {fold.split.name: fold.curve for fold in folds}

@@ -1,0 +1,46 @@
+"""The checkpoint that ships: small, whole, and as good on real wafers as its model card says."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from trm_jax.data import wafer
+from trm_jax.data.wafer_splits import all_lots
+from trm_jax.data.wafer_synthetic import synthetic_wafers
+from trm_jax.edge.monitor import examine, measured
+from trm_jax.wafer_checkpoint import load_checkpoint
+from trm_jax.wafer_classify import classify
+
+SHIPPED = Path(__file__).resolve().parent.parent / "checkpoints" / "wafer-edge"
+
+
+def test_it_is_small_and_says_what_it_is():
+    assert sum(path.stat().st_size for path in SHIPPED.rglob("*") if path.is_file()) < 3e6
+    card = (SHIPPED / "model_card.md").read_text(encoding="utf-8")
+    shipped = load_checkpoint(SHIPPED)
+    assert f"{shipped.calibration.review_threshold:.3f}" in card and "f1_Scratch" in card
+    assert 0.5 < shipped.calibration.review_threshold < 1
+
+
+def test_it_classifies_generated_wafers_better_than_chance():
+    """It never saw one, and they are cleaner than real ones."""
+    wafers = synthetic_wafers(128)
+    answers = classify(load_checkpoint(SHIPPED), wafers).probabilities
+    assert np.mean(answers.argmax(axis=1) == wafers.label) > 0.5
+    np.testing.assert_allclose(answers.sum(axis=1), 1, rtol=1e-5)
+
+
+def test_on_lots_that_it_was_not_trained_on_it_is_as_good_as_its_card_says(data_root):
+    wafers = wafer.load(data_root / "wm811k" / "wm811k_labelled.npz")
+    chosen = np.random.default_rng(0).choice(all_lots(wafers).validation, 1024, replace=False)
+    shown, shipped = wafers.take(chosen), load_checkpoint(SHIPPED)
+    answers = classify(shipped, shown)
+    right = answers.probabilities.argmax(axis=1) == shown.label
+    assert right.mean() > 0.94
+    sure = answers.probabilities.max(axis=1) >= shipped.calibration.review_threshold
+    assert sure.mean() > 0.8 and right[sure].mean() > 0.98
+    # A window of the wafers that made the reference raises no alarm.
+    reference = json.loads((SHIPPED / "reference.json").read_text(encoding="utf-8"))
+    values = measured(shown, answers.probabilities, answers.steps, shipped.calibration.review_threshold)
+    assert not examine(reference, values[: reference["window"]]).alarms
