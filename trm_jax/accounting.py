@@ -8,7 +8,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr
 
 
 def matmul_flops(function: Callable, *arguments) -> int:
-    """Floating-point operations (a multiplication and an addition are two) of a call's matrix products and convolutions.
+    """Floating-point operations of the matrix products and convolutions in a call, two for each multiplication.
 
     Loops of known length count every turn; a while loop counts one, since its number of turns depends on the data.
     """
