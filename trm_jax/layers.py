@@ -3,6 +3,9 @@
 x is (B, L, D) everywhere; weights are (inputs, outputs) in float32, computation in ``dtype``.
 """
 
+from functools import reduce
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -87,7 +90,7 @@ class Depthwise(nn.Module):
         kernel = self.param("kernel", self.last_init, (3, 3, x.shape[-1])).astype(x.dtype)
         padded = jnp.pad(x.reshape(x.shape[0], rows, columns, -1), ((0, 0), (1, 1), (1, 1), (0, 0)))
         shifted = (padded[:, i : i + rows, j : j + columns] * kernel[i, j] for i in range(3) for j in range(3))
-        return sum(shifted).reshape(x.shape)
+        return reduce(jnp.add, shifted).reshape(x.shape)
 
 
 def rotary_angles(config: ModelConfig):
@@ -147,7 +150,7 @@ class Block(nn.Module):
     @nn.compact
     def __call__(self, x):
         config = self.config
-        last = {"last_init": nn.initializers.zeros} if config.identity_start else {}
+        last: dict[str, Any] = {"last_init": nn.initializers.zeros} if config.identity_start else {}
         if config.mixer == "swiglu":
             # The official mixer works on the transposed tensor, and its norm runs over tokens too.
             mixer = SwiGLU(config.hidden(config.tokens), **last, name="mix")

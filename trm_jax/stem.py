@@ -5,6 +5,7 @@ Grids are (B, size, size, C); the last axis holds channels everywhere.
 
 import flax.linen as nn
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from trm_jax.layers import Linear, RMSNorm
@@ -99,8 +100,16 @@ def seen(grids, views: int):
     them are groups, so that the mean answer to them is the same for all images of a grid under the group.
     """
     mirrored = grids.swapaxes(1, 2)
-    images = [grids, mirrored[:, ::-1, ::-1], grids[:, ::-1, ::-1], mirrored][:views]
+    images = [grids, _turned(mirrored), _turned(grids), mirrored][:views]
     return jnp.stack(images, axis=1).reshape(-1, *grids.shape[1:])
+
+
+def _turned(grids):
+    # By exact products: a reversal becomes a range that is computed at run time in an exported graph.
+    batch, size, _, channels = grids.shape
+    backwards = np.eye(size, dtype=np.float32)[::-1]
+    rows = jnp.matmul(backwards, grids.reshape(batch, size, size * channels), precision="highest")
+    return jnp.matmul(backwards, rows.reshape(batch * size, size, channels), precision="highest").reshape(grids.shape)
 
 
 def patches(x, patch: int):
