@@ -57,7 +57,9 @@ FOLDED = frozenset(
 def for_export(config: Config) -> Config:
     """The same model with its recursion written out in float32, which is what the exporter can follow."""
     return config.override(
-        **{"recursion.unroll": True, "recursion.remat": False, "recursion.segment": 0, "recursion.gradient": "full",
+        # As products the stem's convolutions are quantized like all others.
+        **{"model.native_convolution": False,
+           "recursion.unroll": True, "recursion.remat": False, "recursion.segment": 0, "recursion.gradient": "full",
            "model.dtype": "float32"}
     )  # fmt: skip
 
