@@ -46,7 +46,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "model.stem_convolutions": (),
         "model.width": 16,
         "recursion.N_sup": 2,
-        "recursion.first_share": 0.5,
+        "recursion.first_share": 0.0,
         "optim.warmup": 5,
         "optim.ema": 0.9,
         "run.steps": 40,
