@@ -1,7 +1,7 @@
 """What an exported model could take on a Jetson Orin Nano: operations and bytes of its graph against the hardware.
 
     python experiments/edge_roofline.py                                       # the shapes of the model that ships
-    python experiments/edge_roofline.py --model runs/package/model.onnx --output runs/roofline
+    python experiments/edge_roofline.py --model runs/package/model.onnx --name package
     python experiments/edge_roofline.py --preset paper                        # a token for every cell
 
 No Jetson was at hand: bounds follow from data sheets, and projections from what others have measured on one with other

@@ -10,7 +10,6 @@ at all: a graph whose answers differ from those of JAX is an error. `docs/jetson
 """
 
 import contextlib
-import hashlib
 import json
 import sys
 import tempfile
@@ -29,7 +28,7 @@ from wafer_presets import PRESETS
 from trm_jax import model
 from trm_jax.checkpoint import load_weights, save_weights
 from trm_jax.config import Config
-from trm_jax.files import replacing_directory, write_text
+from trm_jax.files import replacing_directory, sha256, write_text
 from trm_jax.options import require
 from trm_jax.runtime import configure
 from trm_jax.wafer_checkpoint import REFERENCE
@@ -97,6 +96,7 @@ def reference_of(arguments: Arguments, weights: Path) -> dict[str, Any]:
     path = arguments.reference or weights.parent / REFERENCE
     if arguments.reference is None and not path.is_file():
         return {}
+    require(path.is_file(), f"no reference at {path}; wafer_ship.py writes one beside the weights")
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
@@ -133,10 +133,7 @@ def check_output(output: Path) -> None:
 
 def write_sums(directory: Path) -> None:
     """SHA256SUMS of all files, as `sha256sum --check` reads it."""
-    lines = []
-    for path in sorted(directory.iterdir()):
-        with path.open("rb") as file:
-            lines.append(f"{hashlib.file_digest(file, 'sha256').hexdigest()}  {path.name}\n")
+    lines = [f"{sha256(path)}  {path.name}\n" for path in sorted(directory.iterdir())]
     write_text(directory / SUMS, "".join(lines))
 
 

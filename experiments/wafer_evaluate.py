@@ -87,25 +87,29 @@ def read_baselines(directory: Path, wafers: Wafers, splits: Sequence[Split], use
     return found
 
 
+def named(option: str, entries: Sequence[str]) -> list[tuple[str, Path]]:
+    """Names and directories of an option that takes NAME=DIRECTORY. Raises ValueError."""
+    parts = [entry.partition("=") for entry in entries]
+    for entry, (name, _, place) in zip(entries, parts, strict=True):
+        require(bool(name and place), f"{option} takes NAME=DIRECTORY, got {entry!r}")
+    return [(name, Path(place)) for name, _, place in parts]
+
+
 def read_left_out(entries: Sequence[str], wafers: Wafers, splits: Sequence[Split]) -> list[list[Fold]]:
     """Folds of the runs that never trained on a class, its wafers set apart."""
     found = []
-    for entry in entries:
-        name, _, place = entry.partition("=")
-        require(bool(place), f"--left-out takes CLASS=DIRECTORY, got {entry!r}")
+    for name, place in named("--left-out", entries):
         label = class_index(name)
         require(label >= 0, f"--left-out: {name!r} is no class")
-        found.append(wafer_evaluation.left_out(read_run(Path(place), wafers, splits), wafers, label, CLASSES[label]))
+        found.append(wafer_evaluation.left_out(read_run(place, wafers, splits), wafers, label, CLASSES[label]))
     return found
 
 
 def read_controls(entries: Sequence[str], wafers: Wafers, splits: Sequence[Split], used: Sequence[Fold]) -> dict:
     """Probabilities (S, N, C) of other recipes on the test wafers of the splits that are used. Raises ValueError."""
     found = {}
-    for entry in entries:
-        name, _, place = entry.partition("=")
-        require(bool(place), f"--controls takes NAME=DIRECTORY, got {entry!r}")
-        control = read_run(Path(place), wafers, [fold.split for fold in used])
+    for name, place in named("--controls", entries):
+        control = read_run(place, wafers, [fold.split for fold in used])
         require(len(control) == len(used), f"--controls: {place} does not have all splits of --run")
         tested = wafer_evaluation.pool(control, wafers)
         found[name] = tested.probabilities(tested.depth)

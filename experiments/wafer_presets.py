@@ -36,7 +36,7 @@ EDGE: dict[str, Any] = {
     "run.checkpoint_every": 300,
     "run.patience": 5,
 }
-"""Ships: the convolutions of the CNN as stem, 4x4 tokens that each see 22x22 cells, 0.04 GFLOP a map."""
+"""Ships: the convolutions of the CNN as stem, then 4x4 tokens; 0.04 GFLOP a view."""
 
 PRESETS: dict[str, dict[str, Any]] = {
     "edge": EDGE,

@@ -16,7 +16,7 @@ from pathlib import Path
 import jinja2
 import numpy as np
 import tyro
-from scipy.special import expit, softmax
+from scipy.special import softmax
 
 from trm_jax import accounting, confidence, model, wafer_metrics
 from trm_jax.checkpoint import load_weights
@@ -29,7 +29,7 @@ from trm_jax.options import require
 from trm_jax.runlog import environment
 from trm_jax.wafer_checkpoint import Calibration, Shipped, save_checkpoint
 from trm_jax.wafer_evaluation import lots
-from trm_jax.wafer_predictions import Predicted, load_predicted
+from trm_jax.wafer_predictions import Predicted, load_predicted, stopped_at
 
 SHOWN = ("accuracy", "macro_f1", "balanced_accuracy", "ece_tempered", *(f"f1_{name}" for name in CLASSES))
 
@@ -70,9 +70,7 @@ def monitored(answers: Predicted, seed: int, depth: int, made: Calibration, wafe
     if len(np.unique(units)) < FEWEST_LOTS:
         print(f"no monitoring reference: validation has {len(np.unique(units))} lots, {FEWEST_LOTS} are needed")
         return {}
-    stops = expit(answers.halt[seed, :depth]) > (2 if threshold is None else threshold)  # (K, N)
-    stops[-1] = True
-    last = stops.argmax(axis=0)
+    last = stopped_at(answers.halt[seed, :depth], threshold)
     logits = answers.logits[seed, last, np.arange(len(answers.index))]
     shown = replace(wafers.take(answers.index), group=units)
     return reference(shown, softmax(logits / made.temperature, axis=1), last + 1, made.review_threshold)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from trm_jax.wafer_predictions import Predicted, load_predicted, save_predicted
+from trm_jax.wafer_predictions import Predicted, load_predicted, save_predicted, stopped_at
 
 RNG = np.random.default_rng(0)
 GOOD = Predicted(
@@ -59,3 +59,10 @@ def test_damaged_foreign_and_missing_files_are_one_line(tmp_path):
     np.savez(path, index=np.array([{}]), logits=GOOD.logits, halt=GOOD.halt)
     with pytest.raises(ValueError, match="no usable predictions"):
         load_predicted(path)
+
+
+def test_wafers_stop_where_they_are_first_sure():
+    halt = np.array([[[-1.0, 3.0, -9.0], [2.0, -2.0, -9.0], [-5.0, -5.0, -9.0]]])  # (1, 3 steps, 3 wafers)
+    assert stopped_at(halt, 0.5).tolist() == [[1, 0, 2]]
+    assert stopped_at(halt, 0.0).tolist() == [[0, 0, 0]] and stopped_at(halt, 1.0).tolist() == [[2, 2, 2]]
+    assert stopped_at(halt[0], None).tolist() == [2, 2, 2]

@@ -82,7 +82,9 @@ class Depthwise(nn.Module):
     """
 
     grid: tuple[int, int]
-    last_init: nn.initializers.Initializer = nn.initializers.truncated_normal(1 / 3 / 0.88)
+    last_init: nn.initializers.Initializer = nn.initializers.variance_scaling(
+        1.0, "fan_in", "truncated_normal", in_axis=(0, 1), out_axis=2
+    )
 
     @nn.compact
     def __call__(self, x):

@@ -21,7 +21,7 @@ class Convolution(nn.Module):
     features: int
     stride: int = 1
     native: bool = False
-    """Use XLA's convolution all the same: its forward pass alone is the faster one, and it exports as a Conv."""
+    """Use XLA's convolution all the same: its forward pass alone is the faster one."""
 
     @nn.compact
     def __call__(self, x):
@@ -99,9 +99,8 @@ def seen(grids, views: int):
     As they are, mirrored on the rising diagonal, turned by a half, mirrored on the falling diagonal. Two and four of
     them are groups, so that the mean answer to them is the same for all images of a grid under the group.
     """
-    mirrored = grids.swapaxes(1, 2)
-    images = [grids, _turned(mirrored), _turned(grids), mirrored][:views]
-    return jnp.stack(images, axis=1).reshape(-1, *grids.shape[1:])
+    images = [lambda x: x, lambda x: _turned(x.swapaxes(1, 2)), _turned, lambda x: x.swapaxes(1, 2)]
+    return jnp.stack([image(grids) for image in images[:views]], axis=1).reshape(-1, *grids.shape[1:])
 
 
 def _turned(grids):

@@ -9,12 +9,12 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy.special import expit, softmax
+from scipy.special import softmax
 
 from trm_jax import confidence, wafer_metrics
 from trm_jax.data.wafer_maps import Wafers
 from trm_jax.wafer_metrics import GroupCounts, Interval
-from trm_jax.wafer_predictions import Predicted
+from trm_jax.wafer_predictions import Predicted, stopped_at
 from trm_jax.wafer_runs import Fold
 
 LOT = 25
@@ -210,10 +210,7 @@ def adaptive(tested: Answers, draws: np.ndarray) -> pd.DataFrame:
     rows, full = [], counts(tested, tested.depth)
     classes = tested.logits.shape[-1]
     for limit in HALTS:
-        stops = expit(tested.halt[:, : tested.depth]) > limit if 0 < limit < 1 else np.full((1, 1, 1), limit == 0)
-        stops = np.broadcast_to(stops, tested.halt[:, : tested.depth].shape).copy()
-        stops[:, -1] = True
-        last = stops.argmax(axis=1)
+        last = stopped_at(tested.halt[:, : tested.depth], limit)
         answers = np.take_along_axis(tested.logits, last[:, None, :, None], axis=1)[:, 0].argmax(axis=-1)
         now = wafer_metrics.count(tested.truth, np.eye(classes)[answers], tested.group)
         found = wafer_metrics.with_intervals(now, draws)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from scipy.special import expit
 
 from trm_jax.files import replacing
 from trm_jax.state_dict import DAMAGE
@@ -21,6 +22,18 @@ class Predicted(NamedTuple):
     """float32 (S, K, N, C), of every seed after every supervision step."""
     halt: np.ndarray
     """float32 (S, K, N), logit of "the answer is right"."""
+
+
+def stopped_at(halt: np.ndarray, threshold: float | None) -> np.ndarray:
+    """Index of the step at which each wafer stops, from halting logits (..., K, N).
+
+    It is the first step whose probability is above the threshold, else the last; without a threshold always the last.
+    """
+    if threshold is None:
+        return np.full((*halt.shape[:-2], halt.shape[-1]), halt.shape[-2] - 1)
+    stops = expit(halt) > threshold
+    stops[..., -1, :] = True
+    return stops.argmax(axis=-2)
 
 
 def save_predicted(path: Path, predicted: Predicted) -> None:

@@ -18,6 +18,9 @@ from trm_jax.train import CUMULATIVE, Augment, Batch
 from trm_jax.wafer_metrics import seed_scores
 from trm_jax.wafer_predictions import Predicted
 
+CHUNK = 512
+"""Grids predicted in one call, the last filled up: one program serves parts of every size."""
+
 
 class WaferTask(NamedTuple):
     """Everything that training on one split needs besides the config."""
@@ -59,10 +62,10 @@ def _augment(options: Augmentation, key, batch: Batch) -> Batch:
 
 def validator(config: Config, grids: np.ndarray, labels: np.ndarray, split: Split):
     """Function from weights with a leading axis S to accuracy and macro-F1 on validation, each (S,)."""
-    inputs, truth = jnp.asarray(grids[split.validation]), labels[split.validation]
+    inputs, truth = grids[split.validation], labels[split.validation]
 
     def validate(params: Any) -> dict[str, np.ndarray]:
-        predicted = to_host(_readings(config)(params, inputs)).logits[:, -1].argmax(axis=-1)  # (S, N)
+        predicted = predict(config, params, inputs, split.validation).logits[:, -1].argmax(axis=-1)  # (S, N)
         measured = seed_scores(truth, predicted, len(CLASSES))
         return {"macro_f1": measured.macro_f1, "accuracy": measured.accuracy}
 
@@ -71,7 +74,7 @@ def validator(config: Config, grids: np.ndarray, labels: np.ndarray, split: Spli
 
 @cache
 def _readings(config: Config):
-    """Compiled readings of all seeds, one program for inputs of the same shape."""
+    """Compiled readings of all seeds."""
     return over_seeds(partial(evaluate.readings, config), run_mesh(config.run), config.run.seed_axis)
 
 
@@ -94,9 +97,14 @@ def predict(config: Config, params: Any, grids: np.ndarray, index: np.ndarray, s
 
     ``index`` (N,) names the wafers in the answer.
     """
-    steps = steps or config.recursion.N_sup
-    found = to_host(_readings(config.override(**{"recursion.N_sup": steps}))(params, jnp.asarray(grids)))
-    return Predicted(index, found.logits, found.halt)
+    answer = _readings(config.override(**{"recursion.N_sup": steps or config.recursion.N_sup}))
+    found = []
+    for begin in range(0, len(grids), CHUNK):
+        part = grids[begin : begin + CHUNK]
+        filled = np.pad(part, ((0, CHUNK - len(part)), *((0, 0),) * 3))
+        found.append(to_host(answer(params, jnp.asarray(filled))))
+    logits, halt, _ = (np.concatenate(parts, axis=2)[:, :, : len(grids)] for parts in zip(*found, strict=True))
+    return Predicted(index, logits, halt)
 
 
 def without(split: Split, labels: np.ndarray, left_out: int) -> Split:
