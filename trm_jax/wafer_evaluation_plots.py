@@ -69,7 +69,7 @@ def _draw_curves(loss: Axes, score: Axes, curves: Mapping[str, pd.DataFrame]) ->
     if all((curve["loss"] > 0).all() for curve in curves.values()):
         loss.set_yscale("log")
     loss.set_title("Training, a line per seed", loc="left")
-    loss.set_ylabel("Training loss")
+    loss.set_ylabel("Training loss,\nall steps summed")
     score.set_ylabel("Validation macro-F1")
     score.set_xlabel("Optimizer step")
     if score.get_legend_handles_labels()[1]:
@@ -152,7 +152,7 @@ def confident_errors(
         chosen = [BLUE if one == name else ORANGE if place == answer else GREY for place, one in enumerate(classes)]
         bars.barh(range(len(classes)), shares[number], color=chosen, height=0.7)
         bars.set(xlim=(0, 1), ylim=(len(classes) - 0.5, -0.5))
-        bars.set_xticks((0, 1), ("0", "1"), fontsize=7)
+        bars.set_xticks((0, 1), ("0 %", "100 %"), fontsize=7)
         bars.set_yticks(range(len(classes)), classes, fontsize=7)
         for tick, one in zip(bars.get_yticklabels(), classes, strict=True):
             tick.set(color=BLUE if one == name else BLACK, fontweight="bold" if one == name else "normal")
