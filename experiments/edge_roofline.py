@@ -2,7 +2,8 @@
 
     python experiments/edge_roofline.py                                       # the shapes of the model that ships
     python experiments/edge_roofline.py --model runs/package/model.onnx --name package
-    python experiments/edge_roofline.py --preset paper                        # a token for every cell
+    python experiments/edge_roofline.py --preset paper                        # a token for every cell; minutes
+    python experiments/edge_roofline.py --quality docs/results/wafer-edge/results.csv   # a figure: time against quality
 
 No Jetson was at hand: bounds follow from data sheets, and projections from what others have measured on one with other
 models. Each such number says "projection, not measured"; `docs/jetson.md` says how to measure. Seconds on any machine.
@@ -16,8 +17,10 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import onnx
+import pandas as pd
 import tyro
 from exporting.cost import Counted, count, is_product, traffic, units
+from exporting.roofline_plot import Point, quality_against_time
 from google.protobuf.message import DecodeError
 from wafer_presets import PRESETS
 
@@ -27,7 +30,9 @@ from trm_jax.data.wafer_maps import CLASSES
 from trm_jax.edge.package import Metadata
 from trm_jax.files import replacing_directory, write_text
 from trm_jax.options import require
+from trm_jax.plots import svg
 from trm_jax.report_tables import markdown
+from trm_jax.wafer_metrics import Interval
 
 ROOT = Path(__file__).resolve().parent.parent
 WORDS = "projection, not measured"
@@ -84,6 +89,8 @@ class Arguments:
     """An exported file without a loop (model.onnx, step.onnx, model_fp16.onnx); else the shapes of --preset."""
     preset: Literal["edge", "paper", "smoke"] = "edge"
     """Model of wafer_train.py to count, untrained, where no --model is given."""
+    quality: Path | None = None
+    """results.csv of wafer_evaluate.py: draw its macro-F1 after each step, and all presets, against projected time."""
     top: int = 8
     """Nodes with the most operations to list."""
     launch: tuple[float, float] = LAUNCH
@@ -136,10 +143,39 @@ def graph_of(arguments: Arguments) -> tuple[onnx.ModelProto, str]:
             return onnx.load(arguments.model), arguments.model.name
         except DecodeError as error:
             raise ValueError(f"{arguments.model} is damaged or no ONNX file: {error}") from None
-    config = Config().override(**PRESETS[arguments.preset])
+    return untrained(arguments.preset), f"preset {arguments.preset}, untrained"
+
+
+def untrained(preset: str, **options: Any) -> onnx.ModelProto:
+    """The graph of a preset as `wafer_train.py` ships it by default, in two views."""
+    config = Config().override(**PRESETS[preset], **{"model.views": 2}).override(**options)
     params = model.initialise(config.model, jax.random.key(0))
     about = Metadata(list(CLASSES), {}, 1.0, 0.0, {}, {}, {})
-    return export.export(config, params, "model", about), f"preset {arguments.preset}, untrained"
+    return export.export(config, params, "model", about)
+
+
+def points(quality: Path) -> list[Point]:
+    """The edge preset at every depth with its measured macro-F1, then the preset paper, on the board at 15 W in fp16.
+
+    Raises ValueError for a file without scores of supervision steps.
+    """
+    require(quality.is_file(), f"no scores at {quality}; wafer_evaluate.py writes results.csv")
+    table = pd.read_csv(quality)
+    require({"part", "name", "score", "value"} <= set(table), f"{quality} has no columns part, name, score, value")
+    steps = table[(table["name"] == "all") & (table["score"] == "macro_f1") & table["part"].str.startswith("step ")]
+    require(len(steps) > 0, f"{quality} has no macro_f1 of supervision steps")
+
+    def point(name: str, found: Interval | None, preset: str, **options: Any) -> Point:
+        row = project(count(untrained(preset, **options)), BOARDS[0], "fp16", False)
+        return Point(name, 1e3 * row.low, 1e3 * row.high, found)
+
+    made = []
+    for row in steps.itertuples():
+        depth = int(str(row.part).removeprefix("step "))
+        plural = "s" if depth > 1 else ""
+        measured = Interval(float(row.value), float(row.low), float(row.high))
+        made.append(point(f"edge, {depth} step{plural}", measured, "edge", **{"recursion.N_sup": depth}))
+    return [*made, point("paper, 3 steps", None, "paper")]
 
 
 def report(counted: Counted, title: str, arguments: Arguments) -> tuple[str, dict[str, Any]]:
@@ -192,9 +228,15 @@ def run(arguments: Arguments) -> None:
         raise ValueError(f"{directory} exists and holds no roofline; choose another --name")
     graph, title = graph_of(arguments)
     text, numbers = report(count(graph), title, arguments)
+    drawn = points(arguments.quality) if arguments.quality else []
+    if drawn:
+        numbers["quality"] = [point._asdict() for point in drawn]
     with replacing_directory(directory) as temporary:
         write_text(temporary / "roofline.md", text)
         write_text(temporary / "roofline.json", json.dumps(numbers, indent=1))
+        if drawn:
+            note = f"{BOARDS[0].name}, fp16, two views: best case with a CUDA graph to worst case without"
+            write_text(temporary / "quality.svg", svg(quality_against_time(drawn, note)))
     print(text)
 
 

@@ -53,8 +53,10 @@ class Arguments:
     """The fold that the weights were not trained on, if they are not of all lots."""
     calibration: int = 180
     """Training inputs that set the ranges of int8."""
-    samples: int = 900
+    samples: int = 3000
     """Held-out inputs to compare the files on."""
+    precisions: tuple[packaging.Precision, ...] = ("float16", "int8")
+    """Files to make beside those in float32, which share their weights."""
     repeats: int = 200
     """Timed calls of each file."""
     tolerance: float = 1e-4
@@ -150,7 +152,7 @@ def run(arguments: Arguments) -> Path:
         calibration, reference = calibration_of(weights), reference_of(arguments, weights)
         samples = samples_of(config, arguments)
         untrained = arguments.checkpoint is None
-        task = packaging.Task(config, params, weights, samples, calibration, reference, untrained)
+        task = packaging.Task(config, params, weights, samples, calibration, reference, untrained, arguments.precisions)
         limits = packaging.Limits(arguments.tolerance, arguments.int8_limit, arguments.repeats)
         found = packaging.write(task, directory, limits)
         report.write(directory, found)

@@ -117,19 +117,26 @@ def adaptive(batch: int | str = "batch") -> onnx.ModelProto:
     return _model(nodes, {"inputs": [batch, SIZE, SIZE, 2], "threshold": []}, outputs, constants)
 
 
+def question(batch: int | str = "batch") -> onnx.ModelProto:
+    """x is what the logits grow to."""
+    constants: dict[str, Any] = {}
+    nodes = [*_linear(constants), helper.make_node("Identity", ["last"], ["x"])]
+    return _model(nodes, {"inputs": [batch, SIZE, SIZE, 2]}, {"x": [batch, 9]}, constants)
+
+
 def step(batch: int | str = "batch", use_z: bool = True) -> onnx.ModelProto:
     """One supervision step: z counts the steps by thirds, y is the logits."""
     node, constants = helper.make_node, {"part": np.array(1 / 3, np.float32), "end": np.array([-1])}
-    nodes = _linear(constants) + [
+    nodes = [
         node("Add", ["z", "part"], ["z_next"]),
-        node("Mul", ["last", "part"], ["more"]),
+        node("Mul", ["x", "part"], ["more"]),
         node("Add", ["y", "more"], ["y_next"]),
         node("Identity", ["y_next"], ["logits"]),
         node("Softmax", ["logits"], ["probabilities"]),
         node("ReduceMax", ["probabilities", "end"], ["halt"], keepdims=0),
     ]
     outputs = {"y_next": [batch, 9], "z_next": [batch, 1], "logits": [batch, 9], "probabilities": [batch, 9]}
-    inputs = {"inputs": [batch, SIZE, SIZE, 2], "y": [batch, 9], "z": [batch, 1]}
+    inputs = {"x": [batch, 9], "y": [batch, 9], "z": [batch, 1]}
     if not use_z:
         nodes = [one for one in nodes if "z" not in one.input]
         del inputs["z"], outputs["z_next"]
@@ -149,6 +156,7 @@ FILES: dict[str, Callable[[], onnx.ModelProto]] = {
     "model.onnx": lambda: plain(1),
     "model_dynamic.onnx": plain,
     "model_adaptive.onnx": adaptive,
+    "question.onnx": question,
     "step.onnx": step,
 }
 

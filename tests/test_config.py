@@ -145,7 +145,7 @@ CHANGES = {
     "model.image": (7, WAFER),
     "model.stem_widths": ((4,), WAFER),
     "model.stem_convolutions": ((2,), WAFER | {"model.stem_widths": (4,)}),
-    "model.native_convolution": (True, WAFER | {"model.stem_widths": (4,)}),
+    "model.forward_only": (True, WAFER | {"model.stem_widths": (4,)}),
     "model.views": (2, WAFER),
     "model.width": (12, {}),
     "model.layers": (2, {}),

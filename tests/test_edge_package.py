@@ -11,7 +11,7 @@ from edge_models import SIZE
 
 from trm_jax.data.wafer_synthetic import synthetic_wafers
 from trm_jax.edge import package
-from trm_jax.edge.classify import answer, inputs
+from trm_jax.edge.classify import answer, classify, inputs
 from trm_jax.edge.package import Options, choose, open_model, report
 
 
@@ -36,6 +36,7 @@ def test_a_package_gives_the_file_that_fits_what_is_asked(directory: Path) -> No
         "model.onnx": "model",
         "model_dynamic.onnx": "model",
         "model_adaptive.onnx": "adaptive",
+        "question.onnx": "question",
         "step.onnx": "step",
     }
     assert open_model(directory / "model.onnx").batch == 1 and open_model(directory / "step.onnx").batch is None
@@ -105,6 +106,8 @@ def test_other_models(tmp_path: Path) -> None:
     assert "metadata labels is no JSON" in refused(path)
     edge_models.save(tmp_path / "step.onnx", edge_models.step())
     assert "initial.npz is missing or damaged" in refused(tmp_path / "step.onnx")
+    np.savez(tmp_path / "initial.npz", y=np.zeros((1, 9), np.float32), z=np.zeros((1, 1), np.float32))
+    assert "question.onnx is missing; step.onnx needs it" in refused(tmp_path / "step.onnx")
 
 
 def test_wrong_shapes_and_values_that_are_no_numbers(directory: Path, tmp_path: Path) -> None:
@@ -116,6 +119,8 @@ def test_wrong_shapes_and_values_that_are_no_numbers(directory: Path, tmp_path: 
         model.run(inputs=grids.astype(np.float64))
     with pytest.raises(ValueError, match="cannot answer"):
         open_model(directory / "step.onnx").run(inputs=grids)
+    with pytest.raises(ValueError, match=r"question\.onnx gives no answers by itself"):
+        classify(open_model(directory / "question.onnx"), wafers)
     broken = open_model(edge_models.save(tmp_path / "nan.onnx", edge_models.plain(factor=np.nan)))
     with pytest.raises(ValueError, match="probabilities has values that are no numbers"):
         answer(broken, grids)

@@ -22,7 +22,7 @@ def test_convolution_is_the_convolution_of_xla(size, stride):
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
     )
     np.testing.assert_allclose(layer.apply({"params": params}, x), expected, atol=1e-5)
-    native = Convolution(4, stride, native=True).apply({"params": params}, x)
+    native = Convolution(4, stride, forward_only=True).apply({"params": params}, x)
     np.testing.assert_allclose(native, expected, atol=1e-6)
 
 

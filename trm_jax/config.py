@@ -32,8 +32,9 @@ class ModelConfig:
     """Channels of the convolutions before the patches, each of which halves the sides (with patch only)."""
     stem_convolutions: tuple[int, ...] = ()
     """Convolutions in each block of the stem; one each if empty."""
-    native_convolution: bool = False
-    """Compute the stem by XLA's convolution, not by matrix products: faster on CPU without a gradient, slower with."""
+    forward_only: bool = False
+    """Compute in the forms that predict fast, and whose gradients are slow on CPU: XLA's convolution in the stem
+    instead of matrix products, products in batches instead of flat ones. For prediction and export."""
     views: Literal[1, 2, 4] = 1
     """Images of a wafer grid under mirrors and half turns that are read side by side, each with states of its own; the
     answer is the mean of theirs (with patch only). Weights do not depend on it."""

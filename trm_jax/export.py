@@ -1,12 +1,13 @@
 """ONNX files of a trained model: graphs that onnxruntime and TensorRT 10 take, checked before they are written.
 
 The recursion is written out, because a scan becomes nested loops that lose shapes; only the adaptive file has a loop,
-since it must stop by itself. Only this file and `trm_jax.quantize` know ONNX.
+since it must stop by itself. Only this file, `trm_jax.export_graph` and
+`trm_jax.quantize` know ONNX.
 """
 
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,24 +15,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import onnx
-import onnx_ir as ir
-from flax.traverse_util import flatten_dict
 from jax2onnx import to_onnx
-from onnx.reference import ReferenceEvaluator
-from onnx_ir.passes import common as passes
 from onnxconverter_common.float16 import convert_float_to_float16
 
 from trm_jax import model
 from trm_jax.config import Config
-from trm_jax.edge.package import Metadata
+from trm_jax.edge.package import WEIGHTS, Metadata
+from trm_jax.export_graph import folded, nodes, tidy, weight_names
 from trm_jax.files import replacing
 from trm_jax.options import require
 
 OPSET = 20
 """The newest that TensorRT 10.3 of JetPack 6 reads."""
 IR_VERSION = 10
+SHARED_FROM, ALIGNMENT = 1024, 4096
+"""Bytes of the smallest weight that files share, and of a page, at whose borders weights can be mapped."""
 ANSWERS = ("logits", "probabilities", "halt")
-Kind = Literal["model", "dynamic", "adaptive", "step"]
+Kind = Literal["model", "dynamic", "adaptive", "question", "step"]
 
 # What onnx-tensorrt 10 lists (docs/operators.md), as far as graphs of ours may need it.
 TENSORRT = frozenset(
@@ -48,19 +48,11 @@ FLOAT_ONLY = frozenset({"Einsum"})
 """Operators that TensorRT takes in floating point, but not in a quantized file."""
 
 
-FOLDED = frozenset(
-    "Add Cast Concat Cos Div Expand Mod Mul Neg Pow Range Reshape Sin Slice Sqrt Sub Unsqueeze".split()  # noqa: SIM905
-)
-"""Operators that are computed on export where their inputs are constants."""
-
-
 def for_export(config: Config) -> Config:
     """The same model with its recursion written out in float32, which is what the exporter can follow."""
     return config.override(
-        # As products the stem's convolutions are quantized like all others.
-        **{"model.native_convolution": False,
-           "recursion.unroll": True, "recursion.remat": False, "recursion.segment": 0, "recursion.gradient": "full",
-           "model.dtype": "float32"}
+        **{"model.forward_only": True, "model.dtype": "float32", "recursion.unroll": True, "recursion.remat": False,
+           "recursion.segment": 0, "recursion.gradient": "full"}
     )  # fmt: skip
 
 
@@ -81,11 +73,16 @@ def answers(config: Config, params: Any, temperature: float) -> Callable[..., tu
     return whole
 
 
-def step_answers(config: Config, params: Any, temperature: float) -> Callable[..., tuple]:
-    """Function from inputs, y and z to the next y and z and its answers: one supervision step."""
+def question(config: Config, params: Any, temperature: float) -> Callable[..., tuple]:
+    """Function from inputs to the question x, which stays the same in every supervision step."""
+    return lambda inputs: (model.embed(config, params, inputs),)
 
-    def step(inputs, y, z=None):
-        y, z = model.supervision_step(config, params, model.embed(config, params, inputs), y, z)
+
+def step_answers(config: Config, params: Any, temperature: float) -> Callable[..., tuple]:
+    """Function from x, y and z to the next y and z and its answers: one supervision step."""
+
+    def step(x, y, z=None):
+        y, z = model.supervision_step(config, params, x, y, z)
         # Times one, or jax2onnx joins the reshapes of several views before and after this output, and it is gone.
         states = (y * jnp.float32(1),) if z is None else (y * jnp.float32(1), z)
         return *states, *_answers(model.read(config, params, y), temperature)
@@ -143,16 +140,19 @@ def export(config: Config, params: Any, kind: Kind, about: Metadata) -> onnx.Mod
     if kind == "step":
         states = ("y", "z") if config.model.use_z else ("y",)
         state = jax.ShapeDtypeStruct((1, config.model.state_tokens, config.model.width), jnp.float32)
-        inputs |= dict.fromkeys(states, state)
+        inputs = dict.fromkeys(("x", *states), state)
         outputs = (*(f"{name}_next" for name in states), *ANSWERS)
+    elif kind == "question":
+        outputs = ("x",)
     elif kind == "adaptive":
         inputs["threshold"] = jax.ShapeDtypeStruct((), jnp.float32)
         outputs = (*ANSWERS, "steps")
-    graphs = {"model": answers, "dynamic": answers, "adaptive": adaptive_answers, "step": step_answers}
+    graphs = {"model": answers, "dynamic": answers, "adaptive": adaptive_answers, "question": question,
+              "step": step_answers}  # fmt: skip
     function = graphs[kind](config, params, about.temperature)
     traced = _traced(function, inputs, outputs)
     names = weight_names(params)
-    return finished(tidy(folded(tidy(traced, names), set(names.values()))), about)
+    return finished(tidy(folded(tidy(traced, names), set(names.values())), names), about)
 
 
 def _traced(function: Callable[..., tuple], inputs: dict[str, Any], outputs: tuple[str, ...]) -> onnx.ModelProto:
@@ -170,59 +170,6 @@ def _traced(function: Callable[..., tuple], inputs: dict[str, Any], outputs: tup
     finally:
         serde.setLevel(level)
     return traced
-
-
-def weight_names(params: Any) -> dict[tuple, str]:
-    """Dotted names of weights by shape and content; a transposed kernel keeps its name."""
-    found: dict[tuple, str] = {}
-    for path, leaf in flatten_dict(params, sep=".").items():
-        values = np.asarray(leaf)
-        found |= {(one.shape, np.ascontiguousarray(one).tobytes()): path for one in (values, values.T)}
-    return found
-
-
-def tidy(traced: onnx.ModelProto, names: Mapping[tuple, str] | None = None) -> onnx.ModelProto:
-    """Store each weight once, under its name, and drop what has no effect: identities, unused nodes, zero biases."""
-    graph = ir.serde.deserialize_model(traced)
-    for every in (
-        passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
-        passes.LiftSubgraphInitializersToMainGraphPass(),
-        passes.IdentityEliminationPass(),
-        passes.CommonSubexpressionEliminationPass(),
-        passes.DeduplicateHashedInitializersPass(),
-    ):
-        every(graph)
-    for node in ir.traversal.RecursiveGraphIterator(graph.graph):
-        bias = node.inputs[2] if node.op_type == "Gemm" and len(node.inputs) == 3 else None
-        # A scalar bias stops static quantization.
-        if bias is not None and bias.const_value is not None and not bias.const_value.numpy().any():
-            node.resize_inputs(2)
-    for value in list(graph.graph.initializers.values()):
-        assert value.const_value is not None
-        content = value.const_value.numpy()
-        value.name = (names or {}).get((content.shape, content.tobytes()), value.name)
-    for last in (passes.RemoveUnusedNodesPass(), passes.ClearMetadataAndDocStringPass(), passes.NameFixPass()):
-        last(graph)
-    return ir.serde.serialize_model(graph)
-
-
-def folded(graph: onnx.ModelProto, weights: set[str]) -> onnx.ModelProto:
-    """The same with what depends on constants alone computed, such as angles of positions, but not on weights."""
-    known = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.graph.initializer}
-    known = {name: values for name, values in known.items() if name not in weights}
-    rest = []
-    for node in graph.graph.node:
-        if node.op_type in FOLDED and all(name in known for name in node.input):
-            evaluator = ReferenceEvaluator(node, opsets={"": OPSET})
-            values = evaluator.run(None, {name: known[name] for name in node.input})
-            for name, value in zip(node.output, values, strict=True):
-                known[name] = np.asarray(value)
-                graph.graph.initializer.append(onnx.numpy_helper.from_array(known[name], name))
-        else:
-            rest.append(node)
-    del graph.graph.node[:]
-    graph.graph.node.extend(rest)
-    return graph
 
 
 def finished(graph: onnx.ModelProto, about: Metadata) -> onnx.ModelProto:
@@ -247,15 +194,6 @@ def check(graph: onnx.ModelProto) -> None:
     used = {node.op_type for node in nodes(graph.graph)}
     refused = used - TENSORRT | (used & FLOAT_ONLY if "QuantizeLinear" in used else set())
     require(not refused, f"TensorRT 10 does not take {', '.join(sorted(refused))}")
-
-
-def nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
-    """All nodes, those of loop bodies and branches included."""
-    for node in graph.node:
-        yield node
-        for attribute in node.attribute:
-            if attribute.type == onnx.AttributeProto.GRAPH:
-                yield from nodes(attribute.g)
 
 
 def to_half(graph: onnx.ModelProto, about: Metadata) -> onnx.ModelProto:
@@ -283,3 +221,25 @@ def save(path: Path, graph: onnx.ModelProto) -> None:
     """Write a graph with its weights, whole or not at all."""
     with replacing(path) as temporary:
         onnx.save(graph, temporary)
+
+
+def save_sharing(directory: Path, graphs: Mapping[str, onnx.ModelProto]) -> None:
+    """Write graphs by file name with their weights in one file beside them, each once for all of them."""
+    held, places = bytearray(), dict[bytes, int]()
+    for name, graph in graphs.items():
+        light = onnx.ModelProto()
+        light.CopyFrom(graph)
+        for tensor in light.graph.initializer:
+            content = tensor.raw_data
+            if len(content) >= SHARED_FROM:
+                if content not in places:
+                    held.extend(bytes(-len(held) % ALIGNMENT))
+                    places[content] = len(held)
+                    held.extend(content)
+                entries = {"location": WEIGHTS, "offset": str(places[content]), "length": str(len(content))}
+                tensor.ClearField("raw_data")
+                tensor.data_location = onnx.TensorProto.EXTERNAL
+                tensor.external_data.extend(onnx.StringStringEntryProto(key=k, value=v) for k, v in entries.items())
+        save(directory / name, light)
+    with replacing(directory / WEIGHTS) as temporary:
+        temporary.write_bytes(held)

@@ -1,5 +1,6 @@
 """TRM: embedding, net, read-out and halting head. It holds weights; the loops are in `trm_jax.recursion`."""
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -33,7 +34,7 @@ class TRM(nn.Module):
         embedding_init = nn.initializers.truncated_normal(_truncated(config.width**-0.5))
         if config.patch:
             widths, counts = config.stem_widths, config.stem_convolutions
-            self.stem = Stem(widths, counts, config.patch, config.width, config.native_convolution)
+            self.stem = Stem(widths, counts, config.patch, config.width, config.forward_only)
         else:
             self.tokens = self.param("tokens", embedding_init, (config.vocabulary, config.width))
         if config.prefix_width:
@@ -45,15 +46,16 @@ class TRM(nn.Module):
             self.initial_y = self.param("initial_y", state_init, (config.width,))
             if config.use_z:
                 self.initial_z = self.param("initial_z", state_init, (config.width,))
+        linear = partial(Linear, forward_only=config.forward_only)
         self.net = Stack(config)
         if config.separate_nets:
             self.net_y = Stack(config)
         if config.form == "joint" or config.combine == "concat":
-            self.to_y = Linear(config.width)
+            self.to_y = linear(config.width)
             if config.use_z:
-                self.to_z = Linear(config.width)
-        self.readout = Linear(config.classes, use_bias=config.readout_bias)
-        self.halting = Linear(
+                self.to_z = linear(config.width)
+        self.readout = linear(config.classes, use_bias=config.readout_bias)
+        self.halting = linear(
             2, use_bias=True, kernel_init=nn.initializers.zeros, bias_init=nn.initializers.constant(-5.0)
         )
 

@@ -19,7 +19,7 @@ from trm_jax.edge.package import Metadata
 from trm_jax.export import finished
 from trm_jax.options import require
 
-PRODUCTS = ("MatMul", "Gemm")
+PRODUCTS = ("MatMul", "Gemm", "Conv")
 ACTIVATIONS = "products of activations"
 
 
@@ -99,7 +99,8 @@ def product_groups(graph: onnx.ModelProto) -> dict[str, list[str]]:
 def channel_axes(graph: onnx.ModelProto) -> dict[str, list[dict[str, Any]]]:
     """For every weight of a product the axis of its output channels, as onnxruntime wants to be told.
 
-    A scale may differ between channels that are not summed over: columns of a right factor, rows of a left one.
+    A scale may differ between channels that are not summed over: columns of a right factor, rows of a left one, the
+    first axis of a convolution.
     """
     axes = {}
     weights = {tensor.name for tensor in graph.graph.initializer}
@@ -107,7 +108,8 @@ def channel_axes(graph: onnx.ModelProto) -> dict[str, list[dict[str, Any]]]:
         for place, name in enumerate(node.input[:2]):
             if node.op_type in PRODUCTS and name in weights:
                 transposed = any(a.name == ("transA", "transB")[place] and a.i for a in node.attribute)
-                axes[name] = [{"axis": place ^ transposed, "quant_type": QuantType.QInt8, "symmetric": True}]
+                axis = 0 if node.op_type == "Conv" else place ^ transposed
+                axes[name] = [{"axis": axis, "quant_type": QuantType.QInt8, "symmetric": True}]
     return axes
 
 

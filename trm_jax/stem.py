@@ -20,14 +20,14 @@ class Convolution(nn.Module):
 
     features: int
     stride: int = 1
-    native: bool = False
+    forward_only: bool = False
     """Use XLA's convolution all the same: its forward pass alone is the faster one."""
 
     @nn.compact
     def __call__(self, x):
         inputs, s = x.shape[-1], self.stride
         kernel = self.param("kernel", nn.initializers.he_normal(), (9 * inputs, self.features))
-        if self.native:
+        if self.forward_only:
             window = kernel.astype(x.dtype).reshape(3, 3, inputs, self.features)
             order = ("NHWC", "HWIO", "NHWC")
             return lax.conv_general_dilated(x, window, (s, s), [(1, 1), (1, 1)], dimension_numbers=order)
@@ -44,13 +44,15 @@ def _every(x, axis: int, start: int, count: int, stride: int):
     return lax.slice_in_dim(x, start, start + stride * (count - 1) + 1, stride, axis)
 
 
-def halve(x):
+def halve(x, forward_only: bool = False):
     """2x2 max pooling of values that are not negative; an odd side is padded with zeros.
 
     As a maximum of slices, since the gradient of XLA's own pooling is slow on CPU: the whole training step of the edge
     preset takes a fifth less time.
     """
     batch, height, width, channels = x.shape
+    if forward_only:
+        return nn.max_pool(x, window_shape=(2, 2), strides=(2, 2), padding="SAME")
     rows, columns = -(-height // 2), -(-width // 2)
     x = jnp.pad(x, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)))
     x = x.reshape(batch, rows, 2, columns, 2, channels)
@@ -64,15 +66,15 @@ class ConvolutionBlock(nn.Module):
     features: int
     count: int = 1
     stride: int = 1
-    native: bool = False
+    forward_only: bool = False
 
     @nn.compact
     def __call__(self, x):
         for index in range(self.count):
-            x = Convolution(self.features, self.stride if index == 0 else 1, self.native)(x)
+            x = Convolution(self.features, self.stride if index == 0 else 1, self.forward_only)(x)
             bias = self.param(f"bias_{index}", nn.initializers.zeros, (self.features,))
             x = nn.relu(RMSNorm(1e-5, True)(x) + bias.astype(x.dtype))
-        return halve(x)
+        return halve(x, self.forward_only)
 
 
 class Stem(nn.Module):
@@ -82,13 +84,13 @@ class Stem(nn.Module):
     convolutions: tuple[int, ...]
     patch: int
     width: int
-    native: bool = False
+    forward_only: bool = False
 
     @nn.compact
     def __call__(self, grids):
         x = with_radius(grids)
         for features, count in zip(self.widths, self.convolutions or (1,) * len(self.widths), strict=True):
-            x = ConvolutionBlock(features, count, native=self.native)(x)
+            x = ConvolutionBlock(features, count, forward_only=self.forward_only)(x)
         patch = self.patch // 2 ** len(self.widths)
         return Linear(self.width, name="patch")(patches(x, patch))
 
@@ -99,21 +101,20 @@ def seen(grids, views: int):
     As they are, mirrored on the rising diagonal, turned by a half, mirrored on the falling diagonal. Two and four of
     them are groups, so that the mean answer to them is the same for all images of a grid under the group.
     """
-    images = [lambda x: x, lambda x: _turned(x.swapaxes(1, 2)), _turned, lambda x: x.swapaxes(1, 2)]
-    return jnp.stack([image(grids) for image in images[:views]], axis=1).reshape(-1, *grids.shape[1:])
-
-
-def _turned(grids):
-    # By exact products: a reversal becomes a range that is computed at run time in an exported graph.
     batch, size, _, channels = grids.shape
-    backwards = np.eye(size, dtype=np.float32)[::-1]
-    rows = jnp.matmul(backwards, grids.reshape(batch, size, size * channels), precision="highest")
-    return jnp.matmul(backwards, rows.reshape(batch * size, size, channels), precision="highest").reshape(grids.shape)
+    cells = np.arange(size * size).reshape(size, size)
+    images = (cells, cells.T[::-1, ::-1], cells[::-1, ::-1], cells.T)[:views]
+    # One table of cells: reversals and stacks become many nodes in an exported graph.
+    order = np.stack(images).reshape(-1)
+    seen = jnp.take(grids.reshape(batch, size * size, channels), order, axis=1)
+    return seen.reshape(-1, size, size, channels)
 
 
 def patches(x, patch: int):
     """Squares of ``patch`` cells a side as tokens (B, L, patch * patch * C), row by row; the last may be padded."""
     batch, height, width, channels = x.shape
+    if patch == 1:
+        return x.reshape(batch, height * width, channels)
     rows, columns = -(-height // patch), -(-width // patch)
     padded = jnp.pad(x, ((0, 0), (0, rows * patch - height), (0, columns * patch - width), (0, 0)))
     squares = padded.reshape(batch, rows, patch, columns, patch, channels).swapaxes(2, 3)

@@ -88,7 +88,7 @@ def for_prediction(config: Config, params: Any, labels: np.ndarray, views: int, 
     bias = (prior * np.log(share)).astype(np.float32)
     bias = np.broadcast_to(bias, (len(config.run.seeds), config.model.classes))
     readout = {**params["readout"], "bias": params["readout"].get("bias", 0) + bias}
-    changed = config.override(**{"model.views": views, "model.readout_bias": True, "model.native_convolution": True})
+    changed = config.override(**{"model.views": views, "model.readout_bias": True, "model.forward_only": True})
     return changed, {**params, "readout": readout}
 
 

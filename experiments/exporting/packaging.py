@@ -4,9 +4,10 @@ import importlib.metadata
 import json
 import sys
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
@@ -15,7 +16,8 @@ from exporting import quality, speed
 from exporting.samples import Samples
 from trm_jax import export, model
 from trm_jax.config import Config
-from trm_jax.edge.package import Metadata
+from trm_jax.edge.package import INITIAL, Metadata
+from trm_jax.export_graph import nodes
 from trm_jax.files import write_text
 from trm_jax.options import require
 from trm_jax.quantize import Quantized, quantize
@@ -25,14 +27,26 @@ UNCALIBRATED = {"temperature": 1.0, "review_threshold": 0.9}
 PACKAGES = ("jax2onnx", "onnx", "onnxruntime", "onnxconverter-common")
 THRESHOLDS = (0.0, 0.5, 0.8, 0.9, 0.95, 0.99, 1.0)
 """Halting probabilities at which the adaptive file is measured."""
+ROUNDS = 3
+"""How often each of several models is measured, in turns."""
 FLOAT: dict[export.Kind, str] = {
     "model": "model.onnx",
     "dynamic": "model_dynamic.onnx",
     "adaptive": "model_adaptive.onnx",
+    "question": "question.onnx",
     "step": "step.onnx",
 }
 HALF, INT8 = "model_fp16.onnx", "model_int8.onnx"
+Precision = Literal["float16", "int8"]
 DEFAULT = "temperature 1 and review threshold 0.9 were assumed, not fitted"
+
+
+class Job(NamedTuple):
+    """A model to measure: a file, or the directory of a checkpoint."""
+
+    path: Path
+    feeds: dict[str, np.ndarray]
+    threads: int
 
 
 @dataclass(frozen=True)
@@ -46,6 +60,8 @@ class Task:
     calibration: dict[str, float] | None
     reference: dict[str, Any]
     untrained: bool = False
+    precisions: tuple[Precision, ...] = ("float16", "int8")
+    """Files beside those in float32."""
 
 
 class Limits(NamedTuple):
@@ -78,18 +94,22 @@ def write(task: Task, directory: Path, limits: Limits) -> dict[str, Any]:
     said, samples = about(task), task.samples
     files, quantized = write_graphs(task, said, directory, limits.int8)
     initial = initial_states(task)
-    np.savez(directory / "initial.npz", **initial)  # type: ignore[arg-type]
+    np.savez_compressed(directory / INITIAL, **initial)  # type: ignore[arg-type]
     if samples.preprocessing["kind"] == "wafer":
         write_text(directory / "labels.txt", "".join(f"{label}\n" for label in samples.labels))
     expected = quality.of_jax(task.config, task.params, samples.inputs, said.temperature)
     agreements = compare(task, directory, initial, expected)
-    for name in FLOAT.values():
+    for name in sorted(set(agreements) & set(FLOAT.values())):
         worst = max(agreements[name]["largest"], agreements[name]["other_outputs"])
         require(
             worst <= limits.tolerance,
             f"{name} differs from JAX by {worst:.2g}, more than {limits.tolerance:g}; nothing was written",
         )
     speeds = measure(task, directory, initial, limits.repeats)
+
+    def of(name: str) -> dict[str, dict[str, float]]:
+        return {str(threads): speeds[name, threads] for threads in (1, 2)}
+
     return {
         "about": {name: value for name, value in said._asdict().items() if name != "config"},
         "source": samples.source,
@@ -98,29 +118,34 @@ def write(task: Task, directory: Path, limits: Limits) -> dict[str, Any]:
         "calibrated": task.calibration is not None,
         "parameters": model.count_parameters(task.config.model, task.params),
         "N_sup": task.config.recursion.N_sup,
-        "jax": quality.agreement(expected, expected, samples.truth)._asdict() | {"speed": speeds["JAX"]},
+        "jax": quality.agreement(expected, expected, samples.truth)._asdict() | {"speed": of("JAX")},
         "agreement": agreements,
-        "files": {name: value | {"speed": speeds[name]} for name, value in files.items()},
-        "int8": int8_facts(quantized, limits.int8, len(samples.calibration)),
-        "adaptive": sweep(task, directory, limits.repeats),
+        "files": {name: value | {"speed": of(name)} for name, value in files.items()},
+        "int8": int8_facts(quantized, limits.int8, len(samples.calibration)) if quantized else None,
+        "adaptive": sweep(task, directory, speeds),
     }
 
 
 def write_graphs(
     task: Task, said: Metadata, directory: Path, int8_limit: float
-) -> tuple[dict[str, dict[str, Any]], Quantized]:
-    """Write all .onnx files; returns size, nodes and operators of each, and how int8 was made."""
+) -> tuple[dict[str, dict[str, Any]], Quantized | None]:
+    """Write all .onnx files; returns size, nodes and operators of each, and how int8 was made if it was."""
     graphs = {name: export.export(task.config, task.params, kind, said) for kind, name in FLOAT.items()}
-    whole, samples = graphs[FLOAT["model"]], task.samples
-    quantized = quantize(whole, samples.calibration, samples.calibration_labels, said, int8_limit)
-    graphs |= {HALF: export.to_half(whole, said), INT8: quantized.graph}
-    return {name: save(directory / name, graph) for name, graph in graphs.items()}, quantized
+    export.save_sharing(directory, graphs)
+    whole, samples, quantized = graphs[FLOAT["model"]], task.samples, None
+    if "float16" in task.precisions:
+        graphs[HALF] = export.to_half(whole, said)
+        export.save(directory / HALF, graphs[HALF])
+    if "int8" in task.precisions:
+        quantized = quantize(whole, samples.calibration, samples.calibration_labels, said, int8_limit)
+        graphs[INT8] = quantized.graph
+        export.save(directory / INT8, quantized.graph)
+    return {name: facts(directory / name, graph) for name, graph in graphs.items()}, quantized
 
 
-def save(path: Path, graph: Any) -> dict[str, Any]:
-    """Write a graph; returns its size, nodes and operators."""
-    export.save(path, graph)
-    kinds = [node.op_type for node in export.nodes(graph.graph)]
+def facts(path: Path, graph: Any) -> dict[str, Any]:
+    """Size of a file, nodes and operators of its graph."""
+    kinds = [node.op_type for node in nodes(graph.graph)]
     return {"bytes": path.stat().st_size, "nodes": len(kinds), "operators": sorted(set(kinds))}
 
 
@@ -139,31 +164,48 @@ def compare(
     found = {
         FLOAT["model"]: quality.of_file(directory / FLOAT["model"], inputs),
         FLOAT["dynamic"]: quality.of_file(directory / FLOAT["dynamic"], inputs),
-        FLOAT["step"]: quality.of_steps(directory / FLOAT["step"], initial, inputs, count),
-        HALF: quality.of_file(directory / HALF, inputs),
-        f"{INT8}, as it stands": quality.of_file(directory / INT8, inputs, optimised=False),
-        f"{INT8}, optimised": quality.of_file(directory / INT8, inputs),
+        FLOAT["step"]: quality.of_steps(
+            directory / FLOAT["question"], directory / FLOAT["step"], initial, inputs, count
+        ),
     }
+    if "float16" in task.precisions:
+        found[HALF] = quality.of_file(directory / HALF, inputs)
+    if "int8" in task.precisions:
+        found[f"{INT8}, as it stands"] = quality.of_file(directory / INT8, inputs, optimised=False)
+        found[f"{INT8}, optimised"] = quality.of_file(directory / INT8, inputs)
     compared = {name: quality.agreement(one, expected, truth) for name, one in found.items()}
     compared[FLOAT["adaptive"]] = quality.agreement(adaptive, quality.at_steps(expected, steps), truth)
     return {name: dict(one._asdict()) for name, one in compared.items()}
 
 
-def measure(task: Task, directory: Path, initial: dict[str, np.ndarray], repeats: int) -> dict[str, Any]:
-    """Speed of every file, and of jitted JAX, on one thread and on two, by name and number of threads."""
-    names = [*FLOAT.values(), HALF, INT8]
-    jobs = [(name, threads) for name in (*names, "JAX") for threads in (1, 2)]
-    found: dict[str, Any] = {}
-    inputs = {"inputs": task.samples.inputs[:16]}
+def in_turns(jobs: Mapping[Any, Job], repeats: int) -> dict[Any, dict[str, float]]:
+    """Measure every job in a process of its own, in turns, so that a slow minute is one for all; medians of rounds."""
+    found: dict[Any, list[dict[str, float]]] = {key: [] for key in jobs}
     with tempfile.TemporaryDirectory() as folder:
-        for name, threads in tqdm(jobs, "speed", file=sys.stderr, disable=None):
-            feeds = inputs | (initial if name == FLOAT["step"] else {})
-            feeds |= {"threshold": np.array(1.0, np.float32)} if name == FLOAT["adaptive"] else {}
-            np.savez(Path(folder) / "feeds.npz", **feeds)  # type: ignore[arg-type]
-            path = task.weights if name == "JAX" else directory / name
-            measured = speed.in_process(path, Path(folder) / "feeds.npz", threads, repeats)
-            found.setdefault(name, {})[str(threads)] = measured
-    return found
+        feeds = Path(folder) / "feeds.npz"
+        for key, job in tqdm([*jobs.items()] * ROUNDS, "speed", file=sys.stderr, disable=None):
+            np.savez(feeds, **job.feeds)
+            found[key].append(speed.in_process(job.path, feeds, job.threads, -(-repeats // ROUNDS)))
+    return {
+        key: {name: float(np.median([one[name] for one in rows])) for name in rows[0]} for key, rows in found.items()
+    }
+
+
+def measure(task: Task, directory: Path, initial: dict[str, np.ndarray], repeats: int) -> dict[Any, dict[str, float]]:
+    """Speed of every file and of jitted JAX by (name, threads), and of the adaptive file by its threshold."""
+    inputs = task.samples.inputs[:: max(1, len(task.samples.inputs) // repeats)]
+    feeds = {name: {"inputs": inputs} for name in (*FLOAT.values(), HALF, INT8, "JAX")}
+    feeds[FLOAT["adaptive"]]["threshold"] = np.array(1.0, np.float32)
+    feeds[FLOAT["step"]] = {"inputs": quality.of_question(directory / FLOAT["question"], inputs), **initial}
+    paths = {name: directory / name for name in feeds} | {"JAX": task.weights}
+    jobs: dict[Any, Job] = {
+        (name, threads): Job(paths[name], feeds[name], threads)
+        for name in feeds for threads in (1, 2) if paths[name].exists()
+    }  # fmt: skip
+    for threshold in THRESHOLDS:
+        given = {"inputs": inputs, "threshold": np.array(threshold, np.float32)}
+        jobs[threshold] = Job(paths[FLOAT["adaptive"]], given, 1)
+    return in_turns(jobs, repeats)
 
 
 def int8_facts(quantized: Quantized, limit: float, calibration: int) -> dict[str, Any]:
@@ -173,19 +215,14 @@ def int8_facts(quantized: Quantized, limit: float, calibration: int) -> dict[str
     return facts | {"limit": limit, "calibration": calibration}
 
 
-def sweep(task: Task, directory: Path, repeats: int) -> list[dict[str, float]]:
+def sweep(task: Task, directory: Path, speeds: Mapping[Any, dict[str, float]]) -> list[dict[str, float]]:
     """Supervision steps, time and quality of the adaptive file at each threshold."""
     rows = []
-    samples, path = task.samples, directory / FLOAT["adaptive"]
-    with tempfile.TemporaryDirectory() as folder:
-        for threshold in THRESHOLDS:
-            answers, steps = quality.of_adaptive(path, samples.inputs, threshold)
-            scored = quality.agreement(answers, answers, samples.truth)
-            chosen = samples.inputs[:: max(1, len(samples.inputs) // repeats)]
-            np.savez(Path(folder) / "feeds.npz", inputs=chosen, threshold=np.array(threshold, np.float32))
-            timed = speed.in_process(path, Path(folder) / "feeds.npz", 1, repeats)
-            rows.append(
-                {"threshold": threshold, "mean_steps": float(steps.mean()), "mean_ms": timed["mean_ms"],
-                 "macro_f1": scored.macro_f1}
-            )  # fmt: skip
+    for threshold in THRESHOLDS:
+        answers, steps = quality.of_adaptive(directory / FLOAT["adaptive"], task.samples.inputs, threshold)
+        scored = quality.agreement(answers, answers, task.samples.truth)
+        rows.append(
+            {"threshold": threshold, "mean_steps": float(steps.mean()), "mean_ms": speeds[threshold]["mean_ms"],
+             "p50_ms": speeds[threshold]["p50_ms"], "macro_f1": scored.macro_f1}
+        )  # fmt: skip
     return rows

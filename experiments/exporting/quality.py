@@ -65,13 +65,19 @@ def of_file(path: Path, inputs: np.ndarray, optimised: bool = True) -> Answers:
     return Answers(*(np.concatenate(part) for part in zip(*parts, strict=True)))
 
 
-def of_steps(path: Path, initial: dict[str, np.ndarray], inputs: np.ndarray, count: int) -> Answers:
-    """Answers of a file with a single step, applied ``count`` times to each input."""
+def of_question(path: Path, inputs: np.ndarray) -> np.ndarray:
+    """What the file for the question x makes of each input."""
+    opened = session(path)
+    return np.concatenate([opened.run(None, {"inputs": one[None]})[0] for one in inputs])
+
+
+def of_steps(question: Path, path: Path, initial: dict[str, np.ndarray], inputs: np.ndarray, count: int) -> Answers:
+    """Answers of a file with a single step, applied ``count`` times to the question of each input."""
     opened, answers = session(path), []
-    for one in inputs:
+    for x in of_question(question, inputs):
         states, steps = initial, []
         for _ in range(count):
-            *following, logits, probabilities, halt = opened.run(None, {"inputs": one[None], **states})
+            *following, logits, probabilities, halt = opened.run(None, {"x": x[None], **states})
             states = dict(zip(initial, following, strict=True))
             steps.append((logits[0], probabilities[0], halt[0]))
         answers.append([np.stack(values) for values in zip(*steps, strict=True)])

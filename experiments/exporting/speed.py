@@ -23,7 +23,8 @@ WARM_UP = 3
 def in_process(path: Path, feeds: Path, threads: int, repeats: int) -> dict[str, float]:
     """Measure a model file, or the directory of a checkpoint with jitted JAX, in a new process.
 
-    ``feeds`` is an .npz of what the model takes: ``inputs`` (N, ...), used one by one, and others as they are. JAX has
+    ``feeds`` is an .npz of what the model takes: ``inputs`` (N, ...) of what it takes first, used one by one, and
+    others as they are. JAX has
     as many cores as ``threads``, onnxruntime as many threads. Raises RuntimeError with what the process said.
     """
     arguments = [sys.executable, __file__, str(path), str(feeds), str(threads), str(repeats)]
@@ -64,10 +65,11 @@ def load_file(path: Path, others: dict[str, np.ndarray], threads: int) -> Callab
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    first = session.get_inputs()[0].name
     counts_steps = any(output.name == "steps" for output in session.get_outputs())
 
     def ask(one: np.ndarray) -> float:
-        found = session.run(None, {"inputs": one, **others})
+        found = session.run(None, {first: one, **others})
         return float(found[-1][0]) if counts_steps else float("nan")
 
     return ask

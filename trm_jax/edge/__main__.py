@@ -17,7 +17,7 @@ from trm_jax.edge import benchmark
 from trm_jax.edge.answers import decide, write_answers
 from trm_jax.edge.classify import check, classify
 from trm_jax.edge.monitor import Monitor
-from trm_jax.edge.package import PROVIDERS, Model, Options, check_sums, choose, open_model, report
+from trm_jax.edge.package import PROVIDERS, QUESTION, Model, Options, check_sums, choose, open_model, report
 
 
 def parser() -> argparse.ArgumentParser:
@@ -99,7 +99,7 @@ def run_benchmark(arguments: argparse.Namespace) -> None:
 def _each_file(arguments: argparse.Namespace) -> list[list[str]]:
     """Arguments for measuring each model file of a package: one map at a time but for the model of any number."""
     lines = []
-    for path in sorted(arguments.model.glob("*.onnx")):
+    for path in sorted(set(arguments.model.glob("*.onnx")) - {arguments.model / QUESTION}):
         early = path.stem in ("model_adaptive", "step") and arguments.threshold is not None
         batch = arguments.batch if path.stem == "model_dynamic" else 1
         line = ["--model", path, "--input", arguments.input, "--batch", batch, "--repeats", arguments.repeats]

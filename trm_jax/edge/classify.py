@@ -66,6 +66,8 @@ def check(model: Model, batch: int, threshold: float | None) -> None:
         raise ValueError(
             f"{model.path} takes {model.batch} at a time, not {batch}; model_dynamic.onnx takes any number"
         )
+    if model.kind == "question":
+        raise ValueError(f"{model.path} gives no answers by itself; it belongs to step.onnx")
     if threshold is not None and not 0 <= threshold <= 1:
         raise ValueError(f"threshold is a probability, got {threshold}")
     if threshold is not None and model.kind == "model":
@@ -96,10 +98,12 @@ def _by_steps(model: Model, grids: np.ndarray, limit: float) -> Classified:
     made = Classified(
         np.zeros((count, len(CLASSES)), np.float32), np.zeros(count, np.float32), np.zeros(count, np.int32)
     )
+    assert model.question is not None
+    x = model.question.run(inputs=grids)["x"]
     states = {name: np.repeat(first, count, axis=0) for name, first in model.initial.items()}
     running = np.arange(count)
     for step in range(1, most + 1):
-        out = model.run(inputs=grids[running], **states)
+        out = model.run(x=x[running], **states)
         made.probabilities[running], made.halt[running], made.steps[running] = out["probabilities"], out["halt"], step
         going = ~(out["halt"] > limit)
         running, states = running[going], {name: out[f"{name}_next"][going] for name in states}

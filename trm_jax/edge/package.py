@@ -18,7 +18,10 @@ from trm_jax.data.wafer_maps import CLASSES
 from trm_jax.files import DAMAGE, sha256
 
 SUMS = "SHA256SUMS"
-INITIAL = "initial.npz"
+INITIAL, QUESTION = "initial.npz", "question.onnx"
+"""First states, and the file that makes x of the inputs: both belong to step.onnx."""
+WEIGHTS = "weights.bin"
+"""Weights that the float32 files of a package share."""
 PROVIDERS = {"tensorrt": "TensorrtExecutionProvider", "cuda": "CUDAExecutionProvider", "cpu": "CPUExecutionProvider"}
 """Where a model can run, the best first."""
 _METADATA: dict[str, Any] = {
@@ -28,6 +31,7 @@ _METADATA: dict[str, Any] = {
 _OUTPUTS = {
     "model": {"logits", "probabilities", "halt"},
     "adaptive": {"logits", "probabilities", "halt", "steps"},
+    "question": {"x"},
     "step": {"logits", "probabilities", "halt", "y_next"},
 }
 # The errors of onnxruntime have no common parent but Exception.
@@ -69,11 +73,14 @@ class Model:
     session: onnxruntime.InferenceSession
     metadata: Metadata
     kind: str
-    """model: all supervision steps at once; adaptive: stops by itself; step: one supervision step."""
+    """model: all supervision steps at once; adaptive: stops by itself; question: inputs to x; step: one supervision
+    step of x."""
     batch: int | None
     """Samples that it takes at a time; None for any number."""
     initial: dict[str, np.ndarray]
     """First y of a step model, and z if it has one, for a batch of 1."""
+    question: "Model | None" = None
+    """What makes x for a step model."""
 
     @property
     def provider(self) -> str:
@@ -86,10 +93,11 @@ class Model:
             values = self.session.run(None, inputs)
         except _ERRORS as error:
             raise ValueError(f"{self.path} cannot answer: {_line(error)}") from error
+        first = next(iter(inputs.values()))
         outputs = {output.name: value for output, value in zip(self.session.get_outputs(), values, strict=True)}
         for name, value in outputs.items():
-            if value.shape[:1] != inputs["inputs"].shape[:1]:
-                raise ValueError(f"{self.path}: {name} is {value.shape} for {len(inputs['inputs'])} inputs")
+            if value.shape[:1] != first.shape[:1]:
+                raise ValueError(f"{self.path}: {name} is {value.shape} for {len(first)} inputs")
             if not np.isfinite(value).all():
                 raise ValueError(f"{self.path}: {name} has values that are no numbers")
         return outputs
@@ -103,7 +111,7 @@ def choose(path: Path, adaptive: bool = False, batch: int = 1) -> Path:
     if not path.exists():
         raise FileNotFoundError(f"no model at {path}; give a package directory or an .onnx file")
     if path.is_file():
-        check_sums(path.parent, {path.name, INITIAL})
+        check_sums(path.parent, {path.name, INITIAL, QUESTION, WEIGHTS})
         return path
     check_sums(path)
     names = ["model_adaptive.onnx", "step.onnx"] if adaptive else ["model_dynamic.onnx", "model.onnx"]
@@ -143,22 +151,26 @@ def open_model(path: Path, options: Options | None = None) -> Model:
     """
     session = _session(path, options or Options())
     metadata = _metadata(path, session)
-    names = {entry.name for entry in session.get_inputs()}
-    kind = "adaptive" if "threshold" in names else "step" if "y" in names else "model"
-    states = [name for name in ("y", "z") if name in names]
-    missing = _OUTPUTS[kind] - {entry.name for entry in session.get_outputs()}
-    if missing or "inputs" not in names:
-        raise ValueError(f"{path} is no model of ours: it has no {'input inputs' if not missing else sorted(missing)}")
-    entry = next(entry for entry in session.get_inputs() if entry.name == "inputs")
+    names, made = ([entry.name for entry in ends] for ends in (session.get_inputs(), session.get_outputs()))
+    kind = "adaptive" if "threshold" in names else "step" if "y" in names else "question" if "x" in made else "model"
+    first = "x" if kind == "step" else "inputs"
+    missing = _OUTPUTS[kind] - set(made)
+    if missing or first not in names:
+        raise ValueError(f"{path} is no model of ours: it has no {sorted(missing) if missing else f'input {first}'}")
+    entry = next(entry for entry in session.get_inputs() if entry.name == first)
     batch = entry.shape[0] if isinstance(entry.shape[0], int) else None
-    _check_inputs(path, metadata, entry)
+    if kind != "step":
+        _check_inputs(path, metadata, entry)
     for output in session.get_outputs():
         classes = output.shape[-1] if output.shape and output.name in ("logits", "probabilities") else None
         if metadata.preprocessing["kind"] == "wafer" and isinstance(classes, int) and classes != len(metadata.labels):
             raise ValueError(
                 f"{path}: {output.name} has {classes} classes, but there are {len(metadata.labels)} labels"
             )
-    return Model(path, session, metadata, kind, batch, _initial(path, states) if kind == "step" else {})
+    if kind != "step":
+        return Model(path, session, metadata, kind, batch, {})
+    states = [name for name in names if name in ("y", "z")]
+    return Model(path, session, metadata, kind, batch, _initial(path, states), _question(path, options))
 
 
 def report(model: Model, asked: str = "auto") -> str:
@@ -250,6 +262,14 @@ def _initial(path: Path, states: list[str]) -> dict[str, np.ndarray]:
             return {name: arrays[name] for name in states}
     except DAMAGE as error:
         raise ValueError(f"{path.with_name(INITIAL)} is missing or damaged: {_line(error)}") from error
+
+
+def _question(path: Path, options: Options | None) -> Model:
+    """The file beside a step model that makes its x."""
+    beside = path.with_name(QUESTION)
+    if not beside.is_file():
+        raise ValueError(f"{beside} is missing; {path.name} needs it")
+    return open_model(beside, options)
 
 
 def _line(error: Exception) -> str:
