@@ -172,10 +172,9 @@ def points(quality: Path) -> list[Point]:
     made = []
     for row in steps.itertuples():
         depth = int(str(row.part).removeprefix("step "))
-        plural = "s" if depth > 1 else ""
         measured = Interval(float(row.value), float(row.low), float(row.high))
-        made.append(point(f"edge, {depth} step{plural}", measured, "edge", **{"recursion.N_sup": depth}))
-    return [*made, point("paper, 3 steps", None, "paper")]
+        made.append(point(str(depth), measured, "edge", **{"recursion.N_sup": depth}))
+    return [*made, point("preset paper", None, "paper")]
 
 
 def report(counted: Counted, title: str, arguments: Arguments) -> tuple[str, dict[str, Any]]:
@@ -235,7 +234,7 @@ def run(arguments: Arguments) -> None:
         write_text(temporary / "roofline.md", text)
         write_text(temporary / "roofline.json", json.dumps(numbers, indent=1))
         if drawn:
-            note = f"{BOARDS[0].name}, fp16, two views: best case with a CUDA graph to worst case without"
+            note = f"{BOARDS[0].name}, fp16, two views of a wafer"
             write_text(temporary / "quality.svg", svg(quality_against_time(drawn, note)))
     print(text)
 

@@ -138,3 +138,25 @@ def test_every_projection_says_that_it_is_none_measured(tmp_path: Path, monkeypa
     monkeypatch.setattr(sys, "argv", ["edge_roofline.py", "--model", str(tmp_path / "nowhere.onnx")])
     with pytest.raises(SystemExit, match=r"error: no model at"):
         roofline.main()
+
+
+def test_the_figure_puts_measured_quality_beside_projected_time(tmp_path: Path, monkeypatch) -> None:
+    asked = []
+    monkeypatch.setattr(roofline, "untrained", lambda *given, **options: asked.append((given, options)) or attention())
+    scores = tmp_path / "results.csv"
+    scores.write_text(
+        "part,name,score,value,low,high\nscore,all,macro_f1,0.1,0,1\n"
+        "step 1,all,macro_f1,0.7,0.6,0.8\nstep 2,all,accuracy,0.2,0,1\nstep 2,all,macro_f1,0.75,0.65,0.85\n"
+    )
+    one, two, paper = roofline.points(scores)
+    assert [point.quality for point in (one, two, paper)] == [(0.7, 0.6, 0.8), (0.75, 0.65, 0.85), None]
+    expected = roofline.project(cost.count(attention()), roofline.BOARDS[0], "fp16", False)
+    assert (one.low, one.high) == (1e3 * expected.low, 1e3 * expected.high)
+    depths = [(("edge",), {"recursion.N_sup": depth}) for depth in (1, 2)]
+    assert asked == [*depths, (("paper",), {})]
+    onnx.save(attention(), tmp_path / "a.onnx")
+    roofline.run(roofline.Arguments(model=tmp_path / "a.onnx", quality=scores, output=tmp_path, name="q"))
+    assert "projection, not measured" in (tmp_path / "q" / "quality.svg").read_text()
+    scores.write_text("part,name,score,value\n")
+    with pytest.raises(ValueError, match="has no macro_f1 of supervision steps"):
+        roofline.points(scores)

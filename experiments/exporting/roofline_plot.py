@@ -37,8 +37,9 @@ def quality_against_time(points: Sequence[Point], note: str) -> Figure:
             middle, quality.value, [[quality.value - quality.low], [quality.high - quality.value]],
             color=BLUE, marker="o", ms=4, capsize=3, lw=1,
         )  # fmt: skip
-        top.annotate(point.name, (point.high, quality.value), (6, 0), textcoords="offset points", va="center", size=8)
+        top.annotate(point.name, (middle, quality.high), (0, 4), textcoords="offset points", ha="center", size=8)
     top.set_ylabel("Macro-F1 on test wafers,\n95 % interval")
+    top.set_title("Preset edge after so many supervision steps; bars: from best to worst case", loc="left", size=9)
     for row, point in enumerate(rest):
         bottom.plot([point.low, point.high], [row, row], color=ORANGE, lw=5, alpha=0.5, solid_capstyle="butt")
     bottom.set_yticks(range(len(rest)), [f"{point.name},\nnot trained" for point in rest])
