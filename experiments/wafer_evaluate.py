@@ -32,6 +32,8 @@ from trm_jax.data.wafer_splits import Split, folds
 from trm_jax.data.wafer_synthetic import synthetic_wafers
 from trm_jax.options import require
 from trm_jax.runlog import environment
+from trm_jax.wafer_checkpoint import load_checkpoint
+from trm_jax.wafer_classify import halting_times
 from trm_jax.wafer_evaluation_report import write_report
 from trm_jax.wafer_evaluation_results import compute
 from trm_jax.wafer_runs import Fold, join_runs, read_run
@@ -63,6 +65,8 @@ class Arguments:
     """Probability that the guarantee may fail, over the draw of the validation lots."""
     set_error: float = 0.05
     """Probability that a conformal set of classes may miss the true one."""
+    timed: int = 1024
+    """Test wafers of the first split to time early stopping on, with the weights of its first seed; 0 for none."""
     output: Path | None = None
     """Folder for the report; RUN/evaluation if not given."""
 
@@ -116,6 +120,14 @@ def read_controls(entries: Sequence[str], wafers: Wafers, splits: Sequence[Split
     return found
 
 
+def time_halting(directory: Path, wafers: Wafers, index: np.ndarray) -> list[float]:
+    """Milliseconds a wafer at each of HALTS with the weights of a split's first seed; empty without weights."""
+    weights = directory / "weights-0"
+    if not weights.is_dir() or not len(index):
+        return []
+    return halting_times(load_checkpoint(weights), wafers.take(index), wafer_evaluation.HALTS)
+
+
 def count_parameters(config: ModelConfig) -> int:
     """Trained weights of one net, without making any."""
     return model.count_parameters(config, jax.eval_shape(partial(model.initialise, config), jax.random.key(0)))
@@ -132,7 +144,9 @@ def run(arguments: Arguments) -> None:
     rates = {"alpha": arguments.alpha, "delta": arguments.delta, "sets": arguments.set_error}
     others = read_left_out(arguments.left_out, wafers, splits)
     parameters = count_parameters(used[0].config.model)
-    results = compute(used, wafers, tested, baselines, others, parameters, rates)
+    timed = used[0].test.index[: arguments.timed]
+    milliseconds = time_halting(arguments.run / used[0].split.name, wafers, timed)
+    results = compute(used, wafers, tested, baselines, others, parameters, rates, milliseconds)
     made = environment()
     provenance = {
         "command": shlex.join(["python", *sys.argv]),

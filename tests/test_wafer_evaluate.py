@@ -6,16 +6,21 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import jax
 import numpy as np
+import pandas as pd
 import pytest
 from fake_wafer_run import write_baselines, write_run
 from scipy.special import expit, softmax
 from sklearn.metrics import f1_score, log_loss, roc_auc_score
 
-from trm_jax import confidence, wafer_evaluation, wafer_evaluation_results, wafer_metrics
+from trm_jax import confidence, model, wafer_evaluation, wafer_evaluation_results, wafer_metrics
+from trm_jax.config import Config
 from trm_jax.data.wafer_maps import CLASSES
 from trm_jax.data.wafer_splits import folds
 from trm_jax.data.wafer_synthetic import synthetic_wafers
+from trm_jax.wafer_checkpoint import Calibration, Shipped
+from trm_jax.wafer_classify import halting_times
 from trm_jax.wafer_evaluation import Answers
 from trm_jax.wafer_evaluation_report import write_report
 from trm_jax.wafer_metrics import Interval
@@ -267,6 +272,28 @@ def test_a_faultless_run_of_one_seed_one_step_one_split_and_no_curve_is_reported
     text = (tmp_path / "report.md").read_text()
     assert "No threshold can be guaranteed at 2.0%" in text and "A single seed" in text
     assert "nan" not in text and "Unknown patterns" not in text
+
+
+def test_measured_times_stand_in_table_sentence_and_figure(used, tested, tmp_path):
+    rates = {"alpha": 0.15, "delta": 0.1, "sets": 0.05}
+    times = np.linspace(0.5, 1.5, len(wafer_evaluation.HALTS)).tolist()
+    results = wafer_evaluation_results.compute(used, WAFERS, tested, {}, [], 1234, rates, times)
+    write_report(tmp_path, results, used, WAFERS, tested, rates, {})
+    text = (tmp_path / "report.md").read_text()
+    assert "Time of a wafer, ms" in text and "| 1.500 |" in text and "(figures/adaptive_depth.svg)" in text
+    cheapest = results.adaptive[[gain.low > -0.005 for gain in results.adaptive["macro_f1_gain"]]].iloc[0]
+    assert f"It takes {cheapest['ms']:.3f} instead of 1.500 ms a wafer: {1.5 / cheapest['ms']:.2f} times faster" in text
+    assert "Time of a wafer (ms)" in (tmp_path / "figures" / "adaptive_depth.svg").read_text()
+    table = pd.read_csv(tmp_path / "results.csv")
+    assert table[table["score"] == "ms"]["value"].tolist() == pytest.approx(times)
+
+
+def test_stopping_early_is_timed_with_real_weights():
+    config = Config().override(**{"model.classes": 9, "model.patch": 4, "model.image": 12, "model.grid": (3, 3),
+                                  "model.readout": "mean_max", "model.width": 8, "recursion.N_sup": 8})  # fmt: skip
+    shipped = Shipped(config, model.initialise(config.model, jax.random.key(0)), Calibration())
+    times = halting_times(shipped, WAFERS.take(np.arange(128)), (0.0, 0.5, 1.0))
+    assert len(times) == 3 and min(times) > 0
 
 
 def evaluate(*arguments):

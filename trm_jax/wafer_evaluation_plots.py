@@ -128,6 +128,39 @@ def risk_coverage(
 
 
 @matplotlib.rc_context(STYLE)
+def adaptive_depth(table: pd.DataFrame, source: str) -> Figure:
+    """Accuracy and macro-F1 against the mean steps used, a point for each halting threshold; and the time, if measured.
+
+    ``table`` is that of wafer_evaluation.adaptive with a column ms.
+    """
+    timed = bool(table["ms"].notna().all())
+    figure = Figure((6.4, 5.6 if timed else 3.8), layout="constrained")
+    panels = figure.subplots(2 if timed else 1, 1, sharex=True, squeeze=False, height_ratios=(3, 2)[: 1 + timed])[:, 0]
+    for score, name, colour, marker in (("accuracy", "accuracy", BLUE, "o"), ("macro_f1", "macro-F1", ORANGE, "s")):
+        value, low, high = (np.array([getattr(one, part) for one in table[score]]) for part in ("value", "low", "high"))
+        panels[0].errorbar(
+            table["steps"], value, [value - low, high - value], color=colour, marker=marker, ms=4, lw=1.2,
+            capsize=2, label=name,
+        )  # fmt: skip
+    panels[0].yaxis.set_major_formatter(PercentFormatter(1, symbol=""))
+    panels[0].set_ylabel("Score on test wafers,\nwith 95 % interval (%)")
+    panels[0].legend(loc="best")
+    if timed:
+        panels[1].plot(table["steps"], table["ms"], "-D", color=BLACK, lw=1.2, ms=4)
+        panels[1].set_ylabel("Time of a wafer (ms)")
+        panels[1].set_ylim(bottom=0)
+    last = table.drop_duplicates("steps", keep="last")
+    for row in last[last["steps"].diff().fillna(1) > 0.1].itertuples():
+        panels[-1].annotate(
+            f"{row.halt:g}", (row.steps, row.ms if timed else row.macro_f1.value), (0, 6), textcoords="offset points",
+            ha="center", fontsize=8,
+        )  # fmt: skip
+    panels[-1].set_xlabel("Mean supervision steps; numbers: halting probability above which a wafer stops")
+    figure.suptitle(source, fontsize=9, color=GREY)
+    return figure
+
+
+@matplotlib.rc_context(STYLE)
 def confident_errors(
     maps: Sequence[np.ndarray], truth: Sequence[str], shares: np.ndarray, classes: Sequence[str], source: str
 ) -> Figure:

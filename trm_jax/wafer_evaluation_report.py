@@ -34,6 +34,7 @@ def write_report(
         "overview": wafer_evaluation_plots.overview(
             matrix, CLASSES, results.measured, by_split, results.steps, tested.depth, source
         ),
+        "adaptive_depth": wafer_evaluation_plots.adaptive_depth(results.adaptive, source),
         "risk_coverage": wafer_evaluation_plots.risk_coverage(curves(tested), points, rates["alpha"], source),
     }
     (directory / "figures").mkdir(parents=True, exist_ok=True)

@@ -55,9 +55,11 @@ def compute(
     left_out: Sequence[Sequence[Fold]],
     parameters: int,
     rates: Mapping[str, float],
+    milliseconds: Sequence[float] = (),
 ) -> Results:
     """All numbers. ``baselines`` are probabilities (N, C) or (S, N, C) of the same test wafers; ``left_out`` folds of
-    runs that did not train on a class; ``rates`` has alpha, delta and sets (the error rate of the conformal sets)."""
+    runs that did not train on a class; ``rates`` has alpha, delta and sets (the error rate of the conformal sets);
+    ``milliseconds`` times of a wafer at each halting threshold, if they were measured."""
     draws = wafer_metrics.resample(len(np.unique(tested.group)))
     measured = wafer_evaluation.measure(tested, draws)
     wrong = tested.probabilities(tested.depth).argmax(axis=-1) != tested.truth
@@ -81,7 +83,7 @@ def compute(
         [curve.area for curve in curves(tested)],
         wafer_evaluation.together(tested, wafers),
         _set_scores(folds, wafers, tested, rates["sets"], draws),
-        wafer_evaluation.adaptive(tested, draws),
+        wafer_evaluation.adaptive(tested, draws).assign(ms=list(milliseconds) or np.nan),
         pd.concat(unknown, ignore_index=True),
         _compared(tested, baselines, draws),
         readiness(measured, decided, parameters, rates["alpha"]),
@@ -154,7 +156,7 @@ def long_table(results: Results, tested: Answers) -> pd.DataFrame:
     rows += [("risk-coverage area", f"seed {seed}", "area", area) for seed, area in enumerate(results.areas)]
     for row in results.adaptive.to_dict("records"):
         name = f"halt {row['halt']:g}"
-        rows += [("adaptive depth", name, "steps", row["steps"])]
+        rows += [("adaptive depth", name, key, row[key]) for key in ("steps", "ms")]
         rows += [("adaptive depth", name, key, *one) for key, one in row.items() if isinstance(one, Interval)]
     for name, parts in results.baselines.items():
         for part, found in parts.items():
