@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: ablation test proofs check clean
+.PHONY: ablation test proofs device check clean
 
 ablation: $(VENV)/ready
 	$(BIN)/python experiments/sudoku_ablation.py $(ARGS)
@@ -15,6 +15,13 @@ test: check
 
 proofs: $(VENV)/ready
 	$(BIN)/python -m pytest -m slow
+
+# What runs on a Jetson, with the Python of JetPack 6: PYTHON310=/path/to/python3.10 where it is not on the path.
+PYTHON310 ?= python3.10
+device: $(VENV)/ready
+	$(PYTHON310) -m venv .venv310
+	.venv310/bin/pip install --quiet --disable-pip-version-check numpy==2.2.6 onnxruntime==1.23.2
+	$(BIN)/python -m pytest tests/test_edge_classify.py -k python_3_10 -rs
 
 check: $(VENV)/ready
 	$(BIN)/ruff check .
@@ -36,4 +43,4 @@ $(VENV)/ready: requirements.txt pyproject.toml
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .venv310 .pytest_cache .mypy_cache .ruff_cache

@@ -253,22 +253,21 @@ def test_nothing_but_numpy_and_onnxruntime_is_needed(directory: Path, wafers: Wa
     assert all(share == shares[0] for share in shares) and len(tables[0]) == 1 + COUNT
 
 
-OLD = shutil.which("python3.10")
-"""The Python of JetPack 6."""
+PYENV = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+OLD = [ROOT / ".venv310" / "bin" / "python", shutil.which("python3.10"), *PYENV.glob("versions/3.10*/bin/python3.10")]
+"""Where the Python of JetPack 6 may be; `make device` makes the first."""
 
 
-def old_python() -> str:
-    """A Python 3.10 that starts; skips the test without one."""
-    if OLD is None or subprocess.run([OLD, "-c", ""], capture_output=True).returncode:
-        pytest.skip("no python3.10")
-    return OLD
+def old_python(code: str = "") -> str:
+    """A Python 3.10 that runs a line of code; skips the test without one."""
+    for python in filter(None, OLD):
+        if Path(python).is_file() and not subprocess.run([python, "-c", code], capture_output=True).returncode:
+            return str(python)
+    pytest.skip(f"no python3.10 that does {code!r}")
 
 
 def test_python_3_10_runs_it(directory: Path, wafers: Wafers, tmp_path: Path) -> None:
-    python = old_python()
-    if subprocess.run([python, "-c", "import numpy, onnxruntime"], capture_output=True).returncode:
-        pytest.skip(f"{python} has no numpy and onnxruntime")
-    run_on_device(python, sources_of(wafers, tmp_path), directory)
+    run_on_device(old_python("import numpy, onnxruntime"), sources_of(wafers, tmp_path), directory)
 
 
 def test_python_3_10_imports_every_module_of_the_device() -> None:

@@ -320,7 +320,7 @@ def test_the_script_writes_sentences_that_follow_the_numbers(place):
     assert {check["passed"] for check in content["readiness"]} <= {True, False}
     assert f"| Macro-F1 | above 0.90 | {ours:.3f}" in result.stdout
     assert {path.name for path in (place / "run/evaluation/figures").iterdir()} == {
-        "overview.svg", "risk_coverage.svg"
+        "adaptive_depth.svg", "overview.svg", "risk_coverage.svg"
     }  # fmt: skip
 
 
