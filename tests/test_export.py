@@ -236,6 +236,16 @@ def test_what_depends_on_constants_alone_is_computed_but_not_from_weights() -> N
     np.testing.assert_allclose(held["m"], np.sin(constant) * constant, rtol=1e-6)
 
 
+def test_agreement_tells_how_sure_the_expected_answer_was_where_another_is_named() -> None:
+    shares = np.array([[0.5, 0.3, 0.2], [0.4, 0.39, 0.21], [0.1, 0.1, 0.8]], np.float32)[:, None]
+    expected = quality.Answers(np.log(shares), shares, shares[..., 0])
+    found = quality.Answers(expected.logits, shares.copy(), expected.halt)
+    found.probabilities[1, 0] = [0.39, 0.4, 0.21]
+    one = quality.agreement(found, expected, np.array([0, 0, 2]))
+    assert one.same == pytest.approx(2 / 3) and one.lead == pytest.approx(0.01, rel=1e-4)
+    assert quality.agreement(expected, expected, np.array([0, 0, 2])).lead == 0
+
+
 def test_rewriting_keeps_the_answers_and_lets_onnxruntime_see_the_norm(tmp_path: Path) -> None:
     node = helper.make_node
     weights = {"one": np.float32(1), "two": np.float32(2), "three": np.float32(3), "last": np.array([-1]),

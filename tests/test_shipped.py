@@ -8,7 +8,9 @@ import numpy as np
 from trm_jax.data import wafer
 from trm_jax.data.wafer_splits import all_lots
 from trm_jax.data.wafer_synthetic import synthetic_wafers
+from trm_jax.edge.classify import classify as edge_classify
 from trm_jax.edge.monitor import examine, measured
+from trm_jax.edge.package import choose, open_model
 from trm_jax.wafer_checkpoint import load_checkpoint
 from trm_jax.wafer_classify import classify
 
@@ -44,3 +46,15 @@ def test_on_lots_that_it_was_not_trained_on_it_is_as_good_as_its_card_says(data_
     reference = json.loads((SHIPPED / "reference.json").read_text(encoding="utf-8"))
     values = measured(shown, answers.probabilities, answers.steps, shipped.calibration.review_threshold)
     assert not examine(reference, values[: reference["window"]]).alarms
+
+
+def test_the_exported_package_beside_it_answers_as_it_does():
+    """On the device's own code; its checksums are right."""
+    wafers, shipped = synthetic_wafers(64), load_checkpoint(SHIPPED)
+    expected = classify(shipped, wafers)
+    for adaptive in (False, True):
+        opened = open_model(choose(SHIPPED / "onnx", adaptive=adaptive))
+        found = edge_classify(opened, wafers, threshold=None)
+        np.testing.assert_allclose(found.probabilities, expected.probabilities, atol=2e-5)
+        assert opened.metadata.review_threshold == shipped.calibration.review_threshold
+        assert opened.metadata.reference == json.loads((SHIPPED / "reference.json").read_text(encoding="utf-8"))

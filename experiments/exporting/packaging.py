@@ -27,7 +27,7 @@ UNCALIBRATED = {"temperature": 1.0, "review_threshold": 0.9}
 PACKAGES = ("jax2onnx", "onnx", "onnxruntime", "onnxconverter-common")
 THRESHOLDS = (0.0, 0.5, 0.8, 0.9, 0.95, 0.99, 1.0)
 """Halting probabilities at which the adaptive file is measured."""
-ROUNDS = 3
+ROUNDS = 4
 """How often each of several models is measured, in turns."""
 FLOAT: dict[export.Kind, str] = {
     "model": "model.onnx",
@@ -179,16 +179,14 @@ def compare(
 
 
 def in_turns(jobs: Mapping[Any, Job], repeats: int) -> dict[Any, dict[str, float]]:
-    """Measure every job in a process of its own, in turns, so that a slow minute is one for all; medians of rounds."""
+    """Measure every job in a process of its own, in turns, so that a slow minute is one for all: its fastest round."""
     found: dict[Any, list[dict[str, float]]] = {key: [] for key in jobs}
     with tempfile.TemporaryDirectory() as folder:
         feeds = Path(folder) / "feeds.npz"
         for key, job in tqdm([*jobs.items()] * ROUNDS, "speed", file=sys.stderr, disable=None):
             np.savez(feeds, **job.feeds)
             found[key].append(speed.in_process(job.path, feeds, job.threads, -(-repeats // ROUNDS)))
-    return {
-        key: {name: float(np.median([one[name] for one in rows])) for name in rows[0]} for key, rows in found.items()
-    }
+    return {key: min(rows, key=lambda one: one["p50_ms"]) for key, rows in found.items()}
 
 
 def measure(task: Task, directory: Path, initial: dict[str, np.ndarray], repeats: int) -> dict[Any, dict[str, float]]:

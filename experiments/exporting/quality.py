@@ -35,6 +35,8 @@ class Agreement(NamedTuple):
     """Largest difference of a probability or halting probability."""
     same: float
     """Share of answers after the last step that name the same class."""
+    lead: float
+    """Largest lead, in probability, that the expected class had over the next where another is named; 0 if none is."""
     macro_f1: float
     ece: float
     """Expected calibration error, of the last step as macro_f1."""
@@ -110,6 +112,9 @@ def agreement(found: Answers, expected: Answers, truth: np.ndarray) -> Agreement
     others = zip(found[1:], expected[1:], strict=True)
     last, classes = found.probabilities[:, -1], found.probabilities.shape[-1]
     known = truth.reshape(-1) >= 0
+    before = expected.probabilities[:, -1]
+    differs = last.argmax(axis=-1) != before.argmax(axis=-1)
+    second, first = np.moveaxis(np.partition(before, -2, axis=-1)[..., -2:], -1, 0)
     counts = wafer_metrics.count(
         truth.reshape(-1)[known], last.reshape(-1, classes)[known], np.zeros(known.sum(), np.int64)
     )
@@ -117,7 +122,8 @@ def agreement(found: Answers, expected: Answers, truth: np.ndarray) -> Agreement
         largest=float(np.abs(difference).max()) / scale,
         rms=float(np.sqrt((difference**2).mean())),
         other_outputs=max(float(np.abs(one - other).max()) for one, other in others),
-        same=float((last.argmax(axis=-1) == expected.probabilities[:, -1].argmax(axis=-1)).mean()),
+        same=float(1 - differs.mean()),
+        lead=float((first - second)[differs].max(initial=0.0)),
         macro_f1=float(wafer_metrics.scores(counts.confusion.sum(axis=0)).macro_f1),
         ece=float(wafer_metrics.calibration_error(counts.calibration.sum(axis=0), known.sum())),
     )
