@@ -152,7 +152,10 @@ def export(config: Config, params: Any, kind: Kind, about: Metadata) -> onnx.Mod
     function = graphs[kind](config, params, about.temperature)
     traced = _traced(function, inputs, outputs)
     names = weight_names(params)
-    return finished(tidy(folded(tidy(traced, names), set(names.values())), names), about)
+    graph = tidy(folded(tidy(traced, names), set(names.values())), names)
+    found = tuple(output.name for output in graph.graph.output)
+    require(found == outputs, f"the exported graph has outputs {', '.join(found)}, not {', '.join(outputs)}")
+    return finished(graph, about)
 
 
 def _traced(function: Callable[..., tuple], inputs: dict[str, Any], outputs: tuple[str, ...]) -> onnx.ModelProto:

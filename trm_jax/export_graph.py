@@ -86,7 +86,7 @@ def _average(node: ir.Node) -> None:
     """A sum over axes divided by their size as a mean."""
     total, count = node.inputs
     summed = total.producer() if total is not None else None
-    if total is None or summed is None or summed.op_type != "ReduceSum" or len(list(total.uses())) > 1:
+    if summed is None or summed.op_type != "ReduceSum":
         return
     x, axes = summed.inputs
     if x is None or x.shape is None or axes is None or axes.const_value is None:
@@ -94,19 +94,21 @@ def _average(node: ir.Node) -> None:
     sizes = [x.shape[int(axis)] for axis in axes.const_value.numpy()]
     known = [size for size in sizes if isinstance(size, int)]
     if len(known) == len(sizes) and _all(count, float(np.prod(known))):
-        summed.op_type = "ReduceMean"
-        ir.convenience.replace_all_uses_with(node.outputs[0], total, replace_graph_outputs=True)
+        node.op_type = "ReduceMean"
+        node.attributes.update(summed.attributes)
+        for index, value in enumerate((x, axes)):
+            node.replace_input_with(index, value)
 
 
 def _skip_zeros(node: ir.Node) -> None:
     """``x + 0`` as ``x``."""
     for place, zeros in enumerate(node.inputs):
         x, total = node.inputs[1 - place], node.outputs[0]
-        if x is None or x.shape is None or not _all(zeros, 0):
+        if x is None or x.shape is None or total.is_graph_output() or not _all(zeros, 0):
             continue
         named = all(isinstance(size, int) or size.value is not None for size in x.shape)
         if named and x.shape == total.shape:
-            ir.convenience.replace_all_uses_with(total, x, replace_graph_outputs=True)
+            ir.convenience.replace_all_uses_with(total, x)
             return
 
 

@@ -195,7 +195,7 @@ def _session(path: Path, options: Options) -> onnxruntime.InferenceSession:
         raise ValueError(f"onnxruntime has no {PROVIDERS[options.provider]} here, only {', '.join(available)}")
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = options.threads
-    settings.log_severity_level = 3  # a warning for every operation that runs elsewhere
+    settings.log_severity_level = 4  # every operation that runs elsewhere, and errors that are raised all the same
     caches: dict[str, str] = {}
     if options.cache is not None and "tensorrt" in used:
         options.cache.mkdir(parents=True, exist_ok=True)
