@@ -57,7 +57,7 @@ class Arguments:
     """Held-out inputs to compare the files on."""
     precisions: tuple[packaging.Precision, ...] = ("float16", "int8")
     """Files to make beside those in float32, which share their weights."""
-    repeats: int = 200
+    repeats: int = 400
     """Timed calls of each file."""
     tolerance: float = 1e-4
     """Largest difference between a float32 file and JAX, in logits (relative where they exceed 1) or probabilities."""

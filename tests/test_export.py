@@ -311,14 +311,20 @@ def test_files_share_their_weights_and_answer_as_before(case: Case, tmp_path: Pa
 
 
 @wafer_case
-def test_speed_is_measured_in_a_process_of_its_own(case: Case, tmp_path: Path) -> None:
-    np.savez(tmp_path / "feeds.npz", inputs=case.inputs, threshold=np.float32(0))
-    found = speed.in_process(case.saved("adaptive", tmp_path), tmp_path / "feeds.npz", 1, 5)
-    assert found["mean_steps"] == 1 and 0 < found["p50_ms"] <= found["p90_ms"] <= found["p99_ms"]
-    assert found["load_ms"] > 0 and not found["peak_mb"] < 10  # nan where the system does not tell
+def test_speed_is_measured_in_processes_of_their_own(case: Case, tmp_path: Path) -> None:
+    path = case.saved("adaptive", tmp_path)
+    jobs = {
+        limit: speed.Job(path, {"inputs": case.inputs, "threshold": np.array(limit, np.float32)}, 1) for limit in (0, 1)
+    }
+    found = speed.in_turns(jobs, 2 * speed.ROUNDS)
+    assert found[0]["mean_steps"] == 1 and found[1]["mean_steps"] == 3
+    for one in found.values():
+        assert 0 < one["p50_ms"] <= one["p90_ms"] <= one["p99_ms"]
+        assert one["load_ms"] > 0 and not one["peak_mb"] < 10  # nan where the system does not tell
     with pytest.raises(RuntimeError, match=r"measuring adaptive.onnx failed: .*threshold"):
-        np.savez(tmp_path / "feeds.npz", inputs=case.inputs)
-        speed.in_process(tmp_path / "adaptive.onnx", tmp_path / "feeds.npz", 1, 5)
+        speed.in_turns({0: speed.Job(path, {"inputs": case.inputs}, 1)}, 1)
+    with pytest.raises(RuntimeError, match=r"measuring gone.onnx failed: .*gone.onnx"):
+        speed.in_turns({0: speed.Job(tmp_path / "gone.onnx", {"inputs": case.inputs}, 1)}, 1)
 
 
 FILES = {"model.onnx", "model_dynamic.onnx", "model_adaptive.onnx", "question.onnx", "step.onnx", "model_fp16.onnx",
@@ -330,7 +336,7 @@ SPEED = {"load_ms": 5.0, "p50_ms": 2.0, "p90_ms": 3.0, "p99_ms": 4.0, "mean_ms":
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(speed, "in_process", lambda *_: SPEED)
+    monkeypatch.setattr(speed, "in_turns", lambda jobs, _: dict.fromkeys(jobs, SPEED))
 
 
 def arguments(case: Case, folder: Path, **options: object) -> export_onnx.Arguments:

@@ -2,15 +2,12 @@
 
 import importlib.metadata
 import json
-import sys
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
 from exporting import quality, speed
 from exporting.samples import Samples
@@ -27,8 +24,6 @@ UNCALIBRATED = {"temperature": 1.0, "review_threshold": 0.9}
 PACKAGES = ("jax2onnx", "onnx", "onnxruntime", "onnxconverter-common")
 THRESHOLDS = (0.0, 0.5, 0.8, 0.9, 0.95, 0.99, 1.0)
 """Halting probabilities at which the adaptive file is measured."""
-ROUNDS = 4
-"""How often each of several models is measured, in turns."""
 FLOAT: dict[export.Kind, str] = {
     "model": "model.onnx",
     "dynamic": "model_dynamic.onnx",
@@ -39,14 +34,6 @@ FLOAT: dict[export.Kind, str] = {
 HALF, INT8 = "model_fp16.onnx", "model_int8.onnx"
 Precision = Literal["float16", "int8"]
 DEFAULT = "temperature 1 and review threshold 0.9 were assumed, not fitted"
-
-
-class Job(NamedTuple):
-    """A model to measure: a file, or the directory of a checkpoint."""
-
-    path: Path
-    feeds: dict[str, np.ndarray]
-    threads: int
 
 
 @dataclass(frozen=True)
@@ -178,17 +165,6 @@ def compare(
     return {name: dict(one._asdict()) for name, one in compared.items()}
 
 
-def in_turns(jobs: Mapping[Any, Job], repeats: int) -> dict[Any, dict[str, float]]:
-    """Measure every job in a process of its own, in turns, so that a slow minute is one for all: its fastest round."""
-    found: dict[Any, list[dict[str, float]]] = {key: [] for key in jobs}
-    with tempfile.TemporaryDirectory() as folder:
-        feeds = Path(folder) / "feeds.npz"
-        for key, job in tqdm([*jobs.items()] * ROUNDS, "speed", file=sys.stderr, disable=None):
-            np.savez(feeds, **job.feeds)
-            found[key].append(speed.in_process(job.path, feeds, job.threads, -(-repeats // ROUNDS)))
-    return {key: min(rows, key=lambda one: one["p50_ms"]) for key, rows in found.items()}
-
-
 def measure(task: Task, directory: Path, initial: dict[str, np.ndarray], repeats: int) -> dict[Any, dict[str, float]]:
     """Speed of every file and of jitted JAX by (name, threads), and of the adaptive file by its threshold."""
     inputs = task.samples.inputs[:: max(1, len(task.samples.inputs) // repeats)]
@@ -196,14 +172,14 @@ def measure(task: Task, directory: Path, initial: dict[str, np.ndarray], repeats
     feeds[FLOAT["adaptive"]]["threshold"] = np.array(1.0, np.float32)
     feeds[FLOAT["step"]] = {"inputs": quality.of_question(directory / FLOAT["question"], inputs), **initial}
     paths = {name: directory / name for name in feeds} | {"JAX": task.weights}
-    jobs: dict[Any, Job] = {
-        (name, threads): Job(paths[name], feeds[name], threads)
+    jobs: dict[Any, speed.Job] = {
+        (name, threads): speed.Job(paths[name], feeds[name], threads)
         for name in feeds for threads in (1, 2) if paths[name].exists()
     }  # fmt: skip
     for threshold in THRESHOLDS:
         given = {"inputs": inputs, "threshold": np.array(threshold, np.float32)}
-        jobs[threshold] = Job(paths[FLOAT["adaptive"]], given, 1)
-    return in_turns(jobs, repeats)
+        jobs[threshold] = speed.Job(paths[FLOAT["adaptive"]], given, 1)
+    return speed.in_turns(jobs, repeats)
 
 
 def int8_facts(quantized: Quantized, limit: float, calibration: int) -> dict[str, Any]:

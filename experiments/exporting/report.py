@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from exporting.packaging import DEFAULT, HALF, INT8, ROUNDS
+from exporting.packaging import DEFAULT, HALF, INT8
+from exporting.speed import ROUNDS
 from trm_jax.files import write_text
 from trm_jax.report_tables import markdown
 
@@ -50,9 +51,8 @@ def report(found: Found) -> str:
         "answers after the last step." + (AS_IT_STANDS if found["int8"] else ""),
         "## Cost",
         cost_table(found),
-        "Milliseconds for one input, median (p90, p99), each file in a process of its own, in turns: the fastest of "
-        f"{ROUNDS} rounds, since other work on the machine only adds to it. JAX: the same model, jitted, on one and on "
-        "two cores, compiled before the clock counts. The "
+        "Milliseconds for one input, median (p90, p99), each file in a process of its own, a few calls at a time in "
+        f"{ROUNDS} turns. JAX: the same model, jitted, on one and on two cores, compiled before the clock counts. The "
         "float32 files share `weights.bin`. A step comes on top of its question.",
         "## Stopping early",
         adaptive_table(found),

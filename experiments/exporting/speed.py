@@ -1,16 +1,18 @@
 """How long a model takes to load and to answer one input, and its memory: always in a process of its own.
 
-Run as a script by `in_process`; it imports what it measures and nothing else.
+Run as a script by `Contestant`; it imports what it measures and nothing else.
 """
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,43 +20,105 @@ from trm_jax.machine import peak_memory
 
 WARM_UP = 3
 """Calls before the clock counts."""
+ROUNDS = 20
+"""Turns that each model gets."""
 
 
-def in_process(path: Path, feeds: Path, threads: int, repeats: int) -> dict[str, float]:
-    """Measure a model file, or the directory of a checkpoint with jitted JAX, in a new process.
+class Job(NamedTuple):
+    """A model to measure."""
 
-    ``feeds`` is an .npz of what the model takes: ``inputs`` (N, ...) of what it takes first, used one by one, and
-    others as they are. JAX has
-    as many cores as ``threads``, onnxruntime as many threads. Raises RuntimeError with what the process said.
-    """
-    arguments = [sys.executable, __file__, str(path), str(feeds), str(threads), str(repeats)]
-    root = str(Path(__file__).resolve().parent.parent.parent)
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([root, *sys.path])}
-    done = subprocess.run(arguments, capture_output=True, text=True, env=environment)
-    if done.returncode:
-        raise RuntimeError(f"measuring {path.name} failed: {done.stderr.strip().splitlines()[-1:]}")
-    measured: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return measured
+    path: Path
+    """An .onnx file, or the directory of a checkpoint with jitted JAX."""
+    feeds: dict[str, np.ndarray]
+    """``inputs`` (N, ...) of what it takes first, used one by one, and its other inputs as they are."""
+    threads: int
+    """Threads of onnxruntime; JAX has so many cores."""
 
 
-def measure(load: Callable[[], Callable[[np.ndarray], float]], inputs: np.ndarray, repeats: int) -> dict[str, float]:
-    """Load a model and ask it about one input after the other. A call returns the supervision steps it took."""
-    begun = time.perf_counter()
-    ask = load()
-    loaded = time.perf_counter()
-    for index in range(WARM_UP):
-        ask(inputs[index % len(inputs)][None])
-    times, steps = [], []
-    for index in range(repeats):
-        one = inputs[index % len(inputs)][None]
-        start = time.perf_counter()
-        steps.append(ask(one))
-        times.append(1e3 * (time.perf_counter() - start))
+class Contestant:
+    """A model that waits in a process of its own until it is asked. Raises RuntimeError with what the process said."""
+
+    def __init__(self, job: Job):
+        self.name = job.path.name
+        root = str(Path(__file__).resolve().parent.parent.parent)
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([root, *sys.path])}
+        with tempfile.TemporaryDirectory() as folder:
+            np.savez(Path(folder) / "feeds.npz", **job.feeds)  # type: ignore[arg-type]
+            command = [sys.executable, __file__, str(job.path), str(Path(folder) / "feeds.npz"), str(job.threads)]
+            pipe = subprocess.PIPE
+            self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, env=environment)
+            self.loaded: dict[str, float] = self._read()
+
+    def ask(self, calls: int) -> dict[str, Any]:
+        """Milliseconds and supervision steps of so many calls, and the largest memory so far."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{calls}\n")
+        self.process.stdin.flush()
+        return self._read()
+
+    def close(self) -> None:
+        """End the process."""
+        self.process.kill()
+        self.process.communicate()
+
+    def _read(self) -> dict[str, Any]:
+        assert self.process.stdout is not None and self.process.stderr is not None
+        line = self.process.stdout.readline()
+        if not line:
+            said = self.process.stderr.read().strip().splitlines()[-1:]
+            self.close()
+            raise RuntimeError(f"measuring {self.name} failed: {said}")
+        found: dict[str, Any] = json.loads(line)
+        return found
+
+
+def in_turns(jobs: Mapping[Any, Job], repeats: int) -> dict[Any, dict[str, float]]:
+    """Measure every job with so many calls, a few at a time in turns, so that a slow moment is one for all."""
+    from tqdm import tqdm
+
+    calls = -(-repeats // ROUNDS)
+    with contextlib.ExitStack() as stack:
+        contestants = {}
+        for key, job in tqdm(jobs.items(), "loading", file=sys.stderr, disable=None):
+            contestants[key] = Contestant(job)
+            stack.callback(contestants[key].close)
+        answers: dict[Any, list[dict[str, Any]]] = {key: [] for key in jobs}
+        for _ in tqdm(range(ROUNDS), "speed", file=sys.stderr, disable=None):
+            for key, contestant in contestants.items():
+                answers[key].append(contestant.ask(calls))
+        return {key: contestants[key].loaded | summary(rows) for key, rows in answers.items()}
+
+
+def summary(rows: list[dict[str, Any]]) -> dict[str, float]:
+    """Percentiles over all calls."""
+    times = np.concatenate([row["ms"] for row in rows])
     p50, p90, p99 = np.percentile(times, [50, 90, 99])
     return {
-        "load_ms": 1e3 * (loaded - begun), "p50_ms": float(p50), "p90_ms": float(p90), "p99_ms": float(p99),
-        "mean_ms": float(np.mean(times)), "mean_steps": float(np.mean(steps)), "peak_mb": peak_memory(),
+        "p50_ms": float(p50), "p90_ms": float(p90), "p99_ms": float(p99), "mean_ms": float(times.mean()),
+        "mean_steps": float(np.mean([row["steps"] for row in rows])), "peak_mb": rows[-1]["peak_mb"],
     }  # fmt: skip
+
+
+def answer(load: Callable[[], Callable[[np.ndarray], float]], inputs: np.ndarray) -> None:
+    """Load a model, then read numbers of calls from the standard input and print what they took, until it ends.
+
+    A call is about one input after the other and returns the supervision steps it took.
+    """
+    begun = time.perf_counter()
+    ask = load()
+    print(json.dumps({"load_ms": 1e3 * (time.perf_counter() - begun)}), flush=True)
+    for index in range(WARM_UP):
+        ask(inputs[index % len(inputs)][None])
+    done = 0
+    for line in sys.stdin:
+        times, steps = [], []
+        for _ in range(int(line)):
+            one = inputs[done % len(inputs)][None]
+            start = time.perf_counter()
+            steps.append(ask(one))
+            times.append(1e3 * (time.perf_counter() - start))
+            done += 1
+        print(json.dumps({"ms": times, "steps": float(np.mean(steps)), "peak_mb": peak_memory()}), flush=True)
 
 
 def load_file(path: Path, others: dict[str, np.ndarray], threads: int) -> Callable[[np.ndarray], float]:
@@ -93,16 +157,15 @@ def load_jax(path: Path) -> Callable[[np.ndarray], float]:
 
 
 def main() -> None:
-    """Measure what the arguments name and print JSON."""
-    path, feeds, threads, repeats = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
+    """Answer about what the arguments name."""
+    path, feeds, threads = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
     with np.load(feeds) as arrays:
         others = {name: arrays[name] for name in arrays.files}
     inputs = others.pop("inputs")
     if path.is_dir() and hasattr(os, "sched_setaffinity"):
         # jax takes every core it may use, and has no number of threads.
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
-    load = (lambda: load_jax(path)) if path.is_dir() else (lambda: load_file(path, others, threads))
-    print(json.dumps(measure(load, inputs, repeats)))
+    answer((lambda: load_jax(path)) if path.is_dir() else (lambda: load_file(path, others, threads)), inputs)
 
 
 if __name__ == "__main__":
