@@ -210,15 +210,19 @@ def supervision_step(config: Config, params, x, y, z):
 
 def forward(config: Config, params, inputs, puzzle=None) -> Reading:
     """Readings after each of the N_sup supervision steps, every leaf with a leading axis N_sup."""
-    x = embed(config, params, inputs, puzzle)
+    x, depth = embed(config, params, inputs, puzzle), config.recursion
+    together = config.model.forward_only  # one read-out for the answers of all steps: fewer nodes in an exported graph
     _, readings = recursion.supervise(
         lambda y, z: supervision_step(config, params, x, y, z),
-        lambda y: read(config, params, y),
+        lambda y: y if together else read(config, params, y),
         *initial(config, params, inputs.shape[0]),
-        N_sup=config.recursion.N_sup,
-        detach=config.recursion.detach_between_steps,
-        unroll=config.recursion.unroll,
+        N_sup=depth.N_sup,
+        detach=depth.detach_between_steps,
+        unroll=depth.unroll,
     )
+    if together:
+        found = read(config, params, readings.reshape(-1, *readings.shape[2:]))
+        return jax.tree.map(lambda leaf: leaf.reshape(depth.N_sup, -1, *leaf.shape[1:]), found)
     return readings
 
 

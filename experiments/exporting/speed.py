@@ -22,6 +22,8 @@ WARM_UP = 3
 """Calls before the clock counts."""
 ROUNDS = 20
 """Turns that each model gets."""
+PAUSE = 0.02
+"""Seconds before a turn, in which threads that wait busily after a call go to sleep."""
 
 
 class Job(NamedTuple):
@@ -85,6 +87,7 @@ def in_turns(jobs: Mapping[Any, Job], repeats: int) -> dict[Any, dict[str, float
         answers: dict[Any, list[dict[str, Any]]] = {key: [] for key in jobs}
         for _ in tqdm(range(ROUNDS), "speed", file=sys.stderr, disable=None):
             for key, contestant in contestants.items():
+                time.sleep(PAUSE)
                 answers[key].append(contestant.ask(calls))
         return {key: contestants[key].loaded | summary(rows) for key, rows in answers.items()}
 
