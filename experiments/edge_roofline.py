@@ -141,8 +141,8 @@ def graph_of(arguments: Arguments) -> tuple[onnx.ModelProto, str]:
         require(arguments.model.is_file(), f"no model at {arguments.model}")
         try:
             return onnx.load(arguments.model), arguments.model.name
-        except DecodeError as error:
-            raise ValueError(f"{arguments.model} is damaged or no ONNX file: {error}") from None
+        except (DecodeError, onnx.checker.ValidationError) as error:
+            raise ValueError(f"{arguments.model} is damaged, no ONNX file or lacks weights.bin: {error}") from None
     return untrained(arguments.preset), f"preset {arguments.preset}, untrained"
 
 
@@ -161,7 +161,8 @@ def points(quality: Path) -> list[Point]:
     """
     require(quality.is_file(), f"no scores at {quality}; wafer_evaluate.py writes results.csv")
     table = pd.read_csv(quality)
-    require({"part", "name", "score", "value"} <= set(table), f"{quality} has no columns part, name, score, value")
+    columns = {"part", "name", "score", "value", "low", "high"}
+    require(columns <= set(table), f"{quality} has no columns {', '.join(sorted(columns - set(table)))}")
     steps = table[(table["name"] == "all") & (table["score"] == "macro_f1") & table["part"].str.startswith("step ")]
     require(len(steps) > 0, f"{quality} has no macro_f1 of supervision steps")
 

@@ -58,6 +58,7 @@ def test_a_changed_a_missing_and_an_unlisted_file(tmp_path: Path) -> None:
     edge_models.save(directory / "mine.onnx", edge_models.plain())
     assert choose(directory / "mine.onnx")
     (directory / "initial.npz").unlink()
+    assert choose(directory / "model_dynamic.onnx")  # does not need it
     with pytest.raises(ValueError, match=r"initial\.npz is missing, but SHA256SUMS lists it"):
         choose(directory / "step.onnx")
     (directory / "SHA256SUMS").write_text("no checksum\n")
@@ -108,6 +109,20 @@ def test_other_models(tmp_path: Path) -> None:
     assert "initial.npz is missing or damaged" in refused(tmp_path / "step.onnx")
     np.savez(tmp_path / "initial.npz", y=np.zeros((1, 9), np.float32), z=np.zeros((1, 1), np.float32))
     assert "question.onnx is missing; step.onnx needs it" in refused(tmp_path / "step.onnx")
+    for other in (edge_models.question(1), edge_models.plain()):
+        edge_models.save(tmp_path / "question.onnx", other)
+        assert "question.onnx is not of the same export as step.onnx" in refused(tmp_path / "step.onnx")
+    edge_models.save(tmp_path / "question.onnx", edge_models.question(), provenance={"commit": "another"})
+    assert "question.onnx is not of the same export as step.onnx" in refused(tmp_path / "step.onnx")
+    edge_models.save(tmp_path / "question.onnx", edge_models.question())
+    assert open_model(tmp_path / "step.onnx").question is not None
+    edge_models.save(tmp_path / "step.onnx", edge_models.step(), preprocessing={})
+    assert "is not of the same export" in refused(tmp_path / "step.onnx")
+    older = edge_models.step()
+    older.graph.input[0].name = "inputs"
+    older.graph.node[1].input[0] = "inputs"
+    edge_models.save(tmp_path / "step.onnx", older)
+    assert "step.onnx is from an older export" in refused(tmp_path / "step.onnx")
 
 
 def test_wrong_shapes_and_values_that_are_no_numbers(directory: Path, tmp_path: Path) -> None:

@@ -157,6 +157,6 @@ def test_the_figure_puts_measured_quality_beside_projected_time(tmp_path: Path, 
     onnx.save(attention(), tmp_path / "a.onnx")
     roofline.run(roofline.Arguments(model=tmp_path / "a.onnx", quality=scores, output=tmp_path, name="q"))
     assert "projection, not measured" in (tmp_path / "q" / "quality.svg").read_text()
-    scores.write_text("part,name,score,value\n")
+    scores.write_text("part,name,score,value,low,high\n")
     with pytest.raises(ValueError, match="has no macro_f1 of supervision steps"):
         roofline.points(scores)

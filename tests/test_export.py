@@ -295,10 +295,41 @@ def test_what_is_no_mean_no_zero_and_no_inverse_stays() -> None:
     assert kinds == ["Add", "ReduceSum", "Div", "Div", "Mul"]
 
 
+@pytest.mark.parametrize(
+    ("nodes", "weights", "kept"),
+    [
+        # The constant is what gives the result its shape.
+        (["Div one x -> d", "Mul x d -> y"], {"one": np.ones((2, 3), np.float32)}, ["Div", "Mul"]),
+        (["ReduceSum x last -> s", "Div s n -> y"], {"last": np.array([-1]), "n": np.full((1, 3), 3, np.float32)},
+         ["ReduceSum", "Div"]),
+        # A sum over all axes, and one over none that are named.
+        (["ReduceSum x -> s", "Div s n -> m", "Add x m -> y"], {"n": np.float32(6)}, ["ReduceSum", "Div", "Add"]),
+        (["ReduceSum x none -> s", "Div s n -> m", "Add x m -> y"],
+         {"none": np.zeros(0, np.int64), "n": np.float32(1)}, ["ReduceSum", "Div", "Add"]),
+    ],
+)  # fmt: skip
+def test_what_only_looks_like_a_mean_or_an_inverse_stays(nodes: list[str], weights: dict, kept: list[str]) -> None:
+    made = []
+    for line in nodes:
+        (kind, *given), result = (part.split() for part in line.split(" -> "))
+        made.append(helper.make_node(kind, given, result))
+    before = onnx.shape_inference.infer_shapes(graph_of(*made, weights=weights))
+    after = export_graph.tidy(before)
+    assert [node.op_type for node in after.graph.node] == kept
+    x = np.random.default_rng(0).normal(size=(2, 3)).astype(np.float32)
+    answers = [
+        onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"]).run(None, {"x": x})
+        for graph in (before, after)
+    ]
+    np.testing.assert_array_equal(*answers)
+
+
 @wafer_case
 def test_files_share_their_weights_and_answer_as_before(case: Case, tmp_path: Path) -> None:
-    graphs = {f"{kind}.onnx": case.graph(kind) for kind in ("model", "dynamic", "adaptive")}
+    graphs = {f"{kind}.onnx": case.graph(kind) for kind in ("model", "dynamic", "adaptive", "question", "step")}
     export.save_sharing(tmp_path, graphs)
+    initial = dict(zip("yz", map(np.asarray, model.initial(case.config, case.params, 1)), strict=True))
+    close(quality.of_steps(tmp_path / "question.onnx", tmp_path / "step.onnx", initial, case.inputs, 3), case.expected)
     close(quality.of_file(tmp_path / "model.onnx", case.inputs), case.expected)
     close(quality.of_file(tmp_path / "dynamic.onnx", case.inputs), case.expected)
     once = {t.raw_data for g in graphs.values() for t in g.graph.initializer if len(t.raw_data) >= export.SHARED_FROM}
@@ -325,6 +356,12 @@ def test_speed_is_measured_in_processes_of_their_own(case: Case, tmp_path: Path)
         speed.in_turns({0: speed.Job(path, {"inputs": case.inputs}, 1)}, 1)
     with pytest.raises(RuntimeError, match=r"measuring gone.onnx failed: .*gone.onnx"):
         speed.in_turns({0: speed.Job(tmp_path / "gone.onnx", {"inputs": case.inputs}, 1)}, 1)
+    waiting = speed.Contestant(jobs[0])
+    waiting.process.kill()
+    waiting.process.wait()
+    with pytest.raises(RuntimeError, match=r"measuring adaptive.onnx failed: \[\]"):
+        waiting.ask(1)
+    waiting.close()
 
 
 FILES = {"model.onnx", "model_dynamic.onnx", "model_adaptive.onnx", "question.onnx", "step.onnx", "model_fp16.onnx",
@@ -378,7 +415,7 @@ def test_a_package_in_float32_alone(case: Case, tmp_path: Path, quick: None) -> 
     names = {path.name for path in package.iterdir()}
     assert names == (FILES | {"labels.txt"}) - {"model_fp16.onnx", "model_int8.onnx"}
     report = (package / "report.md").read_text()
-    assert "int8" not in report and "float16" not in report and "times as long" in report
+    assert "int8" not in report and "float16" not in report and "of JAX's time" in report
 
 
 @wafer_case

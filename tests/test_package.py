@@ -47,6 +47,7 @@ LAYERS = [
         "wafer_result_plots",
         "wafer_report",
         "export",
+        "export_graph",
     ],
     ["quantize", "wafer_runs"],
     ["wafer_evaluation"],

@@ -52,9 +52,9 @@ def test_the_exported_package_beside_it_answers_as_it_does():
     """On the device's own code; its checksums are right."""
     wafers, shipped = synthetic_wafers(64), load_checkpoint(SHIPPED)
     expected = classify(shipped, wafers)
-    for adaptive in (False, True):
-        opened = open_model(choose(SHIPPED / "onnx", adaptive=adaptive))
-        found = edge_classify(opened, wafers, threshold=None)
+    for name in ("model.onnx", "model_dynamic.onnx", "model_adaptive.onnx", "step.onnx"):
+        opened = open_model(choose(SHIPPED / "onnx" / name))
+        found = edge_classify(opened, wafers)
         np.testing.assert_allclose(found.probabilities, expected.probabilities, atol=2e-5)
         assert opened.metadata.review_threshold == shipped.calibration.review_threshold
         assert opened.metadata.reference == json.loads((SHIPPED / "reference.json").read_text(encoding="utf-8"))

@@ -1,8 +1,7 @@
 """ONNX files of a trained model: graphs that onnxruntime and TensorRT 10 take, checked before they are written.
 
 The recursion is written out, because a scan becomes nested loops that lose shapes; only the adaptive file has a loop,
-since it must stop by itself. Only this file, `trm_jax.export_graph` and
-`trm_jax.quantize` know ONNX.
+since it must stop by itself. Only this file, `trm_jax.export_graph` and `trm_jax.quantize` make ONNX.
 """
 
 import json

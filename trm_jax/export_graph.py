@@ -75,7 +75,7 @@ def _divide(node: ir.Node) -> None:
     """``x * (1 / s)`` as ``x / s``: with what is around it onnxruntime then knows a root mean square norm."""
     for place, factor in enumerate(node.inputs):
         inverse = factor.producer() if factor is not None else None
-        if inverse is not None and inverse.op_type == "Div" and _all(inverse.inputs[0], 1):
+        if inverse is not None and inverse.op_type == "Div" and _is_scalar(inverse.inputs[0], 1):
             node.op_type = "Div"
             for index, value in enumerate((node.inputs[1 - place], inverse.inputs[1])):
                 node.replace_input_with(index, value)
@@ -86,14 +86,14 @@ def _average(node: ir.Node) -> None:
     """A sum over axes divided by their size as a mean."""
     total, count = node.inputs
     summed = total.producer() if total is not None else None
-    if summed is None or summed.op_type != "ReduceSum":
+    if summed is None or summed.op_type != "ReduceSum" or len(summed.inputs) != 2:
         return
     x, axes = summed.inputs
     if x is None or x.shape is None or axes is None or axes.const_value is None:
         return
     sizes = [x.shape[int(axis)] for axis in axes.const_value.numpy()]
     known = [size for size in sizes if isinstance(size, int)]
-    if len(known) == len(sizes) and _all(count, float(np.prod(known))):
+    if known and len(known) == len(sizes) and _is_scalar(count, float(np.prod(known))):
         node.op_type = "ReduceMean"
         node.attributes.update(summed.attributes)
         for index, value in enumerate((x, axes)):
@@ -133,7 +133,15 @@ def _drop_leading_ones(node: ir.Node) -> None:
 
 def _all(value: ir.Value | None, number: float) -> bool:
     """Whether a value is a constant that is this number everywhere."""
-    return value is not None and value.const_value is not None and bool((value.const_value.numpy() == number).all())
+    if value is None or value.const_value is None:
+        return False
+    found = value.const_value.numpy()
+    return found.size > 0 and bool((found == number).all())
+
+
+def _is_scalar(value: ir.Value | None, number: float) -> bool:
+    """Whether a value is a constant without dimensions, which therefore broadcasts nothing, that is this number."""
+    return _all(value, number) and value is not None and value.shape is not None and len(value.shape) == 0
 
 
 def folded(graph: onnx.ModelProto, weights: set[str]) -> onnx.ModelProto:

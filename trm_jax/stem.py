@@ -92,7 +92,7 @@ class Stem(nn.Module):
         for features, count in zip(self.widths, self.convolutions or (1,) * len(self.widths), strict=True):
             x = ConvolutionBlock(features, count, forward_only=self.forward_only)(x)
         patch = self.patch // 2 ** len(self.widths)
-        return Linear(self.width, name="patch")(patches(x, patch))
+        return Linear(self.width, forward_only=self.forward_only, name="patch")(patches(x, patch))
 
 
 def seen(grids, views: int):

@@ -57,7 +57,7 @@ def classify(shipped: Shipped, wafers: Wafers, threshold: float | None = None, b
 
 
 def halting_times(
-    shipped: Shipped, wafers: Wafers, thresholds: Sequence[float], batch: int = 64, rounds: int = 3
+    shipped: Shipped, wafers: Wafers, thresholds: Sequence[float], batch: int = 64, rounds: int = 7
 ) -> list[float]:
     """Milliseconds a wafer at each halting threshold, compiled before the clock starts: medians of rounds in turns."""
     grids = grids_of(shipped.config, wafers)

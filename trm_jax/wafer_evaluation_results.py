@@ -156,7 +156,7 @@ def long_table(results: Results, tested: Answers) -> pd.DataFrame:
     rows += [("risk-coverage area", f"seed {seed}", "area", area) for seed, area in enumerate(results.areas)]
     for row in results.adaptive.to_dict("records"):
         name = f"halt {row['halt']:g}"
-        rows += [("adaptive depth", name, key, row[key]) for key in ("steps", "ms")]
+        rows += [("adaptive depth", name, key, row[key]) for key in ("steps", "ms") if row[key] > 0]
         rows += [("adaptive depth", name, key, *one) for key, one in row.items() if isinstance(one, Interval)]
     for name, parts in results.baselines.items():
         for part, found in parts.items():

@@ -89,10 +89,9 @@ def sentences(found: Found) -> list[str]:
             for name in (HALF, f"{INT8}, as it stands", f"{INT8}, optimised")
             if name in agreements
         ),
-        f"On one thread of this machine a {found['unit']} takes {one['model.onnx']:.2f} ms in float32 and "
-        f"{one['JAX']:.2f} ms in jitted JAX: {one['model.onnx'] / one['JAX']:.2f} times as long"
-        + "".join(f", {one[name]:.2f} ms in {kind}" for name, kind in REDUCED.items() if name in one)
-        + ".",
+        f"On one thread of this machine a {found['unit']} takes {one['model.onnx']:.2f} ms in float32, "
+        + "".join(f"{one[name]:.2f} ms in {kind}, " for name, kind in REDUCED.items() if name in one)
+        + f"{one['JAX']:.2f} ms in jitted JAX; float32 takes {one['model.onnx'] / one['JAX']:.2f} of JAX's time.",
         f"A second thread changes the time of `model.onnx` by a factor of {two / one['model.onnx']:.2f}.",
         early(found),
         f"Probabilities are softmax(logits / {about['temperature']:g}); answers below "
@@ -118,8 +117,8 @@ def early(found: Found) -> str:
     return (
         f"Stopping at a halting probability above {row['threshold']:g} takes {row['mean_steps']:.2f} of "
         f"{found['N_sup']} steps and {row['mean_ms']:.2f} instead of {last['mean_ms']:.2f} ms: the file with the loop "
-        f"is then {last['mean_ms'] / row['mean_ms']:.2f} times faster than without stopping, and "
-        f"{whole / row['mean_ms']:.2f} times faster than `model.onnx`, which has none. Macro-F1 is "
+        f"then takes {row['mean_ms'] / last['mean_ms']:.0%} of the time that it takes without stopping, and "
+        f"{row['mean_ms'] / whole:.0%} of that of `model.onnx`, which has no loop. Macro-F1 is "
         f"{row['macro_f1']:.3f} instead of {last['macro_f1']:.3f}."
     )
 

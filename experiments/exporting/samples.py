@@ -63,7 +63,8 @@ def wafers_for(config: Config, data: Path | None, fold: int | None, counts: tupl
             "kind": "wafer", "size": config.model.image, "representation": config.wafer.representation
         },
         unit="wafer",
-        source=f"{len(test):,} wafers {what}, about as many of each class, drawn from: {maps.source}",
+        source=f"{len(test):,} wafers {what}, {np.bincount(maps.label[test]).min():,} to "
+               f"{np.bincount(maps.label[test]).max():,} of each class, drawn from: {maps.source}",
     )  # fmt: skip
 
 

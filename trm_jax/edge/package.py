@@ -5,7 +5,7 @@ A file says what it needs in its metadata; SHA256SUMS, where it is there, says w
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
@@ -18,8 +18,8 @@ from trm_jax.data.wafer_maps import CLASSES
 from trm_jax.files import DAMAGE, sha256
 
 SUMS = "SHA256SUMS"
-INITIAL, QUESTION = "initial.npz", "question.onnx"
-"""First states, and the file that makes x of the inputs: both belong to step.onnx."""
+STEP, INITIAL, QUESTION = "step.onnx", "initial.npz", "question.onnx"
+"""A supervision step; what belongs to it: first states, and the file that makes x of the inputs."""
 WEIGHTS = "weights.bin"
 """Weights that the float32 files of a package share."""
 PROVIDERS = {"tensorrt": "TensorrtExecutionProvider", "cuda": "CUDAExecutionProvider", "cpu": "CPUExecutionProvider"}
@@ -111,7 +111,8 @@ def choose(path: Path, adaptive: bool = False, batch: int = 1) -> Path:
     if not path.exists():
         raise FileNotFoundError(f"no model at {path}; give a package directory or an .onnx file")
     if path.is_file():
-        check_sums(path.parent, {path.name, INITIAL, QUESTION, WEIGHTS})
+        needed = {path.name, WEIGHTS} if (path.parent / WEIGHTS).exists() else {path.name}
+        check_sums(path.parent, needed | ({INITIAL, QUESTION} if path.name == STEP else set()))
         return path
     check_sums(path)
     names = ["model_adaptive.onnx", "step.onnx"] if adaptive else ["model_dynamic.onnx", "model.onnx"]
@@ -155,6 +156,8 @@ def open_model(path: Path, options: Options | None = None) -> Model:
     kind = "adaptive" if "threshold" in names else "step" if "y" in names else "question" if "x" in made else "model"
     first = "x" if kind == "step" else "inputs"
     missing = _OUTPUTS[kind] - set(made)
+    if kind == "step" and "inputs" in names:
+        raise ValueError(f"{path} is from an older export, which took inputs instead of x; export it again")
     if missing or first not in names:
         raise ValueError(f"{path} is no model of ours: it has no {sorted(missing) if missing else f'input {first}'}")
     entry = next(entry for entry in session.get_inputs() if entry.name == first)
@@ -163,14 +166,16 @@ def open_model(path: Path, options: Options | None = None) -> Model:
         _check_inputs(path, metadata, entry)
     for output in session.get_outputs():
         classes = output.shape[-1] if output.shape and output.name in ("logits", "probabilities") else None
-        if metadata.preprocessing["kind"] == "wafer" and isinstance(classes, int) and classes != len(metadata.labels):
+        wafers = metadata.preprocessing.get("kind") == "wafer"
+        if wafers and isinstance(classes, int) and classes != len(metadata.labels):
             raise ValueError(
                 f"{path}: {output.name} has {classes} classes, but there are {len(metadata.labels)} labels"
             )
     if kind != "step":
         return Model(path, session, metadata, kind, batch, {})
     states = [name for name in names if name in ("y", "z")]
-    return Model(path, session, metadata, kind, batch, _initial(path, states), _question(path, options))
+    step = Model(path, session, metadata, kind, batch, _initial(path, states))
+    return replace(step, question=_question(step, options))
 
 
 def report(model: Model, asked: str = "auto") -> str:
@@ -264,12 +269,15 @@ def _initial(path: Path, states: list[str]) -> dict[str, np.ndarray]:
         raise ValueError(f"{path.with_name(INITIAL)} is missing or damaged: {_line(error)}") from error
 
 
-def _question(path: Path, options: Options | None) -> Model:
-    """The file beside a step model that makes its x."""
-    beside = path.with_name(QUESTION)
+def _question(step: Model, options: Options | None) -> Model:
+    """The file beside a step model that makes its x, of the same export."""
+    beside = step.path.with_name(QUESTION)
     if not beside.is_file():
-        raise ValueError(f"{beside} is missing; {path.name} needs it")
-    return open_model(beside, options)
+        raise ValueError(f"{beside} is missing; {step.path.name} needs it")
+    found = open_model(beside, options)
+    if (found.kind, found.batch, found.metadata) != ("question", step.batch, step.metadata):
+        raise ValueError(f"{beside} is not of the same export as {step.path.name}; copy the package again")
+    return found
 
 
 def _line(error: Exception) -> str:
