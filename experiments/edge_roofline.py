@@ -160,10 +160,15 @@ def points(quality: Path) -> list[Point]:
     Raises ValueError for a file without scores of supervision steps.
     """
     require(quality.is_file(), f"no scores at {quality}; wafer_evaluate.py writes results.csv")
-    table = pd.read_csv(quality)
+    try:
+        table = pd.read_csv(quality)
+    except ValueError as error:
+        raise ValueError(f"{quality} is no table of wafer_evaluate.py: {error}") from None
     columns = {"part", "name", "score", "value", "low", "high"}
     require(columns <= set(table), f"{quality} has no columns {', '.join(sorted(columns - set(table)))}")
-    steps = table[(table["name"] == "all") & (table["score"] == "macro_f1") & table["part"].str.startswith("step ")]
+    steps = table[
+        (table["name"] == "all") & (table["score"] == "macro_f1") & table["part"].astype(str).str.fullmatch(r"step \d+")
+    ]
     require(len(steps) > 0, f"{quality} has no macro_f1 of supervision steps")
 
     def point(name: str, found: Interval | None, preset: str, **options: Any) -> Point:

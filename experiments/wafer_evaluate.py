@@ -144,6 +144,7 @@ def run(arguments: Arguments) -> None:
     rates = {"alpha": arguments.alpha, "delta": arguments.delta, "sets": arguments.set_error}
     others = read_left_out(arguments.left_out, wafers, splits)
     parameters = count_parameters(used[0].config.model)
+    require(arguments.timed >= 0, f"--timed is a number of wafers, got {arguments.timed}")
     timed = used[0].test.index[: arguments.timed]
     milliseconds = time_halting(arguments.run / used[0].split.name, wafers, timed)
     results = compute(used, wafers, tested, baselines, others, parameters, rates, milliseconds)

@@ -160,3 +160,6 @@ def test_the_figure_puts_measured_quality_beside_projected_time(tmp_path: Path, 
     scores.write_text("part,name,score,value,low,high\n")
     with pytest.raises(ValueError, match="has no macro_f1 of supervision steps"):
         roofline.points(scores)
+    scores.write_bytes(b"\xc1\xff")
+    with pytest.raises(ValueError, match=r"results\.csv is no table of wafer_evaluate\.py"):
+        roofline.points(scores)
