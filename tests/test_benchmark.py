@@ -172,12 +172,14 @@ def test_operations_of_a_step_are_counted_without_recomputation():
 
 def test_memory_of_a_truncated_gradient_stays_flat_and_that_of_a_stored_one_does_not():
     def temp(n: int, **options) -> float:
-        config = SMALL.override(**{"recursion.T": 1, "recursion.N_sup": 1, "recursion.n": n}, **options)
+        config = SMALL.override(**{"recursion.T": 1, "recursion.N_sup": 1, "recursion.n": n} | options)
         return ours.compile_step(config).memory_analysis().temp_size_in_bytes
 
     few, many = (temp(n, **{"recursion.gradient": "one_step"}) for n in (3, 15))
     assert 0 < many <= 1.05 * few
     assert temp(15, **{"recursion.remat": False}) > 3 * many
+    segments = temp(2, **{"recursion.T": 32, "recursion.segment": 6})  # stores every second cycle instead of all states
+    assert segments < 0.6 * temp(2, **{"recursion.T": 32})
 
 
 def test_growth_changes_one_size_at_a_time_and_names_what_exceeds_the_prediction():

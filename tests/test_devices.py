@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import sys
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,7 +20,7 @@ from trm_jax import evaluate, fit, runtime, train
 from trm_jax.checkpoint import Checkpoints
 from trm_jax.config import Config
 from trm_jax.runtime import process_arguments
-from trm_jax.seeds import over_seeds, place_seeds, replicate, run_mesh, seed_mesh, to_host
+from trm_jax.seeds import WIDE, over_seeds, place_seeds, replicate, run_mesh, seed_mesh, to_host
 
 TWO_SEEDS = Config().override(
     **{"model.width": 8, "model.layers": 1, "recursion.N_sup": 2, "recursion.T": 1, "recursion.n": 1, "run.batch": 8,
@@ -40,7 +41,7 @@ FAST = {  # what conftest.py sets in this process
 
 def run(directory, config, stop=None):
     """Train; the evaluation numbered ``stop`` does not return."""
-    predict = over_seeds(partial(evaluate.predict, config), run_mesh(config.run))
+    predict = over_seeds(partial(evaluate.predict, config), run_mesh(config))
     calls = []
 
     def validate(params):
@@ -117,14 +118,34 @@ def test_seeds_come_first_and_batches_take_the_devices_that_are_left(seeds, devi
 
 def test_one_seed_uses_every_device_unless_fewer_are_asked_for():
     asked = ONE_SEED.override(**{"run.data_parallel": 1})
-    assert [run_mesh(config.run).size for config in (ONE_SEED, asked)] == [2, 1]
+    assert [run_mesh(config).size for config in (ONE_SEED, asked)] == [2, 1]
+
+
+@dataclass(frozen=True)
+class Device:
+    """What a mesh asks of a device."""
+
+    id: int
+    platform: str = "cpu"
+    process_index: int = 0
+
+
+def test_a_wide_net_threads_its_products_on_one_cpu_and_shares_batches_elsewhere():
+    wide = ONE_SEED.override(**{"model.width": WIDE})
+    cpus, gpus, processes = (
+        [Device(0), Device(1)],
+        [Device(0, "gpu"), Device(1, "gpu")],
+        [Device(0), Device(1, "cpu", 1)],
+    )
+    assert [run_mesh(wide, devices).size for devices in (cpus, gpus, processes)] == [1, 2, 2]
+    assert run_mesh(wide.override(**{"run.data_parallel": 2}), cpus).size == 2
 
 
 def test_a_process_without_work_is_refused_before_it_waits_for_ever():
     devices = [SimpleNamespace(process_index=index, platform="cpu") for index in range(2)]
     odd = ONE_SEED.override(**{"run.batch": 7})
     with pytest.raises(ValueError, match="1 seeds and batches of 7 can use 1 of 2 devices, which leaves process 1"):
-        run_mesh(odd.run, devices)
+        run_mesh(odd, devices)
 
 
 @pytest.mark.parametrize("supervision", ["sum", "carried"])
@@ -150,7 +171,7 @@ def test_two_devices_halve_the_work_on_a_batch_and_compute_the_same(supervision)
 
 
 def test_a_run_that_starts_on_eight_devices_ends_the_same_on_two_and_on_one(tmp_path, alone):
-    statement = f"print(t.run_mesh(t.TWO_SEEDS.run).devices.shape); t.run('{tmp_path / 'a'}', t.TWO_SEEDS, stop=2)"
+    statement = f"print(t.run_mesh(t.TWO_SEEDS).devices.shape); t.run('{tmp_path / 'a'}', t.TWO_SEEDS, stop=2)"
     code, output, errors = finish(start(statement, 8))
     assert code and "KeyboardInterrupt" in errors and "(2, 4)" in output, errors
     assert Checkpoints(tmp_path / "a" / "checkpoints").latest() == 4
@@ -176,7 +197,7 @@ def free_port():
 def test_two_processes_of_a_cluster_train_as_one_and_write_one_run(tmp_path, alone, name):
     """Two seeds go to a process each; the batches of one seed are shared by both."""
     directory, expected = alone(config := globals()[name])
-    used = f"t.run_mesh(t.{name}.run).devices.flat"
+    used = f"t.run_mesh(t.{name}).devices.flat"
     statement = (
         f"t.runtime.configure(); assert {{device.process_index for device in {used}}} == {{0, 1}};"
         f"t.run('{tmp_path}/run', t.{name})"

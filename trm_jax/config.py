@@ -200,8 +200,8 @@ class RecursionConfig:
     remat: bool = True
     """Recompute the net in the backward pass instead of storing what happens inside it."""
     segment: int = 0
-    """Store the state of every so many-th evaluation of a cycle only and compute the others again: memory hardly
-    grows with n, for one more evaluation in time; 0 stores every state."""
+    """Store the state of every so many-th evaluation only and compute the others again: memory hardly grows with n
+    and T, for one more evaluation in time; 0 stores every state."""
     unroll: bool = False
     """Write the recursion out instead of scanning: a larger program, sometimes faster, and what export needs."""
 
@@ -346,7 +346,7 @@ class RunConfig:
     seed_axis: Literal["auto", "vmap", "map"] = "auto"
     """How seeds that share a device run: vectorised, one after another, or what is faster on this platform."""
     data_parallel: int = 0
-    """Most devices that share a batch, of those that seeds leave over; 0: all."""
+    """Most devices that share a batch, of those that seeds leave over; 0: what measured best on this platform."""
 
     def __post_init__(self) -> None:
         check_types(self)

@@ -67,12 +67,12 @@ def fit(
 @cache
 def evaluated_weights(config: Config) -> Callable[[TrainState], Any]:
     """Compiled function from the state of all seeds to the weights that are evaluated; one program for a config."""
-    return over_seeds(partial(train.evaluated_params, config), run_mesh(config.run), config.run.seed_axis)
+    return over_seeds(partial(train.evaluated_params, config), run_mesh(config), config.run.seed_axis)
 
 
 def _fit(config: Config, data: Batch, validate: Validate, score: str, run: RunDirectory, augment, name) -> Progress:
     seeds = np.array(config.run.seeds)
-    mesh = run_mesh(config.run)
+    mesh = run_mesh(config)
     _say_idle(config, mesh)
     data = replicate(mesh, data)
     evaluated = evaluated_weights(config)
@@ -146,7 +146,7 @@ def _shape_of_state(config: Config) -> Config:
 @cache
 def _initial_state(config: Config) -> Callable:
     """Compiled state before the first update; arms that differ only in how they train share the program."""
-    return over_seeds(lambda seed, data: train.init(config, data, seed), run_mesh(config.run))
+    return over_seeds(lambda seed, data: train.init(config, data, seed), run_mesh(config))
 
 
 def _shared(mesh, seconds: np.ndarray):
@@ -155,8 +155,9 @@ def _shared(mesh, seconds: np.ndarray):
 
 
 def _say_idle(config: Config, mesh) -> None:
-    """One line where devices stay idle that the run might have used."""
-    if mesh.size < jax.device_count() and is_first_process():
+    """One line where devices stay idle that the run might have used; a single one on CPU uses every core."""
+    one_cpu = mesh.size == 1 and mesh.devices.flat[0].platform == "cpu"
+    if mesh.size < jax.device_count() and not one_cpu and is_first_process():
         seed, data = mesh.devices.shape
         print(
             f"uses {mesh.size} of {jax.device_count()} devices: {seed} for {len(config.run.seeds)} seeds, times {data} "

@@ -67,7 +67,7 @@ def _augment(box: Box, held_out, key, batch: Batch) -> Batch:
 def _predictor(config: Config):
     """Compiled prediction for all seeds, one program for inputs of the same shape."""
     predict = partial(evaluate.predict, config)
-    return over_seeds(predict, run_mesh(config.run), config.run.seed_axis)
+    return over_seeds(predict, run_mesh(config), config.run.seed_axis)
 
 
 def evaluator(config: Config, parts: dict[str, Puzzles], box: Box):

@@ -78,4 +78,4 @@ def _answers(config: Config, batch: int):
     def last(params, grids):
         return evaluate.in_batches(config, params, grids, None, batch, lambda reading: reading.logits)[-1]
 
-    return over_seeds(last, run_mesh(alone.run))
+    return over_seeds(last, run_mesh(alone))

@@ -75,7 +75,7 @@ def validator(config: Config, grids: np.ndarray, labels: np.ndarray, split: Spli
 @cache
 def _readings(config: Config):
     """Compiled readings of all seeds."""
-    return over_seeds(partial(evaluate.readings, config), run_mesh(config.run), config.run.seed_axis)
+    return over_seeds(partial(evaluate.readings, config), run_mesh(config), config.run.seed_axis)
 
 
 def for_prediction(config: Config, params: Any, labels: np.ndarray, views: int, prior: float) -> tuple[Config, Any]:

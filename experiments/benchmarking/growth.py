@@ -30,7 +30,7 @@ MODES: dict[str, dict[str, Any]] = {
     "last_cycle": {"recursion.gradient": "last_cycle"},
     "one_step": {"recursion.gradient": "one_step"},
 }
-FLAT = {"T": ("recomputed", "last_cycle", "one_step"), "n": ("recomputed", "one_step")}
+FLAT = {"T": ("recomputed", "segments", "last_cycle", "one_step"), "n": ("recomputed", "segments", "one_step")}
 
 
 @dataclass(frozen=True)

@@ -76,7 +76,7 @@ def check_equal(name: str, ours: tuple, peer: tuple) -> float:
 def trainer(config: Config, data: dict[str, np.ndarray], steps: int, seeds: int = 1) -> Callable[[], None]:
     """A call that trains so many steps of so many models in one compiled program, over all devices as a run does."""
     chunk = partial(train.train_chunk, config, train.no_augmentation, steps)
-    mesh = run_mesh(config.override(**{"run.seeds": tuple(range(seeds))}).run)
+    mesh = run_mesh(config.override(**{"run.seeds": tuple(range(seeds))}))
     shared = replicate(mesh, data)
     start = over_seeds(lambda seed, data: train.init(config, data, seed), mesh)
     state = start(place_seeds(mesh, np.arange(seeds)), shared)
@@ -93,7 +93,7 @@ def predictor(config: Config, params, inputs: np.ndarray) -> Callable[[], Any]:
     """A call that gives classes and halting probabilities after every supervision step, in one batch, which the devices
     share."""
     batch = len(inputs)
-    mesh = run_mesh(config.override(**{"run.seeds": (0,), "run.batch": batch}).run)
+    mesh = run_mesh(config.override(**{"run.seeds": (0,), "run.batch": batch}))
     if mesh.size == 1:
         run: Any = jax.jit(partial(evaluate.predict, config, batch=batch))
     else:
