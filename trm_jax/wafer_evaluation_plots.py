@@ -148,12 +148,14 @@ def adaptive_depth(table: pd.DataFrame, source: str) -> Figure:
     if timed:
         panels[1].plot(table["steps"], table["ms"], "-D", color=BLACK, lw=1.2, ms=4)
         panels[1].set_ylabel("Time of a wafer (ms)")
-        panels[1].set_ylim(bottom=0)
-    last = table.drop_duplicates("steps", keep="last")
-    for row in last[last["steps"].diff().fillna(1) > 0.1].itertuples():
+        panels[1].set_ylim(0, 1.2 * table["ms"].max())
+    # Thresholds that stop wafers at nearly the same step share a label.
+    for _, near in table.groupby((table["steps"].diff() > 0.1).cumsum()):
+        first, last = near.iloc[0], near.iloc[-1]
+        name = f"{first.halt:g}" if len(near) == 1 else f"{first.halt:g} to {last.halt:g}"
+        height = near["ms"].max() if timed else last.macro_f1.value
         panels[-1].annotate(
-            f"{row.halt:g}", (row.steps, row.ms if timed else row.macro_f1.value), (0, 6), textcoords="offset points",
-            ha="center", fontsize=8,
+            name, (last.steps, height), (0, 6), textcoords="offset points", ha="center", fontsize=8
         )  # fmt: skip
     panels[-1].set_xlabel("Mean supervision steps; numbers: halting probability above which a wafer stops")
     figure.suptitle(source, fontsize=9, color=GREY)
