@@ -3,7 +3,7 @@
     python experiments/benchmark.py --preset smoke                    # about two minutes on two quiet cores
     python experiments/benchmark.py --output runs/benchmark           # everything but growth: about 20 minutes
     python experiments/benchmark.py --cases growth --output runs/growth
-    python experiments/benchmark.py --baseline runs/benchmark/benchmark.json    # exit code 1 if something got slower
+    python experiments/benchmark.py --baseline docs/results/benchmark/benchmark.json    # exit code 1 if slower
 
 Before anything is timed, both sides must give the same logits and gradients to 1e-4. Expected: a line per case, with
 the ratio of the two times (below 1 we are faster) and its range over rounds. PyTorch is optional:
@@ -32,6 +32,7 @@ from benchmarking.timing import Row, make_rows, take_turns
 from tqdm import tqdm
 
 from trm_jax import plots
+from trm_jax.command import errors_in_one_line
 from trm_jax.files import write_text
 from trm_jax.machine import cores
 from trm_jax.options import require
@@ -282,14 +283,12 @@ def run(arguments: Arguments) -> bool:
     return not found
 
 
+@errors_in_one_line()
 def main() -> None:
-    """Run the command line; bad input gets one line and exit code 1, and so does something that got slower."""
+    """Run the command line; exit code 1 if something got slower."""
     arguments = tyro.cli(Arguments, description=__doc__)
     configure()
-    try:
-        good = run(arguments)
-    except (ValueError, FileNotFoundError, RuntimeError) as error:
-        sys.exit(f"error: {error}")
+    good = run(arguments)
     sys.exit(0 if good else 1)
 
 

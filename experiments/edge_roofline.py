@@ -10,7 +10,6 @@ models. Each such number says "projection, not measured"; `docs/jetson.md` says 
 """
 
 import json
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -25,6 +24,7 @@ from google.protobuf.message import DecodeError
 from wafer_presets import PRESETS
 
 from trm_jax import export, model
+from trm_jax.command import errors_in_one_line
 from trm_jax.config import Config
 from trm_jax.data.wafer_maps import CLASSES
 from trm_jax.edge.package import Metadata
@@ -245,13 +245,11 @@ def run(arguments: Arguments) -> None:
     print(text)
 
 
+@errors_in_one_line()
 def main() -> None:
-    """Run the command line; bad input gets one line and exit code 1."""
+    """Run the command line."""
     arguments = tyro.cli(Arguments, description=__doc__)
-    try:
-        run(arguments)
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
+    run(arguments)
 
 
 if __name__ == "__main__":

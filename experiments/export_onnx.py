@@ -11,7 +11,6 @@ at all: a graph whose answers differ from those of JAX is an error. `docs/jetson
 
 import contextlib
 import json
-import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from wafer_presets import PRESETS
 
 from trm_jax import model
 from trm_jax.checkpoint import load_weights, save_weights
+from trm_jax.command import errors_in_one_line
 from trm_jax.config import Config
 from trm_jax.files import replacing_directory, sha256, write_text
 from trm_jax.options import require
@@ -160,14 +160,12 @@ def run(arguments: Arguments) -> Path:
     return output
 
 
+@errors_in_one_line()
 def main() -> None:
-    """Run the command line; bad input gets one line and exit code 1."""
+    """Run the command line."""
     arguments = tyro.cli(Arguments, description=__doc__)
     configure()
-    try:
-        output = run(arguments)
-    except (ValueError, OSError, RuntimeError) as error:
-        sys.exit(f"error: {error}")
+    output = run(arguments)
     print((output / "report.md").read_text(encoding="utf-8"))
     print(f"Package: {output}")
 

@@ -27,6 +27,7 @@ import tyro
 from sudoku_studies import PRESETS, STUDIES
 
 from trm_jax import accounting, model, report, sudoku_task
+from trm_jax.command import errors_in_one_line
 from trm_jax.config import Config
 from trm_jax.data.sudoku import Splits
 from trm_jax.files import write_text
@@ -267,16 +268,14 @@ def conclude(arguments: Arguments, directory: Path, arms: dict[str, Config], row
     print(f"\nReport: {directory / 'report.html'}")
 
 
+@errors_in_one_line()
 def main() -> None:
-    """Run the command line; bad input gets one line and exit code 1."""
+    """Run the command line."""
     arguments = tyro.cli(Arguments, description=__doc__)
     if arguments.preset == "smoke":
         os.environ["XLA_FLAGS"] = f"{QUICK_COMPILING} {os.environ.get('XLA_FLAGS', '')}"  # the user's flags come last
-    try:
-        configure()
-        run(arguments)
-    except (ValueError, FileNotFoundError, RuntimeError) as error:
-        sys.exit(f"error: {error}")
+    configure()
+    run(arguments)
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ import tyro
 from trm_jax.baselines import cnn_training, rules
 from trm_jax.baselines.cnn import CNNConfig
 from trm_jax.baselines.cnn_training import CNNTraining
+from trm_jax.command import errors_in_one_line
 from trm_jax.data import wafer
 from trm_jax.data.wafer_grid import Representation, to_grid
 from trm_jax.data.wafer_maps import CLASSES, Wafers
@@ -194,14 +195,12 @@ def run(arguments: Arguments) -> None:
     print(f"\nReport: {directory / 'report.md'}")
 
 
+@errors_in_one_line()
 def main() -> None:
-    """Run the command line; bad input gets one line and exit code 1."""
+    """Run the command line."""
     arguments = tyro.cli(Arguments, description=__doc__)
     configure()
-    try:
-        run(arguments)
-    except (ValueError, FileNotFoundError, RuntimeError, FloatingPointError) as error:
-        sys.exit(f"error: {error}")
+    run(arguments)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ import numpy as np
 import tyro
 
 from trm_jax import plots, wafer_errors, wafer_evaluation, wafer_evaluation_plots
+from trm_jax.command import errors_in_one_line
 from trm_jax.data import wafer
 from trm_jax.data.wafer_maps import CLASSES
 from trm_jax.data.wafer_splits import folds
@@ -100,13 +101,11 @@ def run(arguments: Arguments) -> None:
     print(f"\nPage: {output / 'errors.html'}")
 
 
+@errors_in_one_line()
 def main() -> None:
-    """Run the command line; bad input gets one line and exit code 1."""
+    """Run the command line."""
     arguments = tyro.cli(Arguments, description=__doc__)
-    try:
-        run(arguments)
-    except (ValueError, FileNotFoundError, RuntimeError) as error:
-        sys.exit(f"error: {error}")
+    run(arguments)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ import numpy as np
 import tyro
 
 from trm_jax import model, wafer_evaluation
+from trm_jax.command import errors_in_one_line
 from trm_jax.config import ModelConfig
 from trm_jax.data import wafer
 from trm_jax.data.wafer_labels import class_index
@@ -160,13 +161,11 @@ def run(arguments: Arguments) -> None:
     print(f"\nReport: {output / 'report.md'}")
 
 
+@errors_in_one_line()
 def main() -> None:
-    """Run the command line; bad input gets one line and exit code 1."""
+    """Run the command line."""
     arguments = tyro.cli(Arguments, description=__doc__)
-    try:
-        run(arguments)
-    except (ValueError, FileNotFoundError, RuntimeError) as error:
-        sys.exit(f"error: {error}")
+    run(arguments)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ features Scratch, Loc and none are nearest to each other, and mean maps hardly t
 import base64
 import io
 import json
-import sys
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -24,6 +23,7 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from trm_jax import wafer_plots
+from trm_jax.command import errors_in_one_line
 from trm_jax.data import wafer
 from trm_jax.data.wafer_features import NAMES, RADIAL, spatial_features
 from trm_jax.data.wafer_grid import to_grid
@@ -236,13 +236,11 @@ def picture(figure: Figure, kind: str) -> bytes:
     return buffer.getvalue()
 
 
+@errors_in_one_line()
 def main() -> None:
-    """Run the command line; bad input gets one line and exit code 1."""
+    """Run the command line."""
     arguments = tyro.cli(Arguments, description=__doc__)
-    try:
-        run(arguments)
-    except (ValueError, FileNotFoundError, RuntimeError) as error:
-        sys.exit(f"error: {error}")
+    run(arguments)
 
 
 if __name__ == "__main__":

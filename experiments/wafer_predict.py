@@ -21,6 +21,7 @@ import tyro
 from wafer_presets import PRESETS
 
 from trm_jax import model
+from trm_jax.command import errors_in_one_line
 from trm_jax.config import Config
 from trm_jax.data import wafer
 from trm_jax.data.wafer_check import Loaded
@@ -82,14 +83,12 @@ def run(arguments: Arguments) -> None:
     )
 
 
+@errors_in_one_line()
 def main() -> None:
-    """Run the command line; bad input gets one line and exit code 1."""
+    """Run the command line."""
     arguments = tyro.cli(Arguments, description=__doc__)
     configure()
-    try:
-        run(arguments)
-    except (ValueError, OSError, RuntimeError) as error:
-        sys.exit(f"error: {error}")
+    run(arguments)
 
 
 if __name__ == "__main__":

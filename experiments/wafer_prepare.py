@@ -7,13 +7,13 @@ Prints how many maps, labels and copies there are. Broken maps are left out and 
 reason. The result is a directory to give as data wherever wafer maps are read.
 """
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import tyro
 
+from trm_jax.command import errors_in_one_line
 from trm_jax.data import wafer, wafer_cache
 from trm_jax.data.wafer_check import Loaded
 from trm_jax.data.wafer_maps import UNKNOWN
@@ -85,12 +85,10 @@ def run(arguments: Arguments) -> None:
     print(f"written to {arguments.output}")
 
 
+@errors_in_one_line()
 def main() -> None:
-    """Entry point: mistakes of the caller end in one line."""
-    try:
-        run(tyro.cli(Arguments, description=__doc__))
-    except (ValueError, FileNotFoundError, RuntimeError) as error:
-        sys.exit(f"error: {error}")
+    """Run the command line."""
+    run(tyro.cli(Arguments, description=__doc__))
 
 
 if __name__ == "__main__":

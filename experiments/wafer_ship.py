@@ -20,6 +20,7 @@ from scipy.special import softmax
 
 from trm_jax import accounting, confidence, model, wafer_metrics
 from trm_jax.checkpoint import load_weights
+from trm_jax.command import errors_in_one_line
 from trm_jax.data import wafer
 from trm_jax.data.wafer_cache import notice
 from trm_jax.data.wafer_maps import CLASSES, Wafers
@@ -111,13 +112,11 @@ def run(arguments: Arguments) -> None:
     print(f"{arguments.output}: seed {seeds[best]}, validation macro-F1 {scores.macro_f1[best]:.3f}, {calibration}")
 
 
+@errors_in_one_line()
 def main() -> None:
-    """Run the command line; bad input gets one line and exit code 1."""
+    """Run the command line."""
     arguments = tyro.cli(Arguments, description=__doc__)
-    try:
-        run(arguments)
-    except (ValueError, OSError, RuntimeError) as error:
-        sys.exit(f"error: {error}")
+    run(arguments)
 
 
 if __name__ == "__main__":

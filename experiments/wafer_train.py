@@ -11,7 +11,6 @@ An interrupted run goes on where it was when the same command is given again. `w
 """
 
 import json
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -23,6 +22,7 @@ from wafer_presets import PRESETS
 
 from trm_jax import accounting, model, wafer_task
 from trm_jax.checkpoint import save_weights
+from trm_jax.command import errors_in_one_line
 from trm_jax.config import Config
 from trm_jax.data import wafer
 from trm_jax.data.wafer_maps import CLASSES, Wafers
@@ -166,14 +166,12 @@ def run(arguments: Arguments) -> None:
         print(summary(config, wafers, split.name, answers))
 
 
+@errors_in_one_line()
 def main() -> None:
-    """Run the command line; bad input gets one line and exit code 1."""
+    """Run the command line."""
     arguments = tyro.cli(Arguments, description=__doc__)
     configure()
-    try:
-        run(arguments)
-    except (ValueError, FileNotFoundError, RuntimeError) as error:
-        sys.exit(f"error: {error}")
+    run(arguments)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ PACKAGE = ROOT / "trm_jax"
 LAYERS = [
     [
         "options",
+        "command",
         "files",
         "machine",
         "wafer_config",
