@@ -88,7 +88,7 @@ class Bench:
         ``check`` raises Mismatch for a model of the peer; ``contestant`` makes a call of one.
         """
         found: dict[str, Callable] = {}
-        params = ours.weights(case.config, size=0.7)
+        params = ours.weights(case.config, size=ours.CALM)
         if self.peer is None:
             return found, ""
         for name in ("eager", "compiled") if case.compiled and self.compiled else ("eager",):
@@ -151,7 +151,8 @@ def measure_inference(bench: Bench, case: Case) -> list[Row]:
         ours.check_equal(case.name, (mine, {}), (bench.peer.logits(model, inputs), {}))
 
     peers, note = bench.sides(case, check, lambda model: bench.peer.predictor(model, inputs))
-    times = bench.turns({"ours": ours.predictor(case.config, ours.weights(case.config), inputs)} | peers)
+    weights = ours.weights(case.config, size=ours.CALM)
+    times = bench.turns({"ours": ours.predictor(case.config, weights, inputs)} | peers)
     flops = ours.forward_flops(case.config, case.batch)
     shown = {name: PEERS[name] for name in peers}
     return make_rows(case.name, times, peers=shown, flops=flops, matrix_flops=bench.matrix_flops, note=note)

@@ -170,14 +170,18 @@ def test_operations_of_a_step_are_counted_without_recomputation():
     assert cut == pytest.approx(forward * (1 + 2 * 2 / evaluations), rel=0.05)
 
 
-def test_memory_of_a_truncated_gradient_stays_flat_and_that_of_a_stored_one_does_not():
-    def temp(n: int, **options) -> float:
-        config = SMALL.override(**{"recursion.T": 1, "recursion.N_sup": 1, "recursion.n": n} | options)
-        return ours.compile_step(config).memory_analysis().temp_size_in_bytes
+def temp(n: int, **options) -> float:
+    config = SMALL.override(**{"recursion.T": 1, "recursion.N_sup": 1, "recursion.n": n} | options)
+    return ours.compile_step(config).memory_analysis().temp_size_in_bytes
 
+
+def test_memory_of_a_truncated_gradient_stays_flat_and_that_of_a_stored_one_does_not():
     few, many = (temp(n, **{"recursion.gradient": "one_step"}) for n in (3, 15))
     assert 0 < many <= 1.05 * few
     assert temp(15, **{"recursion.remat": False}) > 3 * many
+
+
+def test_segments_span_cycles():
     segments = temp(2, **{"recursion.T": 32, "recursion.segment": 6})  # stores every second cycle instead of all states
     assert segments < 0.6 * temp(2, **{"recursion.T": 32})
 

@@ -141,6 +141,13 @@ def test_a_wide_net_threads_its_products_on_one_cpu_and_shares_batches_elsewhere
     assert run_mesh(wide.override(**{"run.data_parallel": 2}), cpus).size == 2
 
 
+def test_idle_devices_are_told_unless_their_cores_work_anyway(capsys):
+    odd = ONE_SEED.override(**{"run.batch": 7})
+    for config in (odd, ONE_SEED.override(**{"model.width": WIDE})):
+        fit._say_idle(config, run_mesh(config))
+    assert capsys.readouterr().err == "uses 1 of 2 devices: 1 for 1 seeds, times 1 for batches of 7\n"
+
+
 def test_a_process_without_work_is_refused_before_it_waits_for_ever():
     devices = [SimpleNamespace(process_index=index, platform="cpu") for index in range(2)]
     odd = ONE_SEED.override(**{"run.batch": 7})

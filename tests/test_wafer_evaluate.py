@@ -14,7 +14,7 @@ from fake_wafer_run import write_baselines, write_run
 from scipy.special import expit, softmax
 from sklearn.metrics import f1_score, log_loss, roc_auc_score
 
-from trm_jax import confidence, model, wafer_evaluation, wafer_evaluation_results, wafer_metrics
+from trm_jax import confidence, model, wafer_evaluation, wafer_evaluation_plots, wafer_evaluation_results, wafer_metrics
 from trm_jax.config import Config
 from trm_jax.data.wafer_maps import CLASSES
 from trm_jax.data.wafer_splits import folds
@@ -272,6 +272,15 @@ def test_a_faultless_run_of_one_seed_one_step_one_split_and_no_curve_is_reported
     text = (tmp_path / "report.md").read_text()
     assert "No threshold can be guaranteed at 2.0%" in text and "A single seed" in text
     assert "nan" not in text and "Unknown patterns" not in text
+
+
+def test_thresholds_that_stop_at_nearly_the_same_step_share_a_label():
+    scores = [Interval(0.9, 0.8, 1.0)] * 5
+    table = pd.DataFrame(
+        {"halt": [0, 0.5, 0.9, 0.99, 1], "steps": [1, 1, 1.03, 1.8, 3], "ms": [1.0, 1.1, 1.1, 2, 3]}
+    ).assign(accuracy=scores, macro_f1=scores)
+    figure = wafer_evaluation_plots.adaptive_depth(table, "")
+    assert [text.get_text() for text in figure.axes[-1].texts] == ["0 to 0.9", "0.99", "1"]
 
 
 def test_measured_times_stand_in_table_sentence_and_figure(used, tested, tmp_path):

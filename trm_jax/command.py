@@ -7,9 +7,13 @@ from contextlib import contextmanager
 
 @contextmanager
 def errors_in_one_line() -> Iterator[None]:
-    """Around a command or as its decorator: what input, files or the machine did wrong ends it with one line and
-    exit code 1. Other exceptions are mistakes of the program and keep their traceback."""
+    """Around a command or as its decorator: ends it with the message of the error and exit code 1.
+
+    Only for the exceptions by which this project reports wrong input, files and machines; others keep their traceback.
+    """
     try:
         yield
-    except (ValueError, OSError, RuntimeError, FloatingPointError) as error:
+    except (NotImplementedError, RecursionError):  # kinds of RuntimeError that are mistakes of the program
+        raise
+    except (ValueError, OSError, RuntimeError) as error:
         sys.exit(f"error: {error}")

@@ -200,8 +200,8 @@ class RecursionConfig:
     remat: bool = True
     """Recompute the net in the backward pass instead of storing what happens inside it."""
     segment: int = 0
-    """Store the state of every so many-th evaluation only and compute the others again: memory hardly grows with n
-    and T, for one more evaluation in time; 0 stores every state."""
+    """Store the state of every so many-th evaluation only and compute the others again, so that memory grows less
+    with n and T: one evaluation more in time, two where a cycle is longer than a segment; 0 stores every state."""
     unroll: bool = False
     """Write the recursion out instead of scanning: a larger program, sometimes faster, and what export needs."""
 

@@ -17,7 +17,7 @@ from trm_jax.checkpoint import Checkpoints
 from trm_jax.config import Config, LossConfig, RecursionConfig, RunConfig
 from trm_jax.runlog import RunDirectory
 from trm_jax.runtime import is_first_process, of_first_process
-from trm_jax.seeds import choose, over_seeds, place_seeds, replicate, run_mesh, to_host
+from trm_jax.seeds import choose, over_seeds, place_seeds, replicate, run_mesh, threads_products, to_host
 from trm_jax.train import Augment, Batch, TrainState, no_augmentation
 
 # Scores on validation of weights with a leading axis S; each value is one number per seed, higher is better.
@@ -155,9 +155,8 @@ def _shared(mesh, seconds: np.ndarray):
 
 
 def _say_idle(config: Config, mesh) -> None:
-    """One line where devices stay idle that the run might have used; a single one on CPU uses every core."""
-    one_cpu = mesh.size == 1 and mesh.devices.flat[0].platform == "cpu"
-    if mesh.size < jax.device_count() and not one_cpu and is_first_process():
+    """One line where devices stay idle that the run might have used."""
+    if mesh.size < jax.device_count() and not threads_products(config, jax.devices()) and is_first_process():
         seed, data = mesh.devices.shape
         print(
             f"uses {mesh.size} of {jax.device_count()} devices: {seed} for {len(config.run.seeds)} seeds, times {data} "

@@ -21,16 +21,24 @@ WIDE = 256
 def run_mesh(config: Config, devices: list[Any] | None = None) -> Mesh:
     """Devices of a run, as `seed_mesh` with as many devices to a batch as ``run.data_parallel`` allows.
 
-    Where it says nothing, all that are left; on the cores of one CPU only in nets narrower than ``WIDE``. Halving a
-    batch uses two cores better than two threads in every operation do: one seed of the 4x4 Sudoku takes 74 ms a step on
-    one device and 42 ms on two (width 32), 180 and 145 ms (width 64). Threads do as well in wide products, and each
-    device would accumulate gradients and update the weights anew: 9x9 in batches of 4 takes 226 ms on one device and
-    270 on two (width 256), 620 and 889 ms (width 512).
+    Where it says nothing, all that are left, unless `threads_products` holds.
     """
     devices = jax.devices() if devices is None else devices
+    shares = config.run.data_parallel or (1 if threads_products(config, devices) else len(devices))
+    return seed_mesh(len(config.run.seeds), devices, config.run.batch, shares)
+
+
+def threads_products(config: Config, devices: list[Any]) -> bool:
+    """Whether a batch stays on one device although others are left: in a wide net on one CPU, whose products use
+    every core anyway.
+
+    Halving a batch uses two cores better than two threads in every operation do: one seed of the 4x4 Sudoku takes 74 ms
+    a training step on one device and 42 ms on two (width 32), 180 and 145 ms (width 64). Threads do as well in wide
+    products, and each device would accumulate gradients and update the weights anew: 9x9 in batches of 4 takes 226 ms
+    on one device and 270 on two (width 256), 620 and 889 ms (width 512).
+    """
     one_cpu = devices[0].platform == "cpu" and len({device.process_index for device in devices}) == 1
-    shares = 1 if one_cpu and config.model.net_width >= WIDE else len(devices)
-    return seed_mesh(len(config.run.seeds), devices, config.run.batch, config.run.data_parallel or shares)
+    return one_cpu and not config.run.data_parallel and config.model.net_width >= WIDE
 
 
 def seed_mesh(seeds: int, devices: list[Any] | None = None, batch: int = 1, shares: int = 1) -> Mesh:

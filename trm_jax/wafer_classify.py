@@ -72,7 +72,7 @@ def halting_times(
 
 @cache
 def _answers(config: Config, batch: int):
-    """Compiled logits after the last step; the devices share every batch."""
+    """Compiled logits after the last step; the devices divide the work as `run_mesh` says."""
     alone = config.override(**{"run.seeds": (0,), "run.batch": batch})
 
     def last(params, grids):

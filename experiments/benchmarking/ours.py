@@ -15,6 +15,7 @@ from trm_jax.config import Config
 from trm_jax.seeds import over_seeds, place_seeds, replicate, run_mesh, seed_mesh
 
 TOLERANCE = 1e-4
+CALM = 0.7
 
 
 class Mismatch(RuntimeError):
@@ -25,7 +26,7 @@ def weights(config: Config, seed: int = 0, size: float = 1.0):
     """Random weights whose halting head, which training starts at zero, tells samples apart.
 
     At full size a deep recursion of an untrained net can amplify rounding a thousand times (18 joint passes with
-    attention: logits to 8e-4), so that a mistake looks the same; at 0.7 times it the same logits agree to 1e-6.
+    attention: logits to 8e-4), which cannot be told from a mistake; with weights of size ``CALM`` they agree to 1e-6.
     """
     params = jax.tree.map(lambda leaf: size * leaf, model.initialise(config.model, jax.random.key(seed)))
     kernel = jax.random.normal(jax.random.key(seed + 1), params["halting"]["kernel"].shape)
@@ -78,7 +79,7 @@ def check_equal(name: str, ours: tuple, peer: tuple) -> float:
 
 
 def trainer(config: Config, data: dict[str, np.ndarray], steps: int, seeds: int = 1) -> Callable[[], None]:
-    """A call that trains so many steps of so many models in one compiled program, over all devices as a run does."""
+    """A call that trains so many steps of so many models in one compiled program, over the devices of a run."""
     chunk = partial(train.train_chunk, config, train.no_augmentation, steps)
     mesh = run_mesh(config.override(**{"run.seeds": tuple(range(seeds))}))
     shared = replicate(mesh, data)
@@ -94,8 +95,8 @@ def trainer(config: Config, data: dict[str, np.ndarray], steps: int, seeds: int 
 
 
 def predictor(config: Config, params, inputs: np.ndarray) -> Callable[[], Any]:
-    """A call that gives classes and halting probabilities after every supervision step, in one batch, which the devices
-    share."""
+    """A call that gives classes and halting probabilities after every supervision step, in one batch, over the
+    devices of a run."""
     batch = len(inputs)
     mesh = run_mesh(config.override(**{"run.seeds": (0,), "run.batch": batch}))
     if mesh.size == 1:

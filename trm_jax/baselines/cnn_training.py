@@ -176,7 +176,7 @@ def predictor(config: CNNConfig, index: Sequence[np.ndarray]):
 def fit(config: CNNConfig, training: CNNTraining, grids, labels: np.ndarray, splits: Sequence[Split]) -> Fitted:
     """Train a net for every split on grids (N, size, size, 2) uint8 with labels (N,); validation chooses the weights.
 
-    Raises ValueError for a class without training wafers, FloatingPointError for a loss that is no number.
+    Raises ValueError for a class without training wafers, RuntimeError for a loss that is no number.
     """
     number = len(splits)
     one = start(config, training, grids.shape[1])
@@ -196,7 +196,7 @@ def fit(config: CNNConfig, training: CNNTraining, grids, labels: np.ndarray, spl
             state, losses = jax.block_until_ready(chunks[K]((state, drawn_from), grids))
             seconds, done = best.seconds + time.perf_counter() - begun, done + K
             if not np.isfinite(losses).all():
-                raise FloatingPointError(f"the loss is no number before step {done}; lower the learning rate")
+                raise RuntimeError(f"the loss is no number before step {done}; lower the learning rate")
             weights = optax.tree.bias_correction(state.average, training.ema, jnp.asarray(done))
             parts = zip(splits, predict(weights, grids), strict=True)
             scores = np.array([_macro_f1(labels[split.validation], rows) for split, rows in parts])
