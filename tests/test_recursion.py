@@ -113,9 +113,10 @@ def written_out(weight, x, y, z, gradient):
     return y + 0.5 * z
 
 
+@pytest.mark.parametrize("segment", [0, 2, 10])  # within a cycle, and two cycles of five evaluations
 @pytest.mark.parametrize("unroll", [False, True])
 @pytest.mark.parametrize("gradient", ["full", "last_cycle", "one_step"])
-def test_gradients_equal_the_written_out_loops(gradient, unroll):
+def test_gradients_equal_the_written_out_loops(gradient, unroll, segment):
     def scanned(weight):
         y, z = recursion.alternating(
             lambda x, y, z: jnp.tanh(weight * (x + y + z)),
@@ -127,6 +128,7 @@ def test_gradients_equal_the_written_out_loops(gradient, unroll):
             n=n,
             gradient=gradient,
             unroll=unroll,
+            segment=segment,
         )
         return y + 0.5 * z
 
