@@ -50,40 +50,18 @@ def halted(config: Config, params, inputs, threshold: float, puzzle=None, batch:
     require(len(inputs) >= 1 and batch >= 1, f"need samples and slots, got {len(inputs)} samples, batch={batch}")
     # Compared as logits: the probability itself rounds to 0 and to 1, where every or no sample must stop.
     limit = math.log(threshold / (1 - threshold)) if 0 < threshold < 1 else math.copysign(math.inf, threshold - 0.5)
-    if batch >= len(inputs):
-        return _side_by_side(config, params, inputs, limit, puzzle)
-    return _through_slots(config, batch, params, inputs, limit, puzzle)
-
-
-def _nothing(config: Config, size: int) -> Stopped:
-    cells = (config.model.cells,) if config.model.readout == "cell" else ()
-    logits = jnp.zeros((size, *cells, config.model.classes))
-    return Stopped(logits, jnp.zeros(size), jnp.zeros(size, jnp.int32))
-
-
-@partial(jax.jit, static_argnums=0)
-def _side_by_side(config: Config, params, inputs, limit, puzzle) -> Stopped:
-    """Nobody waits for a slot: for a single sample the bookkeeping of slots would cost a fifth of the time."""
-    x = model.embed(config, params, inputs, puzzle)
-
-    def step(carry):
-        count, y, z, stopped = carry
-        y, z = model.supervision_step(config, params, x, y, z)
-        reading, count = model.read(config, params, y), count + 1
-        stops = (stopped.steps == 0) & ((reading.halt > limit) | (count >= config.recursion.N_sup))
-        answer = Stopped(reading.logits, jax.nn.sigmoid(reading.halt), count)
-        return count, y, z, choose(stops, answer, stopped)
-
-    start = (jnp.asarray(0), *model.initial(config, params, len(inputs)), _nothing(config, len(inputs)))
-    return jax.lax.while_loop(lambda carry: (carry[-1].steps == 0).any(), step, start)[-1]
+    return _halted(config, min(batch, len(inputs)), params, inputs, limit, puzzle)
 
 
 @partial(jax.jit, static_argnums=(0, 1))
-def _through_slots(config: Config, batch: int, params, inputs, limit, puzzle) -> Stopped:
+def _halted(config: Config, batch: int, params, inputs, limit, puzzle) -> Stopped:
     size = len(inputs)
     fresh_y, fresh_z = model.initial(config, params, batch)
+    cells = (config.model.cells,) if config.model.readout == "cell" else ()
+    logits = jnp.zeros((size, *cells, config.model.classes))
+    nothing = Stopped(logits, jnp.zeros(size), jnp.zeros(size, jnp.int32))
     steps = jnp.zeros(batch, jnp.int32)
-    start = _Slots(jnp.arange(batch), fresh_y, fresh_z, steps, jnp.asarray(batch), _nothing(config, size))
+    start = _Slots(jnp.arange(batch), fresh_y, fresh_z, steps, jnp.asarray(batch), nothing)
 
     questions = _embed(config, batch, params, inputs, puzzle)
 
