@@ -289,8 +289,7 @@ def main() -> None:
     """Run the command line; exit code 1 if something got slower."""
     arguments = tyro.cli(Arguments, description=__doc__)
     configure()
-    good = run(arguments)
-    sys.exit(0 if good else 1)
+    sys.exit(0 if run(arguments) else 1)
 
 
 if __name__ == "__main__":

@@ -50,7 +50,8 @@ def alternating(
         return update_y(y, z), z
 
     if gradient == "full":
-        return repeat(cycle, (y, z), T, unroll, segment and max(1, segment // (n + 1)))
+        cycles = max(1, segment // (n + 1)) if segment else 0  # as many evaluations, in whole cycles
+        return repeat(cycle, (y, z), T, unroll, cycles)
     y, z = stop_gradient(repeat(cycle, (y, z), T - 1, unroll))
     if gradient == "one_step":
         z = stop_gradient(latents(y, z, n - 1))

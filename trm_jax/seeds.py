@@ -24,7 +24,7 @@ def run_mesh(config: Config, devices: list[Any] | None = None) -> Mesh:
     Where it says nothing, all that are left, unless `threads_products` holds.
     """
     devices = jax.devices() if devices is None else devices
-    shares = config.run.data_parallel or (1 if threads_products(config, devices) else len(devices))
+    shares = 1 if threads_products(config, devices) else config.run.data_parallel or len(devices)
     return seed_mesh(len(config.run.seeds), devices, config.run.batch, shares)
 
 
