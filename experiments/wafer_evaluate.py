@@ -49,7 +49,8 @@ class Arguments:
     more_seeds: tuple[Path, ...] = ()
     """Runs of the same recipe with other seeds, judged together with it."""
     controls: tuple[str, ...] = ()
-    """Runs of wafer_train with another recipe on the same splits, as NAME=DIRECTORY, to compare with."""
+    """Runs of wafer_train with another recipe on the same splits, as NAME=DIRECTORY, to compare with; runs of one name
+    are other seeds of it."""
     baselines: Path | None = None
     """Directory of a run of wafer_baselines on the same splits, to compare with."""
     left_out: tuple[str, ...] = ()
@@ -112,13 +113,13 @@ def read_left_out(entries: Sequence[str], wafers: Wafers, splits: Sequence[Split
 
 def read_controls(entries: Sequence[str], wafers: Wafers, splits: Sequence[Split], used: Sequence[Fold]) -> dict:
     """Probabilities (S, N, C) of other recipes on the test wafers of the splits that are used. Raises ValueError."""
-    found = {}
+    runs: dict[str, list[list[Fold]]] = {}
     for name, place in named("--controls", entries):
         control = read_run(place, wafers, [fold.split for fold in used])
         require(len(control) == len(used), f"--controls: {place} does not have all splits of --run")
-        tested = wafer_evaluation.pool(control, wafers)
-        found[name] = tested.probabilities(tested.depth)
-    return found
+        runs.setdefault(name, []).append(control)
+    pooled = {name: wafer_evaluation.pool(join_runs(parts), wafers) for name, parts in runs.items()}
+    return {name: tested.probabilities(tested.depth) for name, tested in pooled.items()}
 
 
 def time_halting(directory: Path, wafers: Wafers, index: np.ndarray) -> list[float]:

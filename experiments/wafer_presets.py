@@ -4,11 +4,11 @@ from typing import Any
 
 EDGE: dict[str, Any] = {
     "model.classes": 9,
-    "model.patch": 8,
-    "model.image": 26,
+    "model.patch": 16,
+    "model.image": 52,
     "model.grid": (4, 4),
-    "model.stem_widths": (32, 64, 96),
-    "model.stem_convolutions": (1, 1, 2),
+    "model.stem_widths": (16, 32, 64, 96),
+    "model.stem_convolutions": (1, 1, 1, 2),
     "model.width": 96,
     "model.norm": "pre",
     "model.norm_scale": True,
@@ -36,12 +36,14 @@ EDGE: dict[str, Any] = {
     "run.checkpoint_every": 300,
     "run.patience": 5,
 }
-"""Ships: the convolutions of the CNN as stem, then 4x4 tokens; 0.04 GFLOP a view."""
+"""Ships: five convolutions as stem, then 4x4 tokens; 0.04 GFLOP a view."""
 
 PRESETS: dict[str, dict[str, Any]] = {
     "edge": EDGE,
     "smoke": EDGE
     | {
+        "model.patch": 8,
+        "model.image": 26,
         "model.stem_widths": (8, 16, 16),
         "model.stem_convolutions": (),
         "model.width": 16,
@@ -59,6 +61,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "paper": EDGE
     | {
         "model.patch": 1,
+        "model.image": 26,
         "model.grid": (26, 26),
         "model.stem_widths": (),
         "model.stem_convolutions": (),

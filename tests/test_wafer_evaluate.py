@@ -24,7 +24,7 @@ from trm_jax.wafer_classify import halting_times
 from trm_jax.wafer_evaluation import Answers
 from trm_jax.wafer_evaluation_report import write_report
 from trm_jax.wafer_metrics import Interval
-from trm_jax.wafer_predictions import Predicted
+from trm_jax.wafer_predictions import Predicted, save_predicted
 from trm_jax.wafer_runs import join_runs, read_run
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -310,9 +310,23 @@ def evaluate(*arguments):
     return subprocess.run(command, capture_output=True, text=True)
 
 
-def test_the_script_writes_sentences_that_follow_the_numbers(place):
+def write_one_seed(directory, used, index):
+    """The run that trained only one of the seeds."""
+    for fold in used:
+        place = directory / fold.split.name
+        place.mkdir(parents=True)
+        (place / "config.json").write_text(fold.config.override(**{"run.seeds": (index,)}).to_json())
+        for part in ("validation", "test"):
+            found = getattr(fold, part)
+            one = found._replace(logits=found.logits[index : index + 1], halt=found.halt[index : index + 1])
+            save_predicted(place / f"{part}.npz", one)
+
+
+def test_the_script_writes_sentences_that_follow_the_numbers(place, used, tmp_path):
     options = ("--synthetic", 1500, "--baselines", place / "baselines", "--alpha", 0.15)
-    options += ("--controls", f"itself={place / 'run'}")
+    for index in (0, 1):
+        write_one_seed(tmp_path / f"seed-{index}", used, index)
+    options += ("--controls", f"itself={tmp_path / 'seed-0'}", f"itself={tmp_path / 'seed-1'}")
     result = evaluate("--run", place / "run", "--left-out", f"Donut={place / 'run'}", *options)
     assert result.returncode == 0, result.stderr
     text = (place / "run/evaluation/report.md").read_text()

@@ -120,6 +120,20 @@ def test_views_answer_with_the_mean_over_the_images_of_a_grid(grids, views):
         np.testing.assert_allclose(same.logits, found.logits, atol=1e-5)
 
 
+def test_without_layers_the_stem_and_the_readout_are_all_that_answers(grids):
+    """The control that has no net to repeat: a CNN in the same engine."""
+    options = {"model.layers": 0, "model.norm": "pre", "model.initial_state": "zero", "recursion.N_sup": 1}
+    config = CONFIG.override(**options)
+    params = model.initialise(config.model, jax.random.key(0))
+    assert config.layer_applications == 0 and "net" not in params
+    x = np.asarray(model.embed(config, params, jnp.asarray(grids[:6])))
+    y = x / np.sqrt((x**2).mean(axis=-1, keepdims=True))
+    expected = np.concatenate([y.mean(axis=1), y.max(axis=1)], axis=-1) @ params["readout"]["kernel"]
+    found = model.forward(config, params, jnp.asarray(grids[:6])).logits[0]
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    assert np.std(found, axis=0).min() > 1e-2
+
+
 def test_for_prediction_the_logits_move_by_the_share_of_each_class(grids):
     params = jax.vmap(lambda key: model.initialise(CONFIG.model, key))(jax.random.split(jax.random.key(0), 2))
     labels = np.repeat(np.arange(9), [500, 100, 100, 100, 50, 50, 50, 50, 0])

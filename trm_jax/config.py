@@ -41,7 +41,7 @@ class ModelConfig:
     width: int = 32
     """Width D of x, y and z."""
     layers: int = 2
-    """Blocks in the net."""
+    """Blocks in the net; 0 leaves the norm alone, so that the stem is all that learns: a control."""
     heads: int = 4
     """Attention heads (mixer attention only)."""
     mixer: Literal["linear", "swiglu", "attention", "depthwise"] = "linear"
@@ -115,9 +115,10 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         check_types(self)
-        positive = ("vocabulary", "classes", "width", "layers", "heads", "hidden_multiple", "puzzles")
+        positive = ("vocabulary", "classes", "width", "heads", "hidden_multiple", "puzzles")
         for name in positive:
             require(getattr(self, name) >= 1, f"model.{name} must be at least 1, got {getattr(self, name)}")
+        require(self.layers >= 0, f"model.layers must not be negative, got {self.layers}")
         require(min(self.grid) >= 1, f"model.grid must be two positive numbers, got {self.grid}")
         self._check_stem()
         if self.mixer == "attention":
