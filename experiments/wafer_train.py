@@ -151,7 +151,7 @@ def run(arguments: Arguments) -> None:
     """Train what is missing and print a line for every split and seed."""
     config, wafers, splits = prepare(arguments)
     params = model.initialise(config.model, jax.random.key(0))
-    answering = config.override(**{"model.views": arguments.views})
+    answering = config.override(**{"model.views": arguments.views, "model.forward_only": True})
     flops = accounting.matmul_flops(
         lambda inputs: model.forward(answering, params, inputs), model.blank_inputs(config.model, 1)
     )

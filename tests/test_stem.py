@@ -26,16 +26,45 @@ def test_convolution_is_the_convolution_of_xla(size, stride):
     np.testing.assert_allclose(native, expected, atol=1e-6)
 
 
-def test_a_block_halves_the_sides_rounded_up_and_takes_the_largest():
-    x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 7, 7, 3)), jnp.float32)
-    block = ConvolutionBlock(4)
+@pytest.mark.parametrize("shape", [(6, 6), (4, 10)])
+def test_outputs_by_squares_are_those_of_the_convolution(shape):
+    x = jax.random.normal(jax.random.key(0), (2, *shape, 3))
+    layer = Convolution(5, squares=True)
+    params = layer.init(jax.random.key(1), x)
+    whole = np.asarray(Convolution(5).apply(params, x))
+    found = np.asarray(layer.apply(params, x))
+    for place, (i, j) in enumerate(np.ndindex(2, 2)):
+        np.testing.assert_allclose(found[..., place, :], whole[:, i::2, j::2], atol=1e-5)
+
+
+@pytest.mark.parametrize("channels", [3, 17])  # few channels on even sides are computed by squares
+@pytest.mark.parametrize("side", [6, 7])
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_block_halves_the_sides_rounded_up_and_takes_the_largest(side, channels, count):
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(2, side, side, channels)), jnp.float32)
+    block = ConvolutionBlock(4, count)
     params = block.init(jax.random.key(0), x)["params"]
-    whole = Convolution(4).apply({"params": params["Convolution_0"]}, x)
-    normed = jnp.maximum(whole / jnp.sqrt(jnp.mean(whole**2, axis=-1, keepdims=True) + 1e-5), 0)
-    expected = np.stack(
-        [[normed[:, i : i + 2, j : j + 2].max((1, 2)) for j in range(0, 7, 2)] for i in range(0, 7, 2)], axis=0
-    ).transpose(2, 0, 1, 3)
+    params = jax.tree.map(lambda leaf: leaf + 0.3 * jax.random.normal(jax.random.key(leaf.size), leaf.shape), params)
+
+    def written_out(params):
+        y = x
+        for index in range(count):
+            y = Convolution(4).apply({"params": params[f"Convolution_{index}"]}, y)
+            y = y / jnp.sqrt(jnp.mean(y**2, axis=-1, keepdims=True) + 1e-5) * params[f"RMSNorm_{index}"]["scale"]
+            y = jnp.maximum(y + params[f"bias_{index}"], 0)
+        squares = [[y[:, i : i + 2, j : j + 2].max((1, 2)) for j in range(0, side, 2)] for i in range(0, side, 2)]
+        return jnp.stack([jnp.stack(row, axis=1) for row in squares], axis=1)
+
+    expected = written_out(params)
     np.testing.assert_allclose(block.apply({"params": params}, x), expected, atol=1e-5)
+    native = ConvolutionBlock(4, count, forward_only=True)
+    np.testing.assert_allclose(native.apply({"params": params}, x), expected, atol=1e-5)
+    ours, other = (
+        jax.grad(lambda params, run=run: (run(params) ** 2).sum())(params)
+        for run in (lambda params: block.apply({"params": params}, x), written_out)
+    )
+    for gradient, written in zip(jax.tree.leaves(ours), jax.tree.leaves(other), strict=True):
+        np.testing.assert_allclose(gradient, written, rtol=1e-3, atol=1e-3)
 
 
 def test_patches_are_squares_in_reading_order_padded_at_the_end():

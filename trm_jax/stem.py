@@ -3,6 +3,8 @@
 Grids are (B, size, size, C); the last axis holds channels everywhere.
 """
 
+from functools import reduce
+
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
@@ -22,11 +24,15 @@ class Convolution(nn.Module):
     stride: int = 1
     forward_only: bool = False
     """Use XLA's convolution all the same: its forward pass alone is the faster one."""
+    squares: bool = False
+    """Give the four outputs of every 2x2 square side by side, (B, H / 2, W / 2, 4, features); sides must be even."""
 
     @nn.compact
     def __call__(self, x):
         inputs, s = x.shape[-1], self.stride
         kernel = self.param("kernel", nn.initializers.he_normal(), (9 * inputs, self.features))
+        if self.squares:
+            return _by_squares(x, kernel.astype(x.dtype))
         if self.forward_only:
             window = kernel.astype(x.dtype).reshape(3, 3, inputs, self.features)
             order = ("NHWC", "HWIO", "NHWC")
@@ -37,6 +43,23 @@ class Convolution(nn.Module):
         columns = jnp.concatenate(shifted, axis=-1)
         product = jnp.matmul(columns.reshape(-1, 9 * inputs), kernel.astype(x.dtype))
         return product.reshape(batch, height, width, self.features)
+
+
+def _by_squares(x, kernel):
+    """3x3 convolution as a product of 4x4 windows, two cells apart, with the kernel at its four places in a window."""
+    batch, height, width, inputs = x.shape
+    rows, columns, features = height // 2, width // 2, kernel.shape[-1]
+    window = kernel.reshape(3, 3, inputs, features)
+    places = [jnp.pad(window, ((i, 1 - i), (j, 1 - j), (0, 0), (0, 0))) for i in (0, 1) for j in (0, 1)]
+    # Cells of a window in the order of the columns below: square, cell of the square, channel.
+    wide = jnp.stack(places, axis=3).reshape(2, 2, 2, 2, inputs, 4 * features).swapaxes(1, 2)
+    padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0))).reshape(batch, rows + 1, 2, columns + 1, 2, inputs)
+    squares = padded.swapaxes(2, 3).reshape(batch, rows + 1, columns + 1, 4 * inputs)
+    windows = [squares[:, i : i + rows, j : j + columns] for i in (0, 1) for j in (0, 1)]
+    product = jnp.matmul(
+        jnp.concatenate(windows, axis=-1).reshape(-1, 16 * inputs), wide.reshape(16 * inputs, 4 * features)
+    )
+    return product.reshape(batch, rows, columns, 4, features)
 
 
 def _every(x, axis: int, start: int, count: int, stride: int):
@@ -71,10 +94,22 @@ class ConvolutionBlock(nn.Module):
     @nn.compact
     def __call__(self, x):
         for index in range(self.count):
-            x = Convolution(self.features, self.stride if index == 0 else 1, self.forward_only)(x)
+            stride = self.stride if index == 0 else 1
+            squares = index == self.count - 1 and stride == 1 and self._pays(x)
+            x = Convolution(self.features, stride, self.forward_only, squares)(x)
             bias = self.param(f"bias_{index}", nn.initializers.zeros, (self.features,))
-            x = nn.relu(RMSNorm(1e-5, True)(x) + bias.astype(x.dtype))
+            x = RMSNorm(1e-5, True)(x) + bias.astype(x.dtype)
+            if squares:
+                return nn.relu(reduce(jnp.maximum, (x[..., place, :] for place in range(4))))
+            x = nn.relu(x)
         return halve(x, self.forward_only)
+
+    def _pays(self, x) -> bool:
+        """Whether four outputs at once train faster: 1.8 times the operations, under half of the memory traffic.
+
+        Gradient of a block of 64 images: 52x52, 3 to 16 channels 68 instead of 99 ms; 26x26, 16 to 32 52 instead of 69.
+        """
+        return not self.forward_only and x.shape[1] % 2 == x.shape[2] % 2 == 0 and x.shape[3] <= 16
 
 
 class Stem(nn.Module):
