@@ -107,7 +107,8 @@ def read_left_out(entries: Sequence[str], wafers: Wafers, splits: Sequence[Split
     for name, place in named("--left-out", entries):
         label = class_index(name)
         require(label >= 0, f"--left-out: {name!r} is no class")
-        found.append(wafer_evaluation.left_out(read_run(place, wafers, splits), wafers, label, CLASSES[label]))
+        run = read_run(place, wafers, splits, CLASSES[label])
+        found.append(wafer_evaluation.left_out(run, wafers, label, CLASSES[label]))
     return found
 
 
@@ -119,13 +120,15 @@ def read_controls(entries: Sequence[str], wafers: Wafers, splits: Sequence[Split
         require(len(control) == len(used), f"--controls: {place} does not have all splits of --run")
         runs.setdefault(name, []).append(control)
     pooled = {name: wafer_evaluation.pool(join_runs(parts), wafers) for name, parts in runs.items()}
-    return {name: tested.probabilities(tested.depth) for name, tested in pooled.items()}
+    return {name: tested.probabilities(tested.depth, tempered=False) for name, tested in pooled.items()}
 
 
-def time_halting(directory: Path, wafers: Wafers, index: np.ndarray) -> list[float]:
-    """Milliseconds a wafer at each of HALTS with the weights of a split's first seed; empty without weights."""
-    weights = directory / "weights-0"
-    if not weights.is_dir() or not len(index):
+def time_halting(weights: Path, wafers: Wafers, index: np.ndarray) -> list[float]:
+    """Milliseconds a wafer at each of HALTS with weights of the first split; empty without weights."""
+    if not len(index):
+        return []
+    if not weights.is_dir():
+        print(f"no weights at {weights}: early stopping is not timed", file=sys.stderr)
         return []
     return halting_times(load_checkpoint(weights), wafers.take(index), wafer_evaluation.HALTS)
 
@@ -148,7 +151,8 @@ def run(arguments: Arguments) -> None:
     parameters = count_parameters(used[0].config.model)
     require(arguments.timed >= 0, f"--timed is a number of wafers, got {arguments.timed}")
     timed = used[0].test.index[: arguments.timed]
-    milliseconds = time_halting(arguments.run / used[0].split.name, wafers, timed)
+    weights = arguments.run / used[0].split.name / f"weights-{used[0].config.run.seeds[0]}"
+    milliseconds = time_halting(weights, wafers, timed)
     results = compute(used, wafers, tested, baselines, others, parameters, rates, milliseconds)
     made = environment()
     provenance = {

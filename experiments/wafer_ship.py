@@ -12,6 +12,7 @@ import shlex
 import sys
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import jinja2
 import numpy as np
@@ -21,6 +22,7 @@ from scipy.special import softmax
 from trm_jax import accounting, confidence, model, wafer_metrics
 from trm_jax.checkpoint import load_weights
 from trm_jax.command import errors_in_one_line
+from trm_jax.config import Config
 from trm_jax.data import wafer
 from trm_jax.data.wafer_cache import notice
 from trm_jax.data.wafer_maps import CLASSES, Wafers
@@ -31,6 +33,7 @@ from trm_jax.runlog import environment
 from trm_jax.wafer_checkpoint import Calibration, Shipped, save_checkpoint
 from trm_jax.wafer_evaluation import lots
 from trm_jax.wafer_predictions import Predicted, load_predicted, stopped_at
+from trm_jax.wafer_runs import read_made, recipe
 
 SHOWN = ("accuracy", "macro_f1", "balanced_accuracy", "ece_tempered", *(f"f1_{name}" for name in CLASSES))
 
@@ -77,25 +80,39 @@ def monitored(answers: Predicted, seed: int, depth: int, made: Calibration, wafe
     return reference(shown, softmax(logits / made.temperature, axis=1), last + 1, made.review_threshold)
 
 
+def read_evaluation(directory: Path | None, trained: dict[str, Any]) -> dict[str, Any]:
+    """What wafer_evaluate.py wrote, or nothing without a directory. Raises ValueError for another recipe."""
+    if directory is None:
+        return {}
+    evaluated = json.loads((directory / "results.json").read_text(encoding="utf-8"))
+    require(evaluated.get("recipe") == trained, f"{directory} is of another recipe than --run; its scores say nothing")
+    return evaluated
+
+
+def said_of(data: Path | None, wafers: Wafers) -> str:
+    """The notice that goes with the data."""
+    found = wafer.find(data)
+    if found is None:
+        return "Generated wafers; no notice."
+    return notice(found) or f"No notice came with {wafers.source}."
+
+
 def run(arguments: Arguments) -> None:
     """Write the checkpoint and say what it is."""
     wafers, directory = wafer.load(arguments.data), arguments.run / "all-lots"
     answers, split = load_predicted(directory / "validation.npz"), all_lots(wafers)
     require(np.array_equal(answers.index, split.validation), f"{directory} was trained on other wafers; give --data")
-    made = json.loads((directory / "config.json").read_text(encoding="utf-8"))
-    depth, seeds = made["recursion"]["N_sup"], made["run"]["seeds"]
+    trained = Config.from_json((directory / "config.json").read_text(encoding="utf-8"))
+    depth, seeds = trained.recursion.N_sup, trained.run.seeds
     logits = answers.logits[:, depth - 1]
     scores = wafer_metrics.seed_scores(wafers.label[answers.index], logits.argmax(axis=-1), len(CLASSES))
     best = int(scores.macro_f1.argmax())
     config, params = load_weights(directory / f"weights-{seeds[best]}")
     calibration = calibrate(logits[best], wafers, answers.index, arguments.alpha, arguments.delta)
-    evaluated = {}
-    if arguments.evaluation is not None:
-        evaluated = json.loads((arguments.evaluation / "results.json").read_text(encoding="utf-8"))
+    evaluated = read_evaluation(arguments.evaluation, recipe(trained, read_made(arguments.run / "wafers.json")))
     measured = [row for row in evaluated.get("numbers", []) if row["part"] == "score" and row["score"] in SHOWN]
     blank, counts = model.blank_inputs(config.model, 1), np.bincount(wafers.label[split.train], minlength=len(CLASSES))
     template = Path(model.__file__).parent / "templates" / "model_card.md"
-    found = wafer.find(arguments.data)
     card = jinja2.Template(template.read_text(encoding="utf-8"), undefined=jinja2.StrictUndefined).render(
         **asdict(arguments), config=config, calibration=calibration, evaluated=evaluated, numbers=measured,
         parameters=f"{model.count_parameters(config.model, params):,}",
@@ -104,7 +121,7 @@ def run(arguments: Arguments) -> None:
         seeds=len(seeds), seed=seeds[best], macro_f1=float(scores.macro_f1[best]),
         accuracy=float(scores.accuracy[best]),
         rare=", ".join(f"{CLASSES[index]} {counts[index]:,}" for index in np.argsort(counts)[:3]),
-        notice=(notice(found) if found else "") or "Generated wafers; no notice.",
+        notice=said_of(arguments.data, wafers),
         command=shlex.join(["python", *sys.argv]), commit=environment()["commit"],
     )  # fmt: skip
     compared = monitored(answers, best, depth, calibration, wafers, arguments.threshold)

@@ -11,6 +11,7 @@ An interrupted run goes on where it was when the same command is given again. `w
 """
 
 import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -80,10 +81,8 @@ def prepare(arguments: Arguments) -> tuple[Config, Wafers, list[Split]]:
 
 def choose_splits(arguments: Arguments, wafers: Wafers) -> list[Split]:
     """The splits to train. Raises ValueError for an unknown fold."""
-    if arguments.all_lots:
-        require(not arguments.folds, "--folds and --all-lots exclude each other")
-        return [all_lots(wafers)]
-    splits = folds(wafers)
+    require(not (arguments.all_lots and arguments.folds), "--folds and --all-lots exclude each other")
+    splits = [all_lots(wafers)] if arguments.all_lots else folds(wafers)
     unknown = set(arguments.folds) - set(range(len(splits)))
     require(not unknown, f"there is no fold {min(unknown, default=0)}; there are 0 to {len(splits) - 1}")
     chosen = [splits[number] for number in arguments.folds or range(len(splits))]
@@ -127,14 +126,23 @@ def train(config: Config, grids: np.ndarray, wafers: Wafers, split: Split, argum
             save_weights(target, wafer_task.one_seed(best, index), config)
     asked = {"validation": (grids[split.validation], split.validation)}
     if len(split.test):
-        mixes = mixed_wafers(wafers, split.test, MIXES)
-        asked["unknown-mixes"] = (wafer_task.grids_of(config, mixes), np.arange(MIXES))
+        asked |= ask_mixes(config, wafers, split)
         asked["test"] = (grids[split.test], split.test)
     for name, (inputs, chosen) in asked.items():
         path = directory / f"{name}.npz"
         if not path.exists():
             save_predicted(path, wafer_task.predict(config, best, inputs, chosen, steps))
     return load_predicted(path)
+
+
+def ask_mixes(config: Config, wafers: Wafers, split: Split) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Grids of wafers with two patterns and their numbers, by name; nothing where none can be made."""
+    try:
+        mixes = mixed_wafers(wafers, split.test, MIXES)
+    except ValueError as error:
+        print(f"{split.name}: no wafers with two patterns are asked about: {error}", file=sys.stderr)
+        return {}
+    return {"unknown-mixes": (wafer_task.grids_of(config, mixes), np.arange(MIXES))}
 
 
 def summary(config: Config, wafers: Wafers, name: str, answers: Predicted) -> str:

@@ -37,9 +37,15 @@ def answers(wafers: Wafers, index: np.ndarray, seeds: int, steps: int, seed: int
     return Predicted(index, (1.8 * logits).astype(np.float32), halt.astype(np.float32))
 
 
-def write_run(directory: Path, wafers: Wafers, splits: list[Split], seeds: int = 2, steps: int = 5) -> None:
+def write_run(
+    directory: Path, wafers: Wafers, splits: list[Split], seeds: int = 2, steps: int = 5, left_out: str = ""
+) -> None:
     """All that wafer_train leaves behind and evaluation reads; trained with 3 steps."""
-    config = Config().override(**{"model.classes": len(CLASSES), "model.readout": "pooled"})
+    directory.mkdir(parents=True)
+    made = {"source": wafers.source, "wafers": len(wafers), "left out": left_out, "views": 1, "prior": 0.0}
+    (directory / "wafers.json").write_text(json.dumps(made))
+    options = {"model.classes": len(CLASSES), "model.readout": "pooled", "run.seeds": tuple(range(seeds))}
+    config = Config().override(**options)
     for number, split in enumerate(splits):
         place = directory / split.name
         place.mkdir(parents=True)

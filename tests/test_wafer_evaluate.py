@@ -1,6 +1,7 @@
 """Evaluation of a run against scikit-learn, loops and closed forms; sentences that follow the numbers; the script."""
 
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -36,6 +37,7 @@ SPLITS = folds(WAFERS)
 def place(tmp_path_factory):
     directory = tmp_path_factory.mktemp("runs")
     write_run(directory / "run", WAFERS, SPLITS)
+    write_run(directory / "without-Donut", WAFERS, SPLITS, left_out="Donut")
     write_baselines(directory / "baselines", WAFERS, SPLITS)
     return directory
 
@@ -84,6 +86,30 @@ def test_every_step_is_scored_also_beyond_the_trained_depth(tested):
     first, last = (table.loc[(step, "macro_f1"), "value"] for step in (1, 3))
     assert table.loc[(3, "macro_f1_gain"), "value"] == pytest.approx(last - first)
     assert table.loc[(3, "macro_f1_gain"), "low"] > 0  # the fake run thinks
+
+
+def test_every_split_and_seed_has_its_own_scores(used, tested):
+    table = wafer_evaluation.by_split(used, tested)
+    assert list(zip(table["split"], table["seed"], strict=True))[:3] == [("lot-0", 0), ("lot-0", 1), ("lot-1", 0)]
+    row = table.iloc[5]  # lot-2, seed 1
+    here = tested.fold == 2
+    predicted = tested.logits[1, 2, here].argmax(axis=-1)
+    assert row["macro_f1"] == pytest.approx(f1_score(tested.truth[here], predicted, average="macro"))
+    assert row["accuracy"] == pytest.approx((predicted == tested.truth[here]).mean())
+    curve = used[2].curve[used[2].curve["seed"] == 1].dropna()
+    assert row["update"] == curve["step"].iloc[curve["validation_macro_f1"].argmax()] > 0
+
+
+def test_of_each_class_the_decided_and_the_wrong_are_counted(tested):
+    chosen = np.random.default_rng(0).random(tested.logits.shape[:1] + tested.truth.shape) < 0.5
+    found = wafer_evaluation.decided_by_class(chosen, tested, draws_of(tested))
+    assert set(found) == set(range(len(CLASSES)))
+    wrong = tested.logits[:, 2].argmax(axis=-1) != tested.truth
+    label = CLASSES.index("Scratch")
+    here = tested.truth == label
+    assert found[label]["coverage"].value == pytest.approx(chosen[:, here].mean())
+    expected = np.mean([wrong[s, here][chosen[s, here]].mean() for s in range(len(chosen))])
+    assert found[label]["errors"].value == pytest.approx(expected) and expected > 0
 
 
 def test_lots_are_groups_or_consecutive_wafers_of_large_groups():
@@ -203,8 +229,15 @@ def test_predictions_of_other_wafers_and_unfinished_runs_are_refused(place, tmp_
         read_run(place / "run", synthetic_wafers(1600), folds(synthetic_wafers(1600)))
     with pytest.raises(ValueError, match="predictions of none of the splits lot-0"):
         read_run(tmp_path, WAFERS, SPLITS)
+    shutil.copytree(place / "run" / "lot-0", tmp_path / "lot-0")
+    with pytest.raises(ValueError, match=r"wafers.json: no record of how the run answers \(.*No such file"):
+        read_run(tmp_path, WAFERS, SPLITS)
     with pytest.raises(ValueError, match="no run at"):
         read_run(tmp_path / "gone", WAFERS, SPLITS)
+    with pytest.raises(ValueError, match="run is a run on all classes; expected one without Donut"):
+        read_run(place / "run", WAFERS, SPLITS, "Donut")
+    with pytest.raises(ValueError, match="without-Donut is a run without Donut; expected one on all classes"):
+        read_run(place / "without-Donut", WAFERS, SPLITS)
 
 
 def split_seeds(run, seeds):
@@ -245,6 +278,8 @@ def test_runs_that_do_not_belong_together_are_refused(used):
     wider = [fold._replace(config=fold.config.override(**{"model.width": 48})) for fold in two]
     with pytest.raises(ValueError, match="lot-0: runs to be judged together may differ in their seeds only"):
         join_runs([one, wider])
+    with pytest.raises(ValueError, match="may differ in their seeds only"):
+        join_runs([one, [fold._replace(made=fold.made | {"views": 2}) for fold in two]])
     with pytest.raises(ValueError, match="runs of other seeds have splits lot-1"):
         join_runs([one, two[1:2]])
 
@@ -257,7 +292,7 @@ def test_curves_have_a_row_per_step_and_seed_and_forgive_a_cut_line(used):
 
 def test_a_faultless_run_of_one_seed_one_step_one_split_and_no_curve_is_reported(place, used, tmp_path):
     """Nothing here can divide by zero: no errors, no gain, no curve, no unknown patterns, no wafers to flag."""
-    config = used[0].config.override(**{"recursion.N_sup": 1})
+    config = used[0].config.override(**{"recursion.N_sup": 1, "run.seeds": (0,)})
     perfect = {}
     for part in ("validation", "test"):
         index = getattr(used[0].split, part)
@@ -312,6 +347,8 @@ def evaluate(*arguments):
 
 def write_one_seed(directory, used, index):
     """The run that trained only one of the seeds."""
+    directory.mkdir()
+    (directory / "wafers.json").write_text(json.dumps(used[0].made))
     for fold in used:
         place = directory / fold.split.name
         place.mkdir(parents=True)
@@ -327,7 +364,7 @@ def test_the_script_writes_sentences_that_follow_the_numbers(place, used, tmp_pa
     for index in (0, 1):
         write_one_seed(tmp_path / f"seed-{index}", used, index)
     options += ("--controls", f"itself={tmp_path / 'seed-0'}", f"itself={tmp_path / 'seed-1'}")
-    result = evaluate("--run", place / "run", "--left-out", f"Donut={place / 'run'}", *options)
+    result = evaluate("--run", place / "run", "--left-out", f"Donut={place / 'without-Donut'}", *options)
     assert result.returncode == 0, result.stderr
     text = (place / "run/evaluation/report.md").read_text()
     assert "synthetic" in text.splitlines()[0]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, log_loss
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, log_loss, precision_score, recall_score
 
 from trm_jax import wafer_metrics
 
@@ -28,7 +28,8 @@ def test_scores_agree_with_scikit_learn(seed):
     assert found.accuracy == pytest.approx(accuracy_score(truth, predicted))
     assert found.macro_f1 == pytest.approx(f1_score(truth, predicted, average="macro"))
     assert found.balanced_accuracy == pytest.approx(balanced_accuracy_score(truth, predicted))
-    np.testing.assert_allclose(found.f1, f1_score(truth, predicted, average=None))
+    for name, score in (("f1", f1_score), ("recall", recall_score), ("precision", precision_score)):
+        np.testing.assert_allclose(getattr(found, name), score(truth, predicted, average=None))
 
 
 def test_calibration_error_by_hand():
@@ -43,7 +44,7 @@ def test_a_perfect_and_sure_classifier_has_no_error_and_no_width():
     counts = wafer_metrics.count(truth, np.eye(9)[truth], np.arange(90) // 9)
     found = wafer_metrics.with_intervals(counts, wafer_metrics.resample(10))
     assert found.pop("ece") == found.pop("loss") == (0, 0, 0)
-    assert set(found.values()) == {(1, 1, 1)} and len(found) == 3 + 9
+    assert set(found.values()) == {(1, 1, 1)} and len(found) == 3 + 3 * 9
 
 
 def test_a_resample_is_the_score_of_the_drawn_wafers():

@@ -11,7 +11,7 @@ from trm_jax.files import write_text
 from trm_jax.wafer_evaluation import Answers
 from trm_jax.wafer_evaluation_results import Results, curves, long_table
 from trm_jax.wafer_report import protocol
-from trm_jax.wafer_runs import Fold
+from trm_jax.wafer_runs import Fold, recipe
 
 
 def write_report(
@@ -48,6 +48,7 @@ def write_report(
         "splits": [fold.split.name for fold in folds],
         "seeds": len(tested.logits),
         "trained depth": tested.depth,
+        "recipe": recipe(folds[0].config, folds[0].made),
         "readiness": [check._asdict() for check in results.checks],
         "numbers": json.loads(table.to_json(orient="records")),
         "thresholds": json.loads(results.rules.to_json(orient="records")),

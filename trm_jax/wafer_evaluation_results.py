@@ -10,7 +10,7 @@ import pandas as pd
 from trm_jax import confidence, wafer_evaluation, wafer_metrics
 from trm_jax.data.wafer_maps import CLASSES, Wafers
 from trm_jax.wafer_evaluation import RULES, Answers, Check
-from trm_jax.wafer_metrics import Interval
+from trm_jax.wafer_metrics import BY_CLASS, Interval
 from trm_jax.wafer_report import ranged
 from trm_jax.wafer_runs import Fold
 
@@ -36,6 +36,10 @@ class Results:
     """A row per rule, split and seed, as in wafer_evaluation.thresholds."""
     decided: dict[str, dict[str, Interval]]
     """By rule: coverage and errors (among the decided) on test wafers."""
+    by_class: dict[int, dict[str, Interval]]
+    """By class: coverage and errors of the guaranteed rule among its test wafers."""
+    by_split: pd.DataFrame
+    """A row per split and seed, as in wafer_evaluation.by_split."""
     areas: list[float]
     """Area under the risk-coverage curve of each seed."""
     together: float
@@ -80,6 +84,8 @@ def compute(
         wafer_evaluation.by_step(tested, draws),
         rules,
         decided,
+        wafer_evaluation.decided_by_class(wafer_evaluation.decided(rules, MAIN_RULE, folds, tested), tested, draws),
+        wafer_evaluation.by_split(folds, tested),
         [curve.area for curve in curves(tested)],
         wafer_evaluation.together(tested, wafers),
         _set_scores(folds, wafers, tested, rates["sets"], draws),
@@ -152,6 +158,16 @@ def long_table(results: Results, tested: Answers) -> pd.DataFrame:
     rows += [(f"step {row.step}", "all", row.score, row.value, row.low, row.high) for row in results.steps.itertuples()]
     for rule, found in results.decided.items():
         rows += [("automatic decisions", rule, name, *one) for name, one in found.items()]
+    rows += [
+        ("automatic decisions by class", CLASSES[label], name, *one)
+        for label, found in results.by_class.items()
+        for name, one in found.items()
+    ]
+    rows += [
+        ("split", f"{row.split}, seed {row.seed}", name, getattr(row, name))
+        for row in results.by_split.itertuples()
+        for name in ("accuracy", "macro_f1")
+    ]
     rows += [("conformal sets", "all", name, *one) for name, one in results.sets.items()]
     rows += [("risk-coverage area", f"seed {seed}", "area", area) for seed, area in enumerate(results.areas)]
     for row in results.adaptive.to_dict("records"):
@@ -171,5 +187,5 @@ def long_table(results: Results, tested: Answers) -> pd.DataFrame:
     ]
     padded = [(*row, np.nan, np.nan)[:6] for row in rows]  # what has no interval
     table = pd.DataFrame(padded, columns=["part", "name", "score", "value", "low", "high"])
-    names = {f"f1_{index}": f"f1_{title}" for index, title in enumerate(CLASSES)}
+    names = {f"{score}_{i}": f"{score}_{title}" for score in BY_CLASS for i, title in enumerate(CLASSES)}
     return table.assign(score=table["score"].replace(names))

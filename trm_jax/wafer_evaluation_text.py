@@ -8,7 +8,7 @@ from trm_jax.data.wafer_maps import CLASSES
 from trm_jax.report_tables import markdown
 from trm_jax.wafer_evaluation import RULES, Answers, Check
 from trm_jax.wafer_evaluation_results import MAIN_RULE, SCORES, Results
-from trm_jax.wafer_metrics import Interval
+from trm_jax.wafer_metrics import BY_CLASS, Interval
 from trm_jax.wafer_report import ranged
 
 
@@ -27,12 +27,15 @@ def sections(results: Results, tested: Answers, rates: Mapping[str, float], read
     """The report between its protocol and its provenance, as paragraphs of Markdown."""
     parts = ["## Readiness", readiness, bullets(_ready(results.checks)), "## Scores", _score_table(results)]
     parts += ["![overview](figures/overview.svg)", bullets(_about_classes(results)), _class_table(results)]
+    parts += ["## Splits and seeds", _split_table(results.by_split), bullets(_about_splits(results.by_split))]
     parts += ["## Supervision steps", _step_table(results.steps), bullets(_about_steps(results.steps, tested))]
     if results.baselines:
         parts += ["## Beside the baselines", _baseline_table(results), bullets(_about_baselines(results))]
     parts += ["## Calibration", bullets(_about_calibration(results, tested))]
     parts += ["## What may be decided automatically", _rule_table(results.rules, results.decided)]
     parts += ["![risk and coverage](figures/risk_coverage.svg)", bullets(_about_rules(results, rates))]
+    if results.decided[MAIN_RULE]["coverage"].value > 0:
+        parts += [_decided_table(results), bullets(_about_decided_classes(results, rates["alpha"]))]
     parts += ["## Sets of classes", bullets(_about_sets(results, rates))]
     parts += ["## Adaptive depth", _adaptive_table(results.adaptive), "![adaptive depth](figures/adaptive_depth.svg)"]
     parts += [bullets(_about_depth(results.adaptive))]
@@ -67,8 +70,55 @@ def _score_table(results: Results) -> str:
 
 
 def _class_table(results: Results) -> str:
-    rows = [(name, ranged(results.measured[f"f1_{index}"])) for index, name in enumerate(CLASSES)]
-    return markdown(["Class", "F1"], rows)
+    rows = [
+        (name, *(ranged(results.measured[f"{score}_{index}"]) for score in BY_CLASS))
+        for index, name in enumerate(CLASSES)
+    ]
+    return markdown(["Class", "F1", "Recall", "Precision"], rows)
+
+
+def _split_table(by_split: pd.DataFrame) -> str:
+    rows = [
+        (row["split"], row["seed"], f"{row['accuracy']:.4f}", f"{row['macro_f1']:.4f}",
+         f"{row['update']:,.0f}" if row["update"] > 0 else "")
+        for row in by_split.to_dict("records")
+    ]  # fmt: skip
+    return markdown(["Split", "Seed", "Accuracy", "Macro-F1", "Weights of update"], rows)
+
+
+def _about_splits(by_split: pd.DataFrame) -> list[str]:
+    sentences = []
+    for score, title in (("accuracy", "Accuracy"), ("macro_f1", "Macro-F1")):
+        means = by_split.groupby("seed")[score].mean()
+        text = f"{title}, mean of the splits: {means.mean():.4f}"
+        if len(means) > 1:
+            each = ", ".join(f"{value:.4f}" for value in means)
+            text += f" (by seed {each}; standard deviation {means.std():.4f})"
+        sentences.append(text + ".")
+    return sentences
+
+
+def _decided_table(results: Results) -> str:
+    rows = [
+        (CLASSES[label], ranged(found["coverage"]), ranged(found["errors"]) if found["coverage"].value else "")
+        for label, found in results.by_class.items()
+    ]
+    return markdown(["Labelled class", "Decided automatically", "Named otherwise among those"], rows)
+
+
+def _about_decided_classes(results: Results, alpha: float) -> list[str]:
+    above = {
+        CLASSES[label]: found["errors"].value
+        for label, found in results.by_class.items()
+        if found["coverage"].value and found["errors"].value > alpha
+    }
+    if not above:
+        return []
+    listed = ", ".join(f"{name} {above[name]:.1%}" for name in sorted(above, key=lambda name: -above[name]))
+    return [
+        f"The rate of {alpha:.1%} is one over all wafers, most of which are easy. It is not kept for every class: of "
+        f"the automatically decided wafers labelled so, more are named otherwise of {listed}."
+    ]
 
 
 def _about_classes(results: Results) -> list[str]:
@@ -112,13 +162,13 @@ def _changed(gain: Interval) -> str:
 
 def _baseline_table(results: Results) -> str:
     ours = results.measured
-    rows = [("this classifier", ranged(ours["macro_f1"]), ranged(ours["accuracy"]), "", "")]
+    shown = ("macro_f1", "accuracy", "ece")
+    rows = [("this classifier", *(ranged(ours[score]) for score in shown), "", "")]
     for name, parts in results.baselines.items():
-        own, gap = parts["own"], parts["difference"]
-        rows.append(
-            (name, ranged(own["macro_f1"]), ranged(own["accuracy"]), ranged(gap["macro_f1"]), ranged(gap["accuracy"]))
-        )
-    columns = ["Classifier", "Macro-F1", "Accuracy", "Ours minus its macro-F1", "Ours minus its accuracy"]
+        gaps = (ranged(parts["difference"][score]) for score in ("macro_f1", "accuracy"))
+        rows.append((name, *(ranged(parts["own"][score]) for score in shown), *gaps))
+    columns = ["Classifier", "Macro-F1", "Accuracy", "ECE, as trained", "Ours minus its macro-F1",
+               "Ours minus its accuracy"]  # fmt: skip
     return markdown(columns, rows)
 
 

@@ -16,6 +16,10 @@ LEAST = 1e-7
 """Lowest probability in the cross-entropy, about what float32 can tell from 0: one sure mistake is not infinite."""
 
 
+BY_CLASS = ("f1", "recall", "precision")
+"""Scores that each class has."""
+
+
 class Interval(NamedTuple):
     """A score and its 95 % interval."""
 
@@ -32,6 +36,10 @@ class Scores(NamedTuple):
     balanced_accuracy: np.ndarray
     f1: np.ndarray
     """(..., C), F1 of each class; 0 for a class that is neither there nor predicted."""
+    recall: np.ndarray
+    """(..., C), share of the wafers of each class that are named so; 0 for a class that is not there."""
+    precision: np.ndarray
+    """(..., C), share of the wafers named so that are of the class; 0 for a class that is never named."""
 
 
 class GroupCounts(NamedTuple):
@@ -87,6 +95,8 @@ def scores(confusion: np.ndarray) -> Scores:
         macro_f1=np.where(there > 0, f1, 0).sum(axis=-1) / known,
         balanced_accuracy=recall.sum(axis=-1) / known,
         f1=f1,
+        recall=recall,
+        precision=right / np.maximum(predicted, 1),
     )
 
 
@@ -101,7 +111,8 @@ def resample(groups: int, samples: int = 1000, seed: int = 0) -> np.ndarray:
 
 
 def with_intervals(counts: GroupCounts, draws: np.ndarray) -> dict[str, Interval]:
-    """Every score with its percentile interval; ``f1_0``, ``f1_1``, ... for the classes, ``ece`` for calibration.
+    """Every score with its percentile interval; ``f1_0``, ``recall_0``, ``precision_0``, ``f1_1``, ... for the classes,
+    ``ece`` for calibration.
 
     Of several seeds each score is the mean of the seeds' scores, in every resample.
     """
@@ -109,8 +120,9 @@ def with_intervals(counts: GroupCounts, draws: np.ndarray) -> dict[str, Interval
     confusion = np.tensordot(every, counts.confusion, axes=1)
     calibration = np.tensordot(every, counts.calibration, axes=1)
     measured = scores(confusion)._asdict()
-    by_class = measured.pop("f1")
-    measured |= {f"f1_{index}": by_class[..., index] for index in range(by_class.shape[-1])}
+    for name in BY_CLASS:
+        by_class = measured.pop(name)
+        measured |= {f"{name}_{index}": by_class[..., index] for index in range(by_class.shape[-1])}
     wafers = confusion.sum(axis=(-1, -2))
     measured["ece"] = calibration_error(calibration, wafers)
     measured["loss"] = np.tensordot(every, counts.loss, axes=1) / wafers

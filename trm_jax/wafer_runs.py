@@ -25,13 +25,15 @@ class Fold(NamedTuple):
     """Columns step, seed, loss, validation_macro_f1 (NaN where it was not evaluated)."""
     unknown: dict[str, Predicted]
     """Answers to patterns that were not trained on, by name: from files ``unknown-NAME.npz``, if there are any."""
+    made: dict[str, Any]
+    """What the config does not say: views and prior of the answers, and the class that was left out, or ""."""
 
 
-def read_run(directory: Path, wafers: Wafers, splits: Sequence[Split]) -> list[Fold]:
+def read_run(directory: Path, wafers: Wafers, splits: Sequence[Split], left_out: str = "") -> list[Fold]:
     """The splits of a run that are done, in the order of ``splits``.
 
-    Raises ValueError if none is, if predictions are of other wafers than those of the split, or if the splits differ in
-    seeds, steps or trained depth.
+    Raises ValueError if none is, if predictions are of other wafers than those of the split, if the splits differ in
+    seeds, steps or trained depth, or if the class that the run never trained on is not ``left_out``.
     """
     if not directory.is_dir():
         raise ValueError(f"no run at {directory}")
@@ -39,7 +41,12 @@ def read_run(directory: Path, wafers: Wafers, splits: Sequence[Split]) -> list[F
     if not there:
         names = ", ".join(split.name for split in splits)
         raise ValueError(f"{directory} has predictions of none of the splits {names}")
-    folds = [_read_fold(directory / split.name, split, wafers) for split in there]
+    made = read_made(directory / "wafers.json")
+    if made["left out"] != left_out:
+        trained = f"without {made['left out']}" if made["left out"] else "on all classes"
+        wanted = f"one without {left_out}" if left_out else "one on all classes"
+        raise ValueError(f"{directory} is a run {trained}; expected {wanted}")
+    folds = [_read_fold(directory / split.name, split, wafers, made) for split in there]
     kinds = {(fold.test.logits.shape[:2], fold.config.recursion.N_sup) for fold in folds}
     kinds |= {(fold.validation.logits.shape[:2], fold.config.recursion.N_sup) for fold in folds}
     if len(kinds) > 1:
@@ -66,12 +73,12 @@ def _join(one: Fold, two: Fold) -> Fold:
     if len(set(seeds)) < len(seeds):
         raise ValueError(f"{one.split.name}: runs to be judged together must have seeds of their own, got {seeds}")
     config = one.config.override(**{"run.seeds": seeds})
-    if two.config.override(**{"run.seeds": seeds}) != config:
+    if recipe(two.config, two.made) != recipe(one.config, one.made):
         raise ValueError(f"{one.split.name}: runs to be judged together may differ in their seeds only")
     curve = pd.concat([one.curve, two.curve.assign(seed=two.curve["seed"] + len(one.config.run.seeds))])
     unknown = {name: _stack(one.unknown[name], two.unknown[name]) for name in one.unknown if name in two.unknown}
     parts = _stack(one.validation, two.validation), _stack(one.test, two.test)
-    return Fold(one.split, config, *parts, curve=curve, unknown=unknown)
+    return Fold(one.split, config, *parts, curve=curve, unknown=unknown, made=one.made)
 
 
 def _stack(one: Predicted, two: Predicted) -> Predicted:
@@ -80,7 +87,23 @@ def _stack(one: Predicted, two: Predicted) -> Predicted:
     return Predicted(one.index, np.concatenate([one.logits, two.logits]), np.concatenate([one.halt, two.halt]))
 
 
-def _read_fold(directory: Path, split: Split, wafers: Wafers) -> Fold:
+def recipe(config: Config, made: dict[str, Any]) -> dict[str, Any]:
+    """All that two runs of one recipe have in common, as JSON: everything but the seeds."""
+    told = json.loads(config.to_json())
+    del told["run"]["seeds"]
+    return told | made
+
+
+def read_made(path: Path) -> dict[str, Any]:
+    """What a run's ``wafers.json`` says of its answers: ``left out``, ``views`` and ``prior``. Raises ValueError."""
+    try:
+        made = json.loads(path.read_text(encoding="utf-8"))
+        return {name: made[name] for name in ("left out", "views", "prior")}
+    except (FileNotFoundError, json.JSONDecodeError, KeyError, TypeError) as error:
+        raise ValueError(f"{path}: no record of how the run answers ({' '.join(str(error).split())})") from None
+
+
+def _read_fold(directory: Path, split: Split, wafers: Wafers, made: dict[str, Any]) -> Fold:
     try:
         config = Config.from_json((directory / "config.json").read_text(encoding="utf-8"))
     except (FileNotFoundError, json.JSONDecodeError) as error:
@@ -100,7 +123,8 @@ def _read_fold(directory: Path, split: Split, wafers: Wafers) -> Fold:
                 f"{config.recursion.N_sup} steps or more"
             )
     unknown = {path.stem.removeprefix("unknown-"): load_predicted(path) for path in directory.glob("unknown-*.npz")}
-    return Fold(split, config, **parts, curve=_read_curve(directory / "metrics.jsonl"), unknown=unknown)
+    curve = _read_curve(directory / "metrics.jsonl")
+    return Fold(split, config, **parts, curve=curve, unknown=unknown, made=made)
 
 
 def _read_curve(path: Path) -> pd.DataFrame:

@@ -20,7 +20,7 @@ class Decisions(NamedTuple):
     confidence: np.ndarray
     """Its probability."""
     review: np.ndarray
-    """bool, True where a person should look: the confidence is below the threshold."""
+    """bool, True where a person should look: the confidence is below the threshold, or the threshold is 1."""
 
 
 class Answer(NamedTuple):
@@ -38,9 +38,14 @@ class Answer(NamedTuple):
 
 
 def decide(probabilities: np.ndarray, review_threshold: float) -> Decisions:
-    """Class, confidence and whether to review, of probabilities (N, classes)."""
+    """Class, confidence and whether to review, of probabilities (N, classes).
+
+    A threshold of 1 says that nothing may be decided, also not where a probability is rounded to 1.
+    """
     confidence = probabilities.max(axis=1)
-    return Decisions(probabilities.argmax(axis=1), confidence, confidence < review_threshold)
+    return Decisions(
+        probabilities.argmax(axis=1), confidence, (confidence < review_threshold) | (review_threshold >= 1)
+    )
 
 
 def answers(loaded: Loaded, probabilities: np.ndarray, steps: np.ndarray, review_threshold: float) -> Iterator[Answer]:
