@@ -1,7 +1,7 @@
 """Where does a wafer classifier go wrong, and is it the classifier or the label? From stored predictions alone.
 
     python experiments/wafer_errors.py --run runs/wafer-cpu
-    python experiments/wafer_errors.py --run runs/wafer-smoke --synthetic 1200    # a run on generated wafers
+    python experiments/wafer_errors.py --preset smoke          # after wafer_train.py --preset smoke
 
 Writes errors.csv (every wrong answer with its probabilities and its answers step by step), label_errors.csv (likely
 wrong labels, ranked), errors.html (one page to leaf through, filter and export, for a process engineer), errors.md and
@@ -12,36 +12,38 @@ import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import tyro
+from wafer_presets import run_and_wafers
 
 from trm_jax import plots, wafer_errors, wafer_evaluation, wafer_evaluation_plots
 from trm_jax.command import errors_in_one_line
-from trm_jax.data import wafer
 from trm_jax.data.wafer_maps import CLASSES
 from trm_jax.data.wafer_splits import folds
-from trm_jax.data.wafer_synthetic import synthetic_wafers
 from trm_jax.files import write_text
 from trm_jax.options import require
 from trm_jax.report_tables import markdown
 from trm_jax.runlog import environment
 from trm_jax.wafer_error_page import page
-from trm_jax.wafer_runs import read_run
+from trm_jax.wafer_runs import join_runs, read_run
 
 
 @dataclass(frozen=True)
 class Arguments:
     """List, picture and page the errors of a run of wafer_train."""
 
-    run: Path
-    """Directory of the run: a folder for each split, with predictions and config."""
+    run: Path | None = None
+    """Directory of the run: a folder for each split, with predictions and config; needed unless smoke."""
+    more_seeds: tuple[Path, ...] = ()
+    """Runs of the same recipe with other seeds: label errors are judged by all of them."""
     data: Path | None = None
     """Prepared cache, .npz, .pkl or folder of maps; else $TRM_DATA, ../shared/data, or synthetic wafers."""
     synthetic: int = 0
     """Number of generated wafers that the run was trained on, instead of data."""
-    folds: int = 4
-    """Number of splits of the run."""
+    preset: Literal["none", "smoke"] = "none"
+    """smoke: the run that `wafer_train.py --preset smoke` leaves, on its generated wafers."""
     seed: int = 0
     """Which of the run's seeds answers, counted from 0; label errors are judged by all."""
     pictures: int = 16
@@ -78,13 +80,14 @@ def write_summary(directory: Path, table, labels, sentences: list[str], provenan
 def run(arguments: Arguments) -> None:
     """Read, list, draw and write."""
     require(arguments.pictures >= 1 and arguments.most >= 1, "--pictures and --most must be 1 or more")
-    wafers = synthetic_wafers(arguments.synthetic) if arguments.synthetic else wafer.load(arguments.data)
-    used = read_run(arguments.run, wafers, folds(wafers, arguments.folds, "lot", 0))
+    directory, wafers = run_and_wafers(arguments.run, arguments.preset, arguments.synthetic, arguments.data)
+    splits = folds(wafers)
+    used = join_runs([read_run(path, wafers, splits) for path in (directory, *arguments.more_seeds)])
     tested = wafer_evaluation.pool(used, wafers)
     table = wafer_errors.error_table(tested, wafers, [fold.split.name for fold in used], arguments.seed)
     labels = wafer_errors.label_table(tested, wafers)
     sentences = wafer_errors.findings(table, tested, arguments.seed)
-    output = arguments.output or arguments.run / "errors"
+    output = arguments.output or directory / "errors"
     output.mkdir(parents=True, exist_ok=True)
     write_text(output / "errors.csv", table.to_csv(index=False, float_format="%.6g"))
     write_text(output / "label_errors.csv", labels.to_csv(index=False, float_format="%.6g"))

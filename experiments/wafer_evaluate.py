@@ -2,7 +2,7 @@
 
     python experiments/wafer_evaluate.py --run runs/wafer-cpu --baselines runs/baselines-cpu
     python experiments/wafer_evaluate.py --run runs/wafer-cpu --alpha 0.01 --delta 0.05
-    python experiments/wafer_evaluate.py --run runs/wafer-smoke --synthetic 1200    # a run on generated wafers
+    python experiments/wafer_evaluate.py --preset smoke        # after wafer_train.py --preset smoke
     python experiments/wafer_evaluate.py --run runs/wafer-cpu --left-out Donut=runs/wafer-without-donut
     python experiments/wafer_evaluate.py --run runs/seed-0 --more-seeds runs/seed-1 --controls shallow=runs/shallow
 
@@ -18,19 +18,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import jax
 import numpy as np
 import tyro
+from wafer_presets import run_and_wafers
 
 from trm_jax import model, wafer_evaluation
 from trm_jax.command import errors_in_one_line
 from trm_jax.config import ModelConfig
-from trm_jax.data import wafer
 from trm_jax.data.wafer_labels import class_index
 from trm_jax.data.wafer_maps import CLASSES, Wafers
 from trm_jax.data.wafer_splits import Split, folds
-from trm_jax.data.wafer_synthetic import synthetic_wafers
 from trm_jax.options import require
 from trm_jax.runlog import environment
 from trm_jax.wafer_checkpoint import load_checkpoint
@@ -44,8 +44,8 @@ from trm_jax.wafer_runs import Fold, join_runs, read_run
 class Arguments:
     """Evaluate a run of wafer_train and write a report."""
 
-    run: Path
-    """Directory of the run: a folder for each split, with predictions, config and curve."""
+    run: Path | None = None
+    """Directory of the run: a folder for each split, with predictions, config and curve; needed unless smoke."""
     more_seeds: tuple[Path, ...] = ()
     """Runs of the same recipe with other seeds, judged together with it."""
     controls: tuple[str, ...] = ()
@@ -59,8 +59,8 @@ class Arguments:
     """Prepared cache, .npz, .pkl or folder of maps; else $TRM_DATA, ../shared/data, or synthetic wafers."""
     synthetic: int = 0
     """Number of generated wafers that the run was trained on, instead of data."""
-    folds: int = 4
-    """Number of splits of the run."""
+    preset: Literal["none", "smoke"] = "none"
+    """smoke: the run that `wafer_train.py --preset smoke` leaves, on its generated wafers."""
     alpha: float = 0.02
     """Error rate that is allowed among automatically decided wafers."""
     delta: float = 0.1
@@ -140,9 +140,9 @@ def count_parameters(config: ModelConfig) -> int:
 
 def run(arguments: Arguments) -> None:
     """Read, compute, write and print the readiness check."""
-    wafers = synthetic_wafers(arguments.synthetic) if arguments.synthetic else wafer.load(arguments.data)
-    splits = folds(wafers, arguments.folds, "lot", 0)
-    used = join_runs([read_run(path, wafers, splits) for path in (arguments.run, *arguments.more_seeds)])
+    directory, wafers = run_and_wafers(arguments.run, arguments.preset, arguments.synthetic, arguments.data)
+    splits = folds(wafers)
+    used = join_runs([read_run(path, wafers, splits) for path in (directory, *arguments.more_seeds)])
     baselines = read_baselines(arguments.baselines, wafers, splits, used) if arguments.baselines else {}
     baselines |= read_controls(arguments.controls, wafers, splits, used)
     tested = wafer_evaluation.pool(used, wafers)
@@ -151,7 +151,7 @@ def run(arguments: Arguments) -> None:
     parameters = count_parameters(used[0].config.model)
     require(arguments.timed >= 0, f"--timed is a number of wafers, got {arguments.timed}")
     timed = used[0].test.index[: arguments.timed]
-    weights = arguments.run / used[0].split.name / f"weights-{used[0].config.run.seeds[0]}"
+    weights = directory / used[0].split.name / f"weights-{used[0].config.run.seeds[0]}"
     milliseconds = time_halting(weights, wafers, timed)
     results = compute(used, wafers, tested, baselines, others, parameters, rates, milliseconds)
     made = environment()
@@ -161,7 +161,7 @@ def run(arguments: Arguments) -> None:
         "machine": made["machine"],
         "splits": ", ".join(fold.split.name for fold in used) + f" of {len(splits)}",
     }
-    output = arguments.output or arguments.run / "evaluation"
+    output = arguments.output or directory / "evaluation"
     print(write_report(output, results, used, wafers, tested, rates, provenance))
     print(f"\nReport: {output / 'report.md'}")
 

@@ -68,6 +68,13 @@ def prepare(arguments: Arguments) -> tuple[Shipped, Loaded]:
 def run(arguments: Arguments) -> None:
     """Classify all maps, write the table and say what came out."""
     require(arguments.batch >= 1, f"--batch must be at least 1, got {arguments.batch}")
+    require(
+        arguments.threshold is None or 0 <= arguments.threshold <= 1,
+        f"--threshold is a probability, got {arguments.threshold}",
+    )
+    # Before an hour of reading and classifying, not after it.
+    folder = arguments.output.resolve().parent
+    require(folder.is_dir(), f"--output: there is no folder {folder}")
     shipped, loaded = prepare(arguments)
     begun = time.perf_counter()
     found = classify(shipped, loaded.wafers, arguments.threshold, arguments.batch)

@@ -3,6 +3,7 @@
     python experiments/wafer_train.py --all-lots --name edge
     python experiments/wafer_ship.py --run runs/edge --evaluation runs/wafer-edge/evaluation \
         --output checkpoints/wafer-edge
+    python experiments/wafer_ship.py --preset smoke            # after wafer_train.py --preset smoke --all-lots
 
 The card takes its results from the cross-validation of the same recipe (wafer_evaluate.py), never from these weights.
 """
@@ -12,12 +13,13 @@ import shlex
 import sys
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jinja2
 import numpy as np
 import tyro
 from scipy.special import softmax
+from wafer_presets import SMOKE_RUN, SMOKE_WAFERS
 
 from trm_jax import accounting, confidence, model, wafer_metrics
 from trm_jax.checkpoint import load_weights
@@ -27,6 +29,7 @@ from trm_jax.data import wafer
 from trm_jax.data.wafer_cache import notice
 from trm_jax.data.wafer_maps import CLASSES, Wafers
 from trm_jax.data.wafer_splits import all_lots
+from trm_jax.data.wafer_synthetic import synthetic_wafers
 from trm_jax.edge.monitor import FEWEST_LOTS, reference
 from trm_jax.options import require
 from trm_jax.runlog import environment
@@ -42,10 +45,12 @@ SHOWN = ("accuracy", "macro_f1", "balanced_accuracy", "ece_tempered", *(f"f1_{na
 class Arguments:
     """Choose a seed, calibrate it, and write the checkpoint."""
 
-    run: Path
-    """Run of wafer_train.py --all-lots."""
-    output: Path
-    """Checkpoint to write."""
+    run: Path | None = None
+    """Run of wafer_train.py --all-lots; needed unless --preset smoke."""
+    output: Path | None = None
+    """Checkpoint to write; needed unless --preset smoke."""
+    preset: Literal["none", "smoke"] = "none"
+    """smoke: the run that `wafer_train.py --preset smoke --all-lots` leaves, on its generated wafers."""
     evaluation: Path | None = None
     """Folder that wafer_evaluate.py wrote for the cross-validation of the same recipe."""
     data: Path | None = None
@@ -89,17 +94,28 @@ def read_evaluation(directory: Path | None, trained: dict[str, Any]) -> dict[str
     return evaluated
 
 
-def said_of(data: Path | None, wafers: Wafers) -> str:
+def said_of(arguments: Arguments, wafers: Wafers) -> str:
     """The notice that goes with the data."""
-    found = wafer.find(data)
+    found = None if arguments.preset == "smoke" else wafer.find(arguments.data)
     if found is None:
         return "Generated wafers; no notice."
     return notice(found) or f"No notice came with {wafers.source}."
 
 
+def prepare(arguments: Arguments) -> tuple[Path, Path, Wafers]:
+    """Directory of the run, of the checkpoint, and the wafers. Raises ValueError where one is missing."""
+    if arguments.preset == "smoke":
+        output = arguments.output or SMOKE_RUN.with_name("wafer-smoke-shipped")
+        return arguments.run or SMOKE_RUN, output, synthetic_wafers(SMOKE_WAFERS)
+    if arguments.run is None or arguments.output is None:
+        raise ValueError("give --run and --output, or --preset smoke")
+    return arguments.run, arguments.output, wafer.load(arguments.data)
+
+
 def run(arguments: Arguments) -> None:
     """Write the checkpoint and say what it is."""
-    wafers, directory = wafer.load(arguments.data), arguments.run / "all-lots"
+    source, output, wafers = prepare(arguments)
+    directory = source / "all-lots"
     answers, split = load_predicted(directory / "validation.npz"), all_lots(wafers)
     require(np.array_equal(answers.index, split.validation), f"{directory} was trained on other wafers; give --data")
     trained = Config.from_json((directory / "config.json").read_text(encoding="utf-8"))
@@ -109,7 +125,7 @@ def run(arguments: Arguments) -> None:
     best = int(scores.macro_f1.argmax())
     config, params = load_weights(directory / f"weights-{seeds[best]}")
     calibration = calibrate(logits[best], wafers, answers.index, arguments.alpha, arguments.delta)
-    evaluated = read_evaluation(arguments.evaluation, recipe(trained, read_made(arguments.run / "wafers.json")))
+    evaluated = read_evaluation(arguments.evaluation, recipe(trained, read_made(source / "wafers.json")))
     measured = [row for row in evaluated.get("numbers", []) if row["part"] == "score" and row["score"] in SHOWN]
     blank, counts = model.blank_inputs(config.model, 1), np.bincount(wafers.label[split.train], minlength=len(CLASSES))
     template = Path(model.__file__).parent / "templates" / "model_card.md"
@@ -121,12 +137,12 @@ def run(arguments: Arguments) -> None:
         seeds=len(seeds), seed=seeds[best], macro_f1=float(scores.macro_f1[best]),
         accuracy=float(scores.accuracy[best]),
         rare=", ".join(f"{CLASSES[index]} {counts[index]:,}" for index in np.argsort(counts)[:3]),
-        notice=said_of(arguments.data, wafers),
+        notice=said_of(arguments, wafers),
         command=shlex.join(["python", *sys.argv]), commit=environment()["commit"],
     )  # fmt: skip
     compared = monitored(answers, best, depth, calibration, wafers, arguments.threshold)
-    save_checkpoint(arguments.output, Shipped(config, params, calibration), card, compared)
-    print(f"{arguments.output}: seed {seeds[best]}, validation macro-F1 {scores.macro_f1[best]:.3f}, {calibration}")
+    save_checkpoint(output, Shipped(config, params, calibration), card, compared)
+    print(f"{output}: seed {seeds[best]}, validation macro-F1 {scores.macro_f1[best]:.3f}, {calibration}")
 
 
 @errors_in_one_line()

@@ -19,7 +19,7 @@ from typing import Literal
 import jax
 import numpy as np
 import tyro
-from wafer_presets import PRESETS
+from wafer_presets import PRESETS, SMOKE_WAFERS
 
 from trm_jax import accounting, model, wafer_task
 from trm_jax.checkpoint import save_weights
@@ -75,7 +75,7 @@ def prepare(arguments: Arguments) -> tuple[Config, Wafers, list[Split]]:
     """Config, wafers and the splits to train. Raises ValueError for an unknown option or fold."""
     config = Config().override(**PRESETS[arguments.preset]).override(**parse_options(arguments.options))
     generated = arguments.preset == "smoke" and arguments.data is None
-    wafers = synthetic_wafers(1200) if generated else wafer.load(arguments.data)
+    wafers = synthetic_wafers(SMOKE_WAFERS) if generated else wafer.load(arguments.data)
     return config, wafers, choose_splits(arguments, wafers)
 
 

@@ -20,6 +20,7 @@ from trm_jax.data.wafer_splits import all_lots
 from trm_jax.data.wafer_synthetic import synthetic_wafers
 from trm_jax.wafer_checkpoint import Calibration, Shipped, load_checkpoint, save_checkpoint
 from trm_jax.wafer_predictions import Predicted, save_predicted
+from trm_jax.wafer_runs import recipe
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = Config().override(
@@ -91,18 +92,26 @@ def test_the_best_seed_ships_with_its_card_and_classifies_a_folder(tmp_path, mon
     directory = tmp_path / "run" / "all-lots"
     directory.mkdir(parents=True)
     (directory / "config.json").write_text(CONFIG.to_json())
+    made_with = {"left out": "", "views": 1, "prior": 0.0}
+    (tmp_path / "run" / "wafers.json").write_text(json.dumps(made_with))
     truth = np.eye(9, dtype=np.float32)[wafers.label[split.validation]]
     noise = np.random.default_rng(0).normal(size=(2, 2, *truth.shape)).astype(np.float32)
     logits = truth * np.array([1.0, 4.0], np.float32)[:, None, None, None] + noise
     save_predicted(directory / "validation.npz", Predicted(split.validation, logits, logits[..., 0]))
     for seed in CONFIG.run.seeds:
         save_weights(directory / f"weights-{seed}", model.initialise(CONFIG.model, jax.random.key(seed)), CONFIG)
-    made = run(
-        "wafer_ship.py", "--run", tmp_path / "run", "--output", tmp_path / "edge", "--data", source / "wafers.npz"
-    )
+    ship = ("wafer_ship.py", "--run", tmp_path / "run", "--output", tmp_path / "edge", "--data", source / "wafers.npz")
+    (tmp_path / "evaluation").mkdir()
+    other = recipe(CONFIG.override(**{"model.width": 16}), made_with)
+    (tmp_path / "evaluation" / "results.json").write_text(json.dumps({"recipe": other}))
+    refused = run(*ship, "--evaluation", tmp_path / "evaluation")
+    assert refused.returncode == 1 and "is of another recipe than --run" in refused.stderr
+    assert not (tmp_path / "edge").exists()
+    made = run(*ship)
     assert made.returncode == 0, made.stderr
     assert "seed 5" in made.stdout
     card = (tmp_path / "edge" / "model_card.md").read_text()
+    assert "No notice came with wafers.npz" in card
     assert "Not cross-validated" in card and "is seed 5" in card and "{{" not in card
     options = json.loads((tmp_path / "edge" / "calibration.json").read_text())
     assert 0.05 < options["temperature"] < 20 and 0 < options["review_threshold"] <= 1
@@ -120,5 +129,9 @@ def test_the_best_seed_ships_with_its_card_and_classifies_a_folder(tmp_path, mon
     rows = list(csv.DictReader((tmp_path / "a.csv").read_text().splitlines()))
     assert len(rows) == 4 and [row["decision"] == "rejected" for row in rows] == [False, False, False, True]
     assert sum(float(rows[0][f"p_{name}"]) for name in CLASSES) == pytest.approx(1, abs=1e-4)
+    nowhere = run(
+        "wafer_predict.py", "--checkpoint", tmp_path / "edge", "--input", maps, "--output", maps / "no" / "a.csv"
+    )
+    assert nowhere.returncode == 1 and nowhere.stderr.startswith("error: --output: there is no folder")
     gone = run("wafer_predict.py", "--checkpoint", tmp_path / "no", "--input", maps)
     assert gone.returncode == 1 and gone.stderr.startswith("error: no checkpoint directory")

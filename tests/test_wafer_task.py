@@ -174,6 +174,10 @@ def test_training_from_the_command_line_and_again(tmp_path, monkeypatch):
     again = model.forward(config, params, jnp.asarray(grids[tested.index]))
     np.testing.assert_allclose(tested.logits[1, : config.recursion.N_sup], again.logits, atol=1e-4)
     assert load_predicted(directory / "unknown-mixes.npz").logits.shape[2] == 500
+    for script in ("wafer_evaluate.py", "wafer_errors.py"):
+        after = run(script, "--preset", "smoke", "--run", tmp_path / "run")
+        assert after.returncode == 0, after.stderr
+    assert "synthetic" in (tmp_path / "run/evaluation/report.md").read_text().splitlines()[0]
     second = run("wafer_train.py", *options)
     assert second.stdout == first.stdout
     monkeypatch.syspath_prepend(ROOT / "experiments")
