@@ -62,7 +62,7 @@ def prepare(arguments: Arguments) -> tuple[Shipped, Loaded]:
         )
     if arguments.checkpoint is None or arguments.input is None:
         raise ValueError("give --checkpoint and --input, or --preset smoke")
-    return load_checkpoint(arguments.checkpoint), wafer.read(arguments.input, progress=sys.stderr.isatty())
+    return load_checkpoint(arguments.checkpoint), wafer.read(arguments.input, sys.stderr.isatty(), to_classify=True)
 
 
 def run(arguments: Arguments) -> None:

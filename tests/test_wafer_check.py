@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trm_jax.data.wafer_check import assemble, find_copies
-from trm_jax.data.wafer_labels import class_index
+from trm_jax.data.wafer_labels import class_index, class_or_unknown
 from trm_jax.data.wafer_maps import CLASSES, UNKNOWN, Wafers
 
 
@@ -53,9 +53,11 @@ def test_no_other_word_is_a_class(word: str) -> None:
     if letters not in {"".join(filter(str.isalnum, name.casefold())) for name in CLASSES} | {"", "nan", "unlabelled"}:
         with pytest.raises(ValueError, match="unknown class"):
             class_index(word)
+        assert class_or_unknown(word) == UNKNOWN
 
 
 def test_empty_words_are_unlabelled_and_none_is_a_class() -> None:
+    assert class_or_unknown("edge ring") == CLASSES.index("Edge-Ring")
     assert class_index("") == class_index("unlabelled") == UNKNOWN and CLASSES[class_index("none")] == "none"
 
 

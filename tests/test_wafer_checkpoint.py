@@ -119,15 +119,17 @@ def test_the_best_seed_ships_with_its_card_and_classifies_a_folder(tmp_path, mon
     assert compared.get("window", 0) >= 250 or "no monitoring reference" in made.stdout
     maps = tmp_path / "folder"
     maps.mkdir()
-    for index in range(3):
-        np.savetxt(maps / f"{index}.csv", wafers.map(index), fmt="%d", delimiter=",")
+    (maps / "LOT4711").mkdir()  # the name of a folder need not be a class when there is nothing to learn from it
+    for index, name in enumerate(("0.csv", "1.csv", "LOT4711/2.csv")):
+        np.savetxt(maps / name, wafers.map(index), fmt="%d", delimiter=",")
     (maps / "9.csv").write_text("0,1\n1,7\n")
     answered = run(
         "wafer_predict.py", "--checkpoint", tmp_path / "edge", "--input", maps, "--output", tmp_path / "a.csv"
     )
     assert answered.returncode == 0, answered.stderr
     rows = list(csv.DictReader((tmp_path / "a.csv").read_text().splitlines()))
-    assert len(rows) == 4 and [row["decision"] == "rejected" for row in rows] == [False, False, False, True]
+    assert [row["file"] for row in rows] == ["0.csv", "1.csv", "9.csv", "LOT4711/2.csv"]
+    assert [row["decision"] == "rejected" for row in rows] == [False, False, True, False]
     assert sum(float(rows[0][f"p_{name}"]) for name in CLASSES) == pytest.approx(1, abs=1e-4)
     nowhere = run(
         "wafer_predict.py", "--checkpoint", tmp_path / "edge", "--input", maps, "--output", maps / "no" / "a.csv"

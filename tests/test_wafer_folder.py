@@ -71,7 +71,7 @@ def test_folders_name_the_classes(tmp_path: Path) -> None:
     write_png(tmp_path / "unlabelled" / "d.png", np.where(scaled == 128, 127, scaled).astype(np.uint8))
     write_csv(tmp_path / "top.csv", MAP.T)
     (tmp_path / "readme.txt").write_text("not a map")
-    wafers, rejected = read_folder(tmp_path)
+    wafers, rejected, _ = read_folder(tmp_path)
     # In order of their names.
     assert [CLASSES[label] if label != UNKNOWN else "" for label in wafers.label] == [
         "Near-full", "Edge-Ring", "none", "", "",
@@ -124,7 +124,7 @@ def test_broken_files_are_left_out_by_name(tmp_path: Path) -> None:
     (tmp_path / "g.png").write_bytes((tmp_path / "d.png").read_bytes()[:-30])
     (tmp_path / "h.png").write_bytes(b"no image")
     (tmp_path / "i.csv").write_bytes(b"0," * 3_000_000)
-    wafers, rejected = read_folder(tmp_path)
+    wafers, rejected, _ = read_folder(tmp_path)
     assert len(wafers) == 1 and np.array_equal(wafers.map(0), MAP) and wafers.row.tolist() == [7]
     reasons = {reason.split("'")[1]: reason.split(") ")[1] for _, reason in rejected}
     expected = {

@@ -7,6 +7,7 @@ from pathlib import Path
 from trm_jax.data.wafer_cache import is_cache, read_cache
 from trm_jax.data.wafer_check import Loaded
 from trm_jax.data.wafer_folder import read_folder
+from trm_jax.data.wafer_labels import class_index, class_or_unknown
 from trm_jax.data.wafer_maps import Wafers
 from trm_jax.data.wafer_npz import read_npz
 from trm_jax.data.wafer_pickle import read_pickle
@@ -35,19 +36,21 @@ def find(path: Path | None = None) -> Path | None:
     return named
 
 
-def read(path: Path, progress: bool = False) -> Loaded:
+def read(path: Path, progress: bool = False, to_classify: bool = False) -> Loaded:
     """Read a source of any kind, with the list of maps that were left out.
 
+    ``to_classify``: a label that names none of the nine classes is no label, instead of a reason to leave the map out.
     Raises FileNotFoundError, or ValueError that says in one line what is wrong with the source.
     """
     if not path.exists():
         raise FileNotFoundError(f"no wafer maps at {path}; {_KINDS}")
+    named = class_or_unknown if to_classify else class_index
     if path.is_dir():
-        loaded = read_cache(path) if is_cache(path) else read_folder(path, progress)
+        loaded = read_cache(path) if is_cache(path) else read_folder(path, progress, named)
     elif path.suffix == ".npz":
-        loaded = read_npz(path)
+        loaded = read_npz(path, named)
     elif path.suffix in (".pkl", ".pickle"):
-        loaded = read_pickle(path, progress)
+        loaded = read_pickle(path, progress, named)
     else:
         raise ValueError(f"{path} is an unknown kind of file; {_KINDS}")
     if not len(loaded.wafers):
@@ -61,7 +64,7 @@ def load(path: Path | None = None) -> Wafers:
     found = find(path)
     if found is None:
         return synthetic_wafers(SYNTHETIC)
-    wafers, rejected = read(found, progress=sys.stderr.isatty())
+    wafers, rejected, _ = read(found, progress=sys.stderr.isatty())
     if rejected:
         example = f"row {rejected[0].row} {rejected[0].reason}"
         print(f"{found}: {len(rejected):,} broken maps left out, the first: {example}", file=sys.stderr)

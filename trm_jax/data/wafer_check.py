@@ -24,6 +24,8 @@ class Loaded(NamedTuple):
 
     wafers: Wafers
     rejected: list[Rejected]
+    files: tuple[str, ...] = ()
+    """The file of every row, where each map has its own."""
 
 
 class Copies(NamedTuple):

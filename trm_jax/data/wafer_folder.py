@@ -3,6 +3,7 @@
 import csv
 import re
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +19,13 @@ _LARGEST_FILE = 4 * LARGEST_SIDE**2  # bytes: two for a cell, and as many to spa
 _GREY = {0: 0, 127: 1, 128: 1, 255: 2}
 
 
-def read_folder(path: Path, progress: bool = False) -> Loaded:
+def read_folder(path: Path, progress: bool = False, named: Callable[[str], int] = class_index) -> Loaded:
     """Read all .csv and .png files of a folder and those below, in order of their names, which gives each its row.
 
     The name of its sub-folder labels a map; maps at the top, or under ``unlabelled``, have no label. A file
     ``labels.csv`` at the top with columns ``file`` and ``label``, ``lot`` or both takes precedence; a map without a lot
-    is a group of its own. Raises ValueError if there are no maps, or ``labels.csv`` does not fit them.
+    is a group of its own. ``named`` gives the class of a label. Raises ValueError if there are no maps, or
+    ``labels.csv`` does not fit them.
     """
     files = sorted(
         file for file in path.rglob("*") if file.suffix.lower() in (".csv", ".png") and file != path / LABELS
@@ -40,7 +42,7 @@ def read_folder(path: Path, progress: bool = False) -> Loaded:
         lots.append(entry.get("lot") or f"\n{name}")
         cells = np.zeros((0, 0), np.uint8)
         try:
-            label[index] = class_index(entry.get("label", folder))
+            label[index] = named(entry.get("label", folder))
             cells = _read_png(file) if file.suffix.lower() == ".png" else _read_csv(file)
         except ValueError as error:
             faults[index] = str(error)
@@ -52,8 +54,8 @@ def read_folder(path: Path, progress: bool = False) -> Loaded:
         "group": numbered(lots),
     }
     flat = np.concatenate([cells.ravel() for cells in maps])
-    wafers, rejected = assemble(flat, height, width, columns, path.name, faults)
-    return Loaded(wafers, [Rejected(row, f"({names[row]!r}) {reason}") for row, reason in rejected])
+    wafers, rejected, _ = assemble(flat, height, width, columns, path.name, faults)
+    return Loaded(wafers, [Rejected(row, f"({names[row]!r}) {reason}") for row, reason in rejected], tuple(names))
 
 
 def parse_csv(text: bytes) -> np.ndarray:

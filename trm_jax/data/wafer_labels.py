@@ -20,3 +20,8 @@ def class_index(word: str) -> int:
     if _plain(word) not in _INDEX:
         raise ValueError(f"unknown class {word!r}; known are {', '.join(CLASSES)}")
     return _INDEX[_plain(word)]
+
+
+def class_or_unknown(word: str) -> int:
+    """Index into CLASSES, or UNKNOWN for any word that names no class: how maps to classify are read."""
+    return _INDEX.get(_plain(word), UNKNOWN)

@@ -2,6 +2,7 @@
 
 import math
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +21,9 @@ _LARGE, _SHRINKS = 2**28, 250
 _LONGEST = 2**15 - 1
 
 
-def read_npz(path: Path) -> Loaded:
+def read_npz(path: Path, named: Callable[[str], int] = class_index) -> Loaded:
     """Read ``flat``, ``height``, ``width``, and as far as they are there ``label`` with ``classes``, ``row``,
-    ``clean``, ``lot_block``, ``fold`` and ``official``.
+    ``clean``, ``lot_block``, ``fold`` and ``official``. ``named`` gives the class of a word in ``classes``.
 
     Raises ValueError, in one line, for a damaged file, an array of objects, or sizes that contradict each other: all
     that is told from the headers, before anything is allocated.
@@ -41,7 +42,7 @@ def read_npz(path: Path) -> Loaded:
             values["flat"] = arrays["flat.npy"]
     except DAMAGE as error:
         raise ValueError(f"{path} is damaged or no file of wafer maps: {' '.join(str(error).split())}") from error
-    return _loaded(path, values)
+    return _loaded(path, values, named)
 
 
 def _check_headers(archive: zipfile.ZipFile) -> dict[str, int]:
@@ -78,7 +79,7 @@ def _length(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> int:
     return shape[0]
 
 
-def _loaded(path: Path, values: dict[str, np.ndarray]) -> Loaded:
+def _loaded(path: Path, values: dict[str, np.ndarray], named: Callable[[str], int]) -> Loaded:
     count = len(values["height"])
     row = values.get("row", np.arange(count))
     columns: dict[str, np.ndarray] = {name: values[name] for name in _OPTIONAL if name in values}
@@ -90,7 +91,7 @@ def _loaded(path: Path, values: dict[str, np.ndarray]) -> Loaded:
     if "label" in values:
         label = values["label"].astype(np.int64)
         try:
-            indices = np.array([*map(class_index, values["classes"].tolist()), UNKNOWN])
+            indices = np.array([*map(named, values["classes"].tolist()), UNKNOWN])
         except ValueError as error:
             raise ValueError(f"{path}, classes: {error}") from None
         bad = (label < UNKNOWN) | (label >= len(indices) - 1)

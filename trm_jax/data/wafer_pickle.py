@@ -18,12 +18,12 @@ _MOST_WORDS = 4  # in a field
 _PARTS = {"training": 0, "test": 1}
 
 
-def read_pickle(path: Path, progress: bool = False) -> Loaded:
+def read_pickle(path: Path, progress: bool = False, named: Callable[[str], int] = class_index) -> Loaded:
     """Read columns ``waferMap`` and, as far as they are there, ``failureType``, ``lotName`` and ``trianTestLabel``.
 
     An empty label means an unlabelled wafer; one that names no class, or several, is a reason to leave the map out.
-    Wafers of a lot are a group. Raises ValueError, in one line, for a file that is damaged, is no such frame or asks
-    for anything that such a frame has no need of.
+    ``named`` gives the class of a label. Wafers of a lot are a group. Raises ValueError, in one line, for a file that
+    is damaged, is no such frame or asks for anything that such a frame has no need of.
     """
     try:
         columns, cells = read_columns(path, progress)
@@ -33,7 +33,7 @@ def read_pickle(path: Path, progress: bool = False) -> Loaded:
         raise ValueError(f"{path} is damaged or no frame of wafer maps: {' '.join(str(error).split())}") from error
     count = len(columns["waferMap"])
     faults: dict[int, str] = {}
-    label = _coded(columns.get("failureType"), count, class_index, faults)
+    label = _coded(columns.get("failureType"), count, named, faults)
     official = _coded(columns.get("trianTestLabel"), count, _part, faults)
     start, height, width = _placed(columns.pop("waferMap"), faults)
     row = np.arange(count)

@@ -65,7 +65,7 @@ def run_classify(arguments: argparse.Namespace) -> None:
     """Write answers.csv, and tell of drift."""
     model = opened(arguments)
     monitor = Monitor(model.metadata.reference, arguments.monitor) if arguments.monitor else None
-    loaded = wafer.read(arguments.input)
+    loaded = wafer.read(arguments.input, to_classify=True)
     made = classify(model, loaded.wafers, arguments.batch, arguments.threshold)
     threshold = model.metadata.review_threshold
     write_answers(arguments.output, loaded, made.probabilities, made.steps, threshold)

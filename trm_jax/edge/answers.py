@@ -95,16 +95,17 @@ def write_answers(
     """Write a CSV file with one line a map, whole or not at all; arguments and errors as those of ``answers``.
 
     Columns: row, prediction, confidence, decision, steps, p_ and the name of each class; then label if any map has one,
-    and reason if any map was rejected.
+    file if each map has its own, and reason if any map was rejected.
     """
     lines = answers(loaded, probabilities, steps, review_threshold)
     labelled, broken = bool((loaded.wafers.label != UNKNOWN).any()), bool(loaded.rejected)
     columns = ["row", "prediction", "confidence", "decision", "steps", *(f"p_{name}" for name in CLASSES)]
     with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(columns + ["label"] * labelled + ["reason"] * broken)
+        writer.writerow(columns + ["label"] * labelled + ["file"] * bool(loaded.files) + ["reason"] * broken)
         for one in lines:
             shares = [f"{share:.6f}" for share in one.probabilities] or [""] * len(CLASSES)
             confidence = "" if one.confidence is None else f"{one.confidence:.6f}"
             made = [one.row, one.prediction, confidence, one.decision, "" if one.steps is None else one.steps]
-            writer.writerow(made + shares + [one.label] * labelled + [one.reason] * broken)
+            file_of_map = [loaded.files[one.row]] if loaded.files else []
+            writer.writerow(made + shares + [one.label] * labelled + file_of_map + [one.reason] * broken)
