@@ -35,10 +35,13 @@ from trm_jax.options import require
 from trm_jax.runlog import environment
 from trm_jax.wafer_checkpoint import Calibration, Shipped, save_checkpoint
 from trm_jax.wafer_evaluation import lots
+from trm_jax.wafer_evaluation_results import DECIDED
 from trm_jax.wafer_predictions import Predicted, load_predicted, stopped_at
 from trm_jax.wafer_runs import read_made, recipe
 
-SHOWN = ("accuracy", "macro_f1", "balanced_accuracy", "ece_tempered", *(f"f1_{name}" for name in CLASSES))
+SHOWN = ("accuracy", "macro_f1", "balanced_accuracy", "ece_tempered")
+OF_CLASS = (("score", "f1"), ("score", "recall"), ("score", "precision"), (DECIDED, "coverage"), (DECIDED, "errors"))
+"""Part and score of what the card says of each class."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,15 @@ def read_evaluation(directory: Path | None, trained: dict[str, Any]) -> dict[str
     return evaluated
 
 
+def class_rows(numbers: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """For every class its name and the values of OF_CLASS, None where there is none."""
+    found = {(row["part"], row["name"], row["score"]): row["value"] for row in numbers}
+    keys = {"score": lambda name, score: ("score", "all", f"{score}_{name}"), DECIDED: lambda *key: (DECIDED, *key)}
+    return [
+        {"name": name, "values": [found.get(keys[part](name, score)) for part, score in OF_CLASS]} for name in CLASSES
+    ]
+
+
 def said_of(arguments: Arguments, wafers: Wafers) -> str:
     """The notice that goes with the data."""
     found = None if arguments.preset == "smoke" else wafer.find(arguments.data)
@@ -126,11 +138,13 @@ def run(arguments: Arguments) -> None:
     config, params = load_weights(directory / f"weights-{seeds[best]}")
     calibration = calibrate(logits[best], wafers, answers.index, arguments.alpha, arguments.delta)
     evaluated = read_evaluation(arguments.evaluation, recipe(trained, read_made(source / "wafers.json")))
-    measured = [row for row in evaluated.get("numbers", []) if row["part"] == "score" and row["score"] in SHOWN]
+    numbers = evaluated.get("numbers", [])
+    measured = [row for row in numbers if row["part"] == "score" and row["score"] in SHOWN]
     blank, counts = model.blank_inputs(config.model, 1), np.bincount(wafers.label[split.train], minlength=len(CLASSES))
     template = Path(model.__file__).parent / "templates" / "model_card.md"
     card = jinja2.Template(template.read_text(encoding="utf-8"), undefined=jinja2.StrictUndefined).render(
         **asdict(arguments), config=config, calibration=calibration, evaluated=evaluated, numbers=measured,
+        classes=class_rows(numbers), together=evaluated.get("errors together"),
         parameters=f"{model.count_parameters(config.model, params):,}",
         gflop=f"{accounting.matmul_flops(lambda inputs: model.forward(config, params, inputs), blank) / 1e9:.3f}",
         source=wafers.source, trained=f"{len(split.train):,}", validated=f"{len(split.validation):,}",

@@ -107,12 +107,20 @@ def test_the_best_seed_ships_with_its_card_and_classifies_a_folder(tmp_path, mon
     refused = run(*ship, "--evaluation", tmp_path / "evaluation")
     assert refused.returncode == 1 and "is of another recipe than --run" in refused.stderr
     assert not (tmp_path / "edge").exists()
-    made = run(*ship)
+    measured = {"recipe": recipe(CONFIG, made_with), "wafers": 900, "splits": ["lot-0"], "seeds": 2,
+                "provenance": {"commit": "abc"}, "errors together": 5.16}  # fmt: skip
+    numbers = [("score", "all", "accuracy", 0.9), ("score", "all", "recall_Loc", 0.25),
+               ("automatic decisions by class", "Loc", "errors", 0.125)]  # fmt: skip
+    names = ("part", "name", "score", "value", "low", "high")
+    measured["numbers"] = [dict(zip(names, (*row, row[3], row[3]), strict=True)) for row in numbers]
+    (tmp_path / "evaluation" / "results.json").write_text(json.dumps(measured))
+    made = run(*ship, "--evaluation", tmp_path / "evaluation")
     assert made.returncode == 0, made.stderr
     assert "seed 5" in made.stdout
     card = (tmp_path / "edge" / "model_card.md").read_text()
     assert "No notice came with wafers.npz" in card
-    assert "Not cross-validated" in card and "is seed 5" in card and "{{" not in card
+    assert "| accuracy | 0.900 | 0.900 to 0.900 |" in card and "| Loc |  | 0.250 |  |  | 0.125 |" in card
+    assert "is seed 5" in card and "{{" not in card and "Not cross-validated" not in card
     options = json.loads((tmp_path / "edge" / "calibration.json").read_text())
     assert 0.05 < options["temperature"] < 20 and 0 < options["review_threshold"] <= 1
     compared = json.loads((tmp_path / "edge" / "reference.json").read_text())

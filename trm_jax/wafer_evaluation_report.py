@@ -48,6 +48,7 @@ def write_report(
         "splits": [fold.split.name for fold in folds],
         "seeds": len(tested.logits),
         "trained depth": tested.depth,
+        "errors together": results.together,
         "recipe": recipe(folds[0].config, folds[0].made),
         "readiness": [check._asdict() for check in results.checks],
         "numbers": json.loads(table.to_json(orient="records")),

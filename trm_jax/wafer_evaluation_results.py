@@ -23,6 +23,8 @@ SCORES = {
     "ece": "ECE, as trained",
     "ece_tempered": "ECE, temperature-scaled",
 }
+DECIDED = "automatic decisions by class"
+"""Part of the numbers."""
 MAIN_RULE, WEAKER_RULE = "guaranteed, by lot", "marginal, by lot"
 
 
@@ -159,7 +161,7 @@ def long_table(results: Results, tested: Answers) -> pd.DataFrame:
     for rule, found in results.decided.items():
         rows += [("automatic decisions", rule, name, *one) for name, one in found.items()]
     rows += [
-        ("automatic decisions by class", CLASSES[label], name, *one)
+        (DECIDED, CLASSES[label], name, *one)
         for label, found in results.by_class.items()
         for name, one in found.items()
     ]
