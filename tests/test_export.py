@@ -3,6 +3,7 @@
 import hashlib
 import json
 import sys
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -13,7 +14,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
-from trm_jax import export, export_graph, model
+from trm_jax import accounting, export, export_graph, model, train
 from trm_jax.checkpoint import save_weights
 from trm_jax.config import Config
 from trm_jax.edge.package import Metadata
@@ -22,6 +23,7 @@ EXPERIMENTS = Path(__file__).resolve().parent.parent / "experiments"
 sys.path.insert(0, str(EXPERIMENTS))
 import export_onnx  # noqa: E402
 from exporting import quality, speed  # noqa: E402
+from wafer_presets import PRESETS  # noqa: E402
 
 SMALL = {"model.width": 8, "model.layers": 1, "model.heads": 2, "recursion.N_sup": 3, "recursion.T": 1,
          "recursion.n": 1}  # fmt: skip
@@ -322,6 +324,33 @@ def test_what_only_looks_like_a_mean_or_an_inverse_stays(nodes: list[str], weigh
         for graph in (before, after)
     ]
     np.testing.assert_array_equal(*answers)
+
+
+@pytest.mark.slow
+def test_the_preset_paper_is_built_trains_and_is_exported() -> None:
+    """A token for every cell, 36 layer applications: for a GPU, but nothing of it is left to chance."""
+    config = Config().override(**PRESETS["paper"]).override(**{"run.batch": 2, "run.seeds": (0,)})
+    params = model.initialise(config.model, jax.random.key(0))
+    assert model.count_parameters(config.model, params) == 560_642
+    flops = accounting.matmul_flops(
+        lambda inputs: model.forward(config, params, inputs), model.blank_inputs(config.model, 1)
+    )
+    assert 21.9e9 < flops < 22.1e9
+    grids = np.random.default_rng(0).integers(0, 256, (4, 26, 26, 2), np.uint8)
+    data = {"inputs": jnp.asarray(grids), "labels": jnp.arange(4), train.CUMULATIVE: jnp.linspace(0.25, 1, 4)}
+    step = jax.jit(partial(train.train_step, config, train.no_augmentation))
+    state = train.init(config, data, 0)
+    losses = []
+    for _ in range(3):
+        state, metrics = step(state, data)
+        losses.append(float(metrics["loss"]))
+    assert np.isfinite(losses).all() and losses[2] != losses[1]
+    graph = export.export(config, state.params, "model", ABOUT)
+    session = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
+    found = session.run(["logits"], {"inputs": grids[:1].astype(np.float32)})[0]
+    expected = np.moveaxis(np.asarray(model.forward(config, state.params, grids[:1]).logits), 0, 1)
+    assert np.abs(expected).max() > 0.1
+    np.testing.assert_allclose(found, expected, atol=2e-3)
 
 
 @wafer_case
