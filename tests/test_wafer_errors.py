@@ -86,7 +86,7 @@ def test_the_table_has_every_error_of_the_seed_once(table, tested):
         at = position[row["wafer"]]
         assert (row["true"], row["predicted"]) == (CLASSES[tested.truth[at]], CLASSES[answers[at]])
         assert row["steps"] == " > ".join(CLASSES[k] for k in tested.logits[1, :, at].argmax(axis=-1))
-        assert row["split"] == SPLITS[tested.fold[at]].name and row["lot"] == WAFERS.group[row["wafer"]]
+        assert row["split"] == SPLITS[tested.fold[at]].name and row["group"] == WAFERS.group[row["wafer"]]
         assert row["confidence"] == pytest.approx(row[f"p_{row['predicted']}"])
         assert sum(row[f"p_{name}"] for name in CLASSES) == pytest.approx(1, abs=1e-5)
         assert row["seeds_wrong"] == (tested.logits[:, 2, at].argmax(axis=-1) != tested.truth[at]).sum() >= 1

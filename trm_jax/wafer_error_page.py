@@ -16,7 +16,7 @@ from trm_jax.wafer_plots import FAIL_COLOUR, PASS_COLOUR
 
 DIGITS = 5
 """Cells in a byte: 3 ** 5 = 243 values."""
-COLUMNS = ("wafer", "row", "lot", "split", "true", "predicted", "confidence", "halt", "seeds_wrong", "steps",
+COLUMNS = ("wafer", "row", "group", "split", "true", "predicted", "confidence", "halt", "seeds_wrong", "steps",
            "label_issue", "suggested", "doubt")  # fmt: skip
 """Of the table of errors, in the order in which the page has them; the probabilities follow."""
 

@@ -55,9 +55,9 @@ def label_issues(probabilities: np.ndarray, labels: np.ndarray) -> LabelIssues:
 def error_table(tested: Answers, wafers: Wafers, names: Sequence[str], seed: int = 0) -> pd.DataFrame:
     """A row per wrong answer of a seed (its position), the most confident first.
 
-    Columns: wafer (index), row and lot in the source, split (of ``names``), true, predicted, confidence, halt
-    (probability that the answer is right), seeds_wrong, steps (answers after each step, as names), label_issue,
-    suggested, doubt, and p_CLASS. Raises ValueError for a seed that is not there.
+    Columns: wafer (index), row in the source, group (number of the lot or block of lots), split (of ``names``), true,
+    predicted, confidence, halt (probability that the answer is right), seeds_wrong, steps (answers after each step, as
+    names), label_issue, suggested, doubt, and p_CLASS. Raises ValueError for a seed that is not there.
     """
     if not 0 <= seed < len(tested.logits):
         raise ValueError(f"there are {len(tested.logits)} seeds, so no seed number {seed}")
@@ -72,7 +72,7 @@ def error_table(tested: Answers, wafers: Wafers, names: Sequence[str], seed: int
         {
             "wafer": tested.index[wrong],
             "row": wafers.row[tested.index[wrong]],
-            "lot": tested.group[wrong],
+            "group": tested.group[wrong],
             "split": np.array(names)[tested.fold[wrong]],
             "true": title[tested.truth[wrong]],
             "predicted": title[predicted[wrong]],
@@ -143,7 +143,7 @@ def findings(table: pd.DataFrame, tested: Answers, seed: int = 0) -> list[str]:
 
 
 def label_table(tested: Answers, wafers: Wafers) -> pd.DataFrame:
-    """Likely label errors among all test wafers, the least believable label first; columns wafer, row, lot, label,
+    """Likely label errors among all test wafers, the least believable label first; columns wafer, row, group, label,
     suggested, doubt, p_label, p_suggested."""
     answers, title = tested.probabilities(tested.depth).mean(axis=0), np.array(CLASSES)
     found = label_issues(answers, tested.truth)
@@ -153,7 +153,7 @@ def label_table(tested: Answers, wafers: Wafers) -> pd.DataFrame:
         {
             "wafer": tested.index[chosen],
             "row": wafers.row[tested.index[chosen]],
-            "lot": tested.group[chosen],
+            "group": tested.group[chosen],
             "label": title[tested.truth[chosen]],
             "suggested": title[found.suggested[chosen]],
             "doubt": found.doubt[chosen],
