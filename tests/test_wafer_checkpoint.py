@@ -69,6 +69,13 @@ def test_answers_are_those_of_the_forward_pass_at_the_step_of_each_wafer(shipped
     assert set(stops) == {1, 2}
     np.testing.assert_array_equal(early.steps, stops)
     np.testing.assert_allclose(early.probabilities, expected[stops - 1, np.arange(70)], atol=1e-5)
+    stopped = wafer_classify.inference_with_halting(shipped, wafers, threshold, batch=16)
+    np.testing.assert_array_equal(stopped.prediction, early.probabilities.argmax(axis=1))
+    np.testing.assert_array_equal(stopped.confidence, early.probabilities.max(axis=1))
+    np.testing.assert_array_equal(stopped.steps, stops)
+    np.testing.assert_array_equal(np.isnan(stopped.halt), np.stack([stops < 1, stops < 2], axis=1))
+    np.testing.assert_allclose(stopped.halt[:, 0], halt, atol=1e-5)
+    assert stopped.seconds > 0 and np.isnan(full.halt).all()
     tokens = dataclasses.replace(Config(), model=Config().model)
     with pytest.raises(ValueError, match="takes tokens"):
         wafer_classify.classify(Shipped(tokens, None, Calibration()), wafers)

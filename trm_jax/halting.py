@@ -25,6 +25,7 @@ class Stopped(NamedTuple):
     logits: Any  # (N, L, V) per cell, or (N, classes) pooled
     halt: Any  # (N,) probability that the whole answer is right
     steps: Any  # (N,) supervision steps used, 1..N_sup
+    every_halt: Any  # (N, N_sup) the probability after each step used, NaN after the others
 
 
 class _Slots(NamedTuple):
@@ -59,7 +60,8 @@ def _halted(config: Config, batch: int, params, inputs, limit, puzzle) -> Stoppe
     fresh_y, fresh_z = model.initial(config, params, batch)
     cells = (config.model.cells,) if config.model.readout == "cell" else ()
     logits = jnp.zeros((size, *cells, config.model.classes))
-    nothing = Stopped(logits, jnp.zeros(size), jnp.zeros(size, jnp.int32))
+    every_halt = jnp.full((size, config.recursion.N_sup), jnp.nan)
+    nothing = Stopped(logits, jnp.zeros(size), jnp.zeros(size, jnp.int32), every_halt)
     steps = jnp.zeros(batch, jnp.int32)
     start = _Slots(jnp.arange(batch), fresh_y, fresh_z, steps, jnp.asarray(batch), nothing)
 
@@ -71,9 +73,15 @@ def _halted(config: Config, batch: int, params, inputs, limit, puzzle) -> Stoppe
         reading = model.read(config, params, y)
         steps = slots.steps + 1
         stops = (slots.sample < size) & ((reading.halt > limit) | (steps >= config.recursion.N_sup))
-        answer = Stopped(reading.logits, jax.nn.sigmoid(reading.halt), steps)
+        halt = jax.nn.sigmoid(reading.halt)
         row = jnp.where(stops, slots.sample, size)  # row N does not exist: nothing is written there
-        stopped = jax.tree.map(lambda rows, new: rows.at[row].set(new, mode="drop"), slots.stopped, answer)
+        rows = slots.stopped
+        stopped = Stopped(
+            rows.logits.at[row].set(reading.logits, mode="drop"),
+            rows.halt.at[row].set(halt, mode="drop"),
+            rows.steps.at[row].set(steps, mode="drop"),
+            rows.every_halt.at[slots.sample, slots.steps].set(halt, mode="drop"),
+        )
         following = jnp.minimum(slots.waiting + jnp.cumsum(stops) - 1, size)
 
         sample, y, z, steps = choose(stops, (following, fresh_y, fresh_z, 0), (slots.sample, y, z, steps))

@@ -26,6 +26,28 @@ class Classified(NamedTuple):
 
     probabilities: np.ndarray  # (N, classes) float32, calibrated
     steps: np.ndarray  # (N,) int32, supervision steps used
+    halt: np.ndarray  # (N, N_sup) after each step used, probability that the answer is right; NaN where it is not asked
+
+
+class Halting(NamedTuple):
+    """Answers to N wafers, each after as many supervision steps as it needed."""
+
+    prediction: np.ndarray  # (N,) index into CLASSES
+    confidence: np.ndarray  # (N,) calibrated probability of it
+    steps: np.ndarray  # (N,) int32, supervision steps used
+    halt: np.ndarray  # (N, N_sup) after each step used, probability that the answer is right; NaN after the others
+    seconds: float  # for all of it, resizing included; the first call with a model and a batch compiles, too
+
+
+def inference_with_halting(shipped: Shipped, wafers: Wafers, threshold: float, batch: int = 64) -> Halting:
+    """Classify wafers in a compiled loop that a wafer leaves once its halting probability is above ``threshold``.
+
+    The next wafer takes its slot, so time follows the steps used. Errors as of ``classify``.
+    """
+    begun = time.perf_counter()
+    found = classify(shipped, wafers, threshold, batch)
+    confidence = found.probabilities.max(axis=1)
+    return Halting(found.probabilities.argmax(axis=1), confidence, found.steps, found.halt, time.perf_counter() - begun)
 
 
 def classify(shipped: Shipped, wafers: Wafers, threshold: float | None = None, batch: int = 64) -> Classified:
@@ -37,7 +59,7 @@ def classify(shipped: Shipped, wafers: Wafers, threshold: float | None = None, b
     config = shipped.config
     require(config.model.patch > 0, "the checkpoint is of a model that takes tokens, not wafer maps")
     one = jax.tree.map(lambda leaf: np.asarray(leaf)[None], shipped.params)  # a leading axis S of one seed
-    logits, steps = [], []
+    logits, steps, halt = [], [], []
     for begin in range(0, len(wafers), CHUNK):
         part = wafers.take(np.arange(begin, min(begin + CHUNK, len(wafers))))
         grids = grids_of(config, part)
@@ -46,14 +68,17 @@ def classify(shipped: Shipped, wafers: Wafers, threshold: float | None = None, b
         if threshold is None:
             found = to_host(_answers(config, batch)(one, grids))[0]
             used = np.full(len(grids), config.recursion.N_sup, np.int32)
+            every_halt = np.full((len(grids), config.recursion.N_sup), np.nan, np.float32)
         else:
             stopped = to_host(halted(config, shipped.params, grids, threshold, batch=batch))
-            found, used = stopped.logits, stopped.steps
+            found, used, every_halt = stopped.logits, stopped.steps, stopped.every_halt
         logits.append(found[: len(part)])
         steps.append(used[: len(part)])
+        halt.append(every_halt[: len(part)])
     every = np.concatenate([np.zeros((0, config.model.classes), np.float32), *logits])
     probabilities = np.asarray(jax.nn.softmax(every / shipped.calibration.temperature, axis=-1))
-    return Classified(probabilities, np.concatenate([np.zeros(0, np.int32), *steps]))
+    none = np.zeros((0, config.recursion.N_sup), np.float32)
+    return Classified(probabilities, np.concatenate([np.zeros(0, np.int32), *steps]), np.concatenate([none, *halt]))
 
 
 def halting_times(
