@@ -150,7 +150,7 @@ def adaptive_depth(table: pd.DataFrame, source: str) -> Figure:
         panels[1].set_ylabel("Time of a wafer (ms)")
         panels[1].set_ylim(0, 1.2 * table["ms"].max())
     # Thresholds that stop wafers at nearly the same step share a label.
-    for _, near in table.groupby((table["steps"] * 5).round()):
+    for _, near in table.groupby((table["steps"].diff() > 0.2).cumsum()):
         first, last = near.iloc[0], near.iloc[-1]
         name = f"{first.halt:g}" if len(near) == 1 else f"{first.halt:g} to {last.halt:g}"
         height = near["ms"].max() if timed else last.macro_f1.value
