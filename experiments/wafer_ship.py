@@ -19,7 +19,7 @@ import jinja2
 import numpy as np
 import tyro
 from scipy.special import softmax
-from wafer_presets import SMOKE_RUN, SMOKE_WAFERS
+from wafer_presets import SMOKE_RUN, run_and_wafers
 
 from trm_jax import accounting, confidence, model, wafer_metrics
 from trm_jax.checkpoint import load_weights
@@ -29,7 +29,6 @@ from trm_jax.data import wafer
 from trm_jax.data.wafer_cache import notice
 from trm_jax.data.wafer_maps import CLASSES, Wafers
 from trm_jax.data.wafer_splits import all_lots
-from trm_jax.data.wafer_synthetic import synthetic_wafers
 from trm_jax.edge.monitor import FEWEST_LOTS, reference
 from trm_jax.options import require
 from trm_jax.runlog import environment
@@ -40,8 +39,6 @@ from trm_jax.wafer_predictions import Predicted, load_predicted, stopped_at
 from trm_jax.wafer_runs import read_made, recipe
 
 SHOWN = ("accuracy", "macro_f1", "balanced_accuracy", "ece_tempered")
-OF_CLASS = (("score", "f1"), ("score", "recall"), ("score", "precision"), (DECIDED, "coverage"), (DECIDED, "errors"))
-"""Part and score of what the card says of each class."""
 
 
 @dataclass(frozen=True)
@@ -98,12 +95,15 @@ def read_evaluation(directory: Path | None, trained: dict[str, Any]) -> dict[str
 
 
 def class_rows(numbers: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """For every class its name and the values of OF_CLASS, None where there is none."""
+    """For every class its name and what the card says of it: scores, share decided and share of those named otherwise,
+    None where there is none."""
     found = {(row["part"], row["name"], row["score"]): row["value"] for row in numbers}
-    keys = {"score": lambda name, score: ("score", "all", f"{score}_{name}"), DECIDED: lambda *key: (DECIDED, *key)}
-    return [
-        {"name": name, "values": [found.get(keys[part](name, score)) for part, score in OF_CLASS]} for name in CLASSES
-    ]
+    rows = []
+    for name in CLASSES:
+        keys = [("score", "all", f"{score}_{name}") for score in wafer_metrics.BY_CLASS]
+        keys += [(DECIDED, name, score) for score in ("coverage", "errors")]
+        rows.append({"name": name, "values": [found.get(key) for key in keys]})
+    return rows
 
 
 def said_of(arguments: Arguments, wafers: Wafers) -> str:
@@ -116,12 +116,11 @@ def said_of(arguments: Arguments, wafers: Wafers) -> str:
 
 def prepare(arguments: Arguments) -> tuple[Path, Path, Wafers]:
     """Directory of the run, of the checkpoint, and the wafers. Raises ValueError where one is missing."""
-    if arguments.preset == "smoke":
-        output = arguments.output or SMOKE_RUN.with_name("wafer-smoke-shipped")
-        return arguments.run or SMOKE_RUN, output, synthetic_wafers(SMOKE_WAFERS)
-    if arguments.run is None or arguments.output is None:
-        raise ValueError("give --run and --output, or --preset smoke")
-    return arguments.run, arguments.output, wafer.load(arguments.data)
+    output = arguments.output or (SMOKE_RUN.with_name("wafer-smoke-shipped") if arguments.preset == "smoke" else None)
+    if output is None:
+        raise ValueError("give --output, or --preset smoke")
+    source, wafers = run_and_wafers(arguments.run, arguments.preset, 0, arguments.data)
+    return source, output, wafers
 
 
 def run(arguments: Arguments) -> None:

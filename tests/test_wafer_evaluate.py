@@ -102,9 +102,9 @@ def test_every_split_and_seed_has_its_own_scores(used, tested):
 
 def test_of_each_class_the_decided_and_the_wrong_are_counted(tested):
     chosen = np.random.default_rng(0).random(tested.logits.shape[:1] + tested.truth.shape) < 0.5
-    found = wafer_evaluation.decided_by_class(chosen, tested, draws_of(tested))
-    assert set(found) == set(range(len(CLASSES)))
     wrong = tested.logits[:, 2].argmax(axis=-1) != tested.truth
+    found = wafer_evaluation.decided_by_class(chosen, wrong, tested, draws_of(tested))
+    assert set(found) == set(range(len(CLASSES)))
     label = CLASSES.index("Scratch")
     here = tested.truth == label
     assert found[label]["coverage"].value == pytest.approx(chosen[:, here].mean())

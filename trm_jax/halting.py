@@ -23,9 +23,8 @@ class Stopped(NamedTuple):
     """The answer of each sample at the supervision step where it stopped."""
 
     logits: Any  # (N, L, V) per cell, or (N, classes) pooled
-    halt: Any  # (N,) probability that the whole answer is right
+    halt: Any  # (N, N_sup) probability that the whole answer is right after each step used, NaN after the others
     steps: Any  # (N,) supervision steps used, 1..N_sup
-    every_halt: Any  # (N, N_sup) the probability after each step used, NaN after the others
 
 
 class _Slots(NamedTuple):
@@ -60,8 +59,7 @@ def _halted(config: Config, batch: int, params, inputs, limit, puzzle) -> Stoppe
     fresh_y, fresh_z = model.initial(config, params, batch)
     cells = (config.model.cells,) if config.model.readout == "cell" else ()
     logits = jnp.zeros((size, *cells, config.model.classes))
-    every_halt = jnp.full((size, config.recursion.N_sup), jnp.nan)
-    nothing = Stopped(logits, jnp.zeros(size), jnp.zeros(size, jnp.int32), every_halt)
+    nothing = Stopped(logits, jnp.full((size, config.recursion.N_sup), jnp.nan), jnp.zeros(size, jnp.int32))
     steps = jnp.zeros(batch, jnp.int32)
     start = _Slots(jnp.arange(batch), fresh_y, fresh_z, steps, jnp.asarray(batch), nothing)
 
@@ -73,14 +71,12 @@ def _halted(config: Config, batch: int, params, inputs, limit, puzzle) -> Stoppe
         reading = model.read(config, params, y)
         steps = slots.steps + 1
         stops = (slots.sample < size) & ((reading.halt > limit) | (steps >= config.recursion.N_sup))
-        halt = jax.nn.sigmoid(reading.halt)
         row = jnp.where(stops, slots.sample, size)  # row N does not exist: nothing is written there
         rows = slots.stopped
         stopped = Stopped(
             rows.logits.at[row].set(reading.logits, mode="drop"),
-            rows.halt.at[row].set(halt, mode="drop"),
+            rows.halt.at[slots.sample, slots.steps].set(jax.nn.sigmoid(reading.halt), mode="drop"),
             rows.steps.at[row].set(steps, mode="drop"),
-            rows.every_halt.at[slots.sample, slots.steps].set(halt, mode="drop"),
         )
         following = jnp.minimum(slots.waiting + jnp.cumsum(stops) - 1, size)
 

@@ -71,7 +71,7 @@ def classify(shipped: Shipped, wafers: Wafers, threshold: float | None = None, b
             every_halt = np.full((len(grids), config.recursion.N_sup), np.nan, np.float32)
         else:
             stopped = to_host(halted(config, shipped.params, grids, threshold, batch=batch))
-            found, used, every_halt = stopped.logits, stopped.steps, stopped.every_halt
+            found, used, every_halt = stopped.logits, stopped.steps, stopped.halt
         logits.append(found[: len(part)])
         steps.append(used[: len(part)])
         halt.append(every_halt[: len(part)])

@@ -177,10 +177,11 @@ def decided(table: pd.DataFrame, rule: str, folds: Sequence[Fold], tested: Answe
     return tested.probabilities(tested.depth).max(axis=-1) >= limits[:, tested.fold]
 
 
-def decided_by_class(chosen: np.ndarray, tested: Answers, draws: np.ndarray) -> dict[int, dict[str, Interval]]:
+def decided_by_class(
+    chosen: np.ndarray, wrong: np.ndarray, tested: Answers, draws: np.ndarray
+) -> dict[int, dict[str, Interval]]:
     """Of the wafers of each labelled class that is there: share that is decided (``chosen``, (S, N)), and share of
-    those that are named otherwise."""
-    wrong = tested.probabilities(tested.depth).argmax(axis=-1) != tested.truth
+    those that are named otherwise (``wrong``, (S, N))."""
     found = {}
     for label in np.unique(tested.truth).tolist():
         here = np.broadcast_to(tested.truth == label, chosen.shape)

@@ -70,10 +70,9 @@ def compute(
     measured = wafer_evaluation.measure(tested, draws)
     wrong = tested.probabilities(tested.depth).argmax(axis=-1) != tested.truth
     rules = wafer_evaluation.thresholds(folds, wafers, tested, rates["alpha"], rates["delta"])
-    decided = {}
-    for rule in RULES:
-        chosen = wafer_evaluation.decided(rules, rule, folds, tested)
-        everything = np.ones_like(chosen)
+    masks = {rule: wafer_evaluation.decided(rules, rule, folds, tested) for rule in RULES}
+    everything, decided = np.ones_like(wrong), {}
+    for rule, chosen in masks.items():
         decided[rule] = {
             "coverage": wafer_evaluation.share(chosen, everything, tested.group, draws),
             "errors": wafer_evaluation.share(wrong, chosen, tested.group, draws),
@@ -86,7 +85,7 @@ def compute(
         wafer_evaluation.by_step(tested, draws),
         rules,
         decided,
-        wafer_evaluation.decided_by_class(wafer_evaluation.decided(rules, MAIN_RULE, folds, tested), tested, draws),
+        wafer_evaluation.decided_by_class(masks[MAIN_RULE], wrong, tested, draws),
         wafer_evaluation.by_split(folds, tested),
         [curve.area for curve in curves(tested)],
         wafer_evaluation.together(tested, wafers),
