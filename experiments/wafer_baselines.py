@@ -6,8 +6,8 @@
     python experiments/wafer_baselines.py --models cnn_nearest cnn_area cnn_max --name representation
 
 Every wafer with a label is tested once, by a model that saw no wafer of its lot; validation, whole lots too, chooses
-the weights of the CNN and ends boosting; test is looked at once. Predictions are kept in runs/NAME, so a repeated
-command goes on after the models that are done.
+the weights of the CNN and ends boosting; test is looked at once. Predictions are kept in runs/NAME, and the CNN after
+each evaluation, so a repeated command goes on where it was interrupted.
 """
 
 import dataclasses
@@ -122,7 +122,8 @@ def run_cnn(representation: Representation, task: Task, arguments: Arguments, di
     """Train the CNN on all folds at once and test each net on its fold."""
     config, grids = arguments.cnn, to_grid(task.wafers, arguments.grid, representation)
     on_device = jnp.asarray(grids)
-    fitted = cnn_training.fit(config, arguments.training, on_device, task.wafers.label, task.splits)
+    progress = directory / f"progress-{representation}.msgpack"
+    fitted = cnn_training.fit(config, arguments.training, on_device, task.wafers.label, task.splits, progress)
     write_text(directory / f"curve-{representation}.json", json.dumps(fitted.curve, indent=1))
     found = cnn_training.predictor(config, [split.test for split in task.splits])(fitted.params, on_device)
     params = jax.tree.map(lambda leaf: leaf[0], fitted.params)
@@ -168,8 +169,8 @@ def claim(directory: Path, arguments: Arguments, task: Task) -> None:
     }
     text = json.dumps({"source": task.wafers.source, "wafers": len(task.wafers), **kept}, indent=1, default=str)
     path = directory / "options.json"
-    # A run that failed before its first prediction holds nothing.
-    if any(directory.glob("*.npz")) and path.read_text(encoding="utf-8") != text:
+    # A run that failed before it kept anything holds nothing.
+    if (any(directory.glob("*.npz")) or any(directory.glob("*.msgpack"))) and path.read_text(encoding="utf-8") != text:
         raise ValueError(f"{directory} holds results of other options; choose another --name or remove it")
     directory.mkdir(parents=True, exist_ok=True)
     write_text(path, text)

@@ -2,6 +2,7 @@
 
     python experiments/wafer_explore.py                        # the data that is found, else generated wafers
     python experiments/wafer_explore.py --data LSWMD.pkl --output runs/explore-lswmd
+    python experiments/wafer_explore.py --preset smoke         # generated wafers: proves that it runs
 
 Writes seven figures, summary.json and a page that holds all figures, index.html, to runs/explore. On 49,626 labelled
 wafers of WM-811K (30 seconds on two cores): none is 59 % of them and 262 times as frequent as Near-full; by mean
@@ -21,6 +22,7 @@ import numpy as np
 import tyro
 from matplotlib.figure import Figure
 from tqdm import tqdm
+from wafer_presets import SMOKE_WAFERS
 
 from trm_jax import wafer_plots
 from trm_jax.command import errors_in_one_line
@@ -28,6 +30,7 @@ from trm_jax.data import wafer
 from trm_jax.data.wafer_features import NAMES, RADIAL, spatial_features
 from trm_jax.data.wafer_grid import to_grid
 from trm_jax.data.wafer_maps import CLASSES, UNKNOWN, Wafers
+from trm_jax.data.wafer_synthetic import synthetic_wafers
 from trm_jax.files import replacing, write_text
 from trm_jax.options import require
 from trm_jax.plots import svg
@@ -68,6 +71,8 @@ class Arguments:
     data: Path | None = None
     """Cache, .npz, .pkl or folder of maps; if not given, TRM_DATA, else shared/data beside the project, else
     generated wafers."""
+    preset: Literal["none", "smoke"] = "none"
+    """smoke: generated wafers, whatever data there is."""
     output: Path = ROOT / "runs" / "explore"
     """Folder for the figures; files of the same names are replaced."""
     limit: int = 0
@@ -208,7 +213,7 @@ def run(arguments: Arguments) -> None:
         require(getattr(arguments, name) >= 0, f"--{name} must be 0 or more, got {getattr(arguments, name)}")
     for name in ("examples", "pairs"):
         require(getattr(arguments, name) >= 1, f"--{name} must be 1 or more, got {getattr(arguments, name)}")
-    wafers = wafer.load(arguments.data)
+    wafers = synthetic_wafers(SMOKE_WAFERS) if arguments.preset == "smoke" else wafer.load(arguments.data)
     found = look(wafers.take((wafers.label != UNKNOWN) & wafers.clean), arguments)
     classes = list(found.counts)
     rankings = {

@@ -2,21 +2,27 @@
 
     python experiments/wafer_prepare.py --input LSWMD.pkl --output runs/wafers     # all 811,457 maps: 7 minutes, 3 GB
     python experiments/wafer_prepare.py --input maps_of_our_fab --labelled-only    # a folder of .csv or .png files
+    python experiments/wafer_prepare.py --preset smoke --output runs/wafers-smoke  # generated maps: proves that it runs
 
 Prints how many maps, labels and copies there are. Broken maps are left out and listed in rejected.csv with their
 reason. The result is a directory to give as data wherever wafer maps are read.
 """
 
+import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import tyro
+from wafer_presets import SMOKE_WAFERS
 
 from trm_jax.command import errors_in_one_line
 from trm_jax.data import wafer, wafer_cache
 from trm_jax.data.wafer_check import Loaded
 from trm_jax.data.wafer_maps import UNKNOWN
+from trm_jax.data.wafer_synthetic import synthetic_wafers
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -27,6 +33,8 @@ class Arguments:
 
     input: Path | None = None
     """LSWMD.pkl, an .npz, a folder of maps, or a cache; TRM_DATA or ../shared/data if not given."""
+    preset: Literal["none", "smoke"] = "none"
+    """smoke: generated maps instead of an input."""
     output: Path = ROOT / "runs" / "wafers"
     """Directory to write."""
     labelled_only: bool = False
@@ -63,21 +71,30 @@ def already_prepared(output: Path, origin: dict) -> bool:
     return True
 
 
-def run(arguments: Arguments) -> None:
-    """Prepare the maps and print what there is."""
+def source_of(arguments: Arguments) -> tuple[dict[str, Any], Callable[[], Loaded]]:
+    """What a cache says about where its maps are from, and how to read them. Raises FileNotFoundError."""
+    origin: dict[str, Any] = {
+        "selection": {"labelled_only": arguments.labelled_only, "clean_only": arguments.clean_only}
+    }
+    if arguments.preset == "smoke":
+        wafers = synthetic_wafers(SMOKE_WAFERS)
+        checksum = hashlib.sha256(wafers.flat.tobytes()).hexdigest()
+        return origin | {"source": wafers.source, "sha256": checksum, "notice": ""}, lambda: Loaded(wafers, [])
     source = wafer.find(arguments.input)
     if source is None:
         raise FileNotFoundError("there are no wafer maps to prepare; give --input, or set TRM_DATA")
-    origin = {
-        "source": source.name,
-        "sha256": wafer_cache.source_sha256(source),
-        "selection": {"labelled_only": arguments.labelled_only, "clean_only": arguments.clean_only},
-        "notice": wafer_cache.notice(source),
-    }
+    origin["source"], origin["sha256"] = source.name, wafer_cache.source_sha256(source)
+    origin["notice"] = wafer_cache.notice(source)
+    return origin, lambda: wafer.read(source, arguments.progress)
+
+
+def run(arguments: Arguments) -> None:
+    """Prepare the maps and print what there is."""
+    origin, read = source_of(arguments)
     if not arguments.force and already_prepared(arguments.output, origin):
-        print(f"{arguments.output} is already prepared from {source.name}")
+        print(f"{arguments.output} is already prepared from {origin['source']}")
         return
-    loaded = select(wafer.read(source, arguments.progress), arguments)
+    loaded = select(read(), arguments)
     manifest = wafer_cache.write_cache(arguments.output, loaded, origin)
     for name, count in manifest["counts"].items():
         text = ", ".join(f"{key} {value:,}" for key, value in count.items()) if name == "classes" else f"{count:,}"

@@ -49,6 +49,40 @@ def test_the_net_learns_a_toy_task_on_two_splits_and_keeps_its_best_weights():
         np.testing.assert_array_equal(probabilities.argmax(axis=1), labels[split.test])
 
 
+def test_training_goes_on_where_it_was_interrupted_and_ends_the_same(tmp_path, monkeypatch):
+    grids, labels, splits = three_class_task()
+    config = CNNConfig(widths=(4,), convolutions=(1,), classes=3)
+    training = CNNTraining(steps=40, batch=16, warmup=5, learning_rate=1e-2, evaluate_every=10, ema=0.8)
+    whole = cnn_training.fit(config, training, jnp.asarray(grids), labels, splits)
+    progress, kept, keep = tmp_path / "progress", [], cnn_training._keep
+
+    def interrupted(path, state, best):
+        keep(path, state, best)
+        kept.append(best)
+        if len(kept) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(cnn_training, "_keep", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        cnn_training.fit(config, training, jnp.asarray(grids), labels, splits, progress)
+    resumed = cnn_training.fit(config, training, jnp.asarray(grids), labels, splits, progress)
+    assert [row["step"] for row in resumed.curve] == [10, 20, 30, 40] and len(kept) == 4
+    assert resumed.curve == whole.curve and len(whole.curve[0]["macro_f1"]) == 2
+    jax.tree.map(np.testing.assert_array_equal, resumed.params, whole.params)
+    np.testing.assert_array_equal(resumed.step, whole.step)
+
+
+def test_training_ends_when_no_split_has_become_better_for_as_long_as_its_patience(monkeypatch):
+    grids, labels, splits = three_class_task()
+    config = CNNConfig(widths=(4,), convolutions=(1,), classes=3)
+    training = CNNTraining(steps=80, batch=8, warmup=1, evaluate_every=10, patience=2)
+    scores = iter([0.1, 0.5, 0.2, 0.5, 0.3, 0.4, 0.3, 0.5, 0.1, 0.5])  # of two splits, one evaluation after the other
+    monkeypatch.setattr(cnn_training, "_macro_f1", lambda *_: next(scores))
+    fitted = cnn_training.fit(config, training, jnp.asarray(grids), labels, splits)
+    assert fitted.step.tolist() == [30, 10] and fitted.macro_f1.tolist() == [0.3, 0.5]
+    assert [row["step"] for row in fitted.curve] == [10, 20, 30, 40, 50], "the fourth and fifth were in vain"
+
+
 @pytest.mark.parametrize(("balance", "shares"), [(1.0, (0.6, 0.3, 0.1)), (0.0, (1 / 3, 1 / 3, 1 / 3))])
 def test_batches_have_the_stated_class_mix_and_come_from_the_split(balance, shares):
     _, labels, splits = three_class_task()

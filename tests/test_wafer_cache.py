@@ -143,6 +143,7 @@ def prepare(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """The script's main with these arguments."""
     spec = importlib.util.spec_from_file_location("wafer_prepare", SCRIPT)
     assert spec and spec.loader
+    monkeypatch.syspath_prepend(SCRIPT.parent)
     script = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, "wafer_prepare", script)
     spec.loader.exec_module(script)
@@ -179,6 +180,17 @@ def test_preparing_a_pickle(tmp_path: Path, prepare: Callable[..., None], capsys
         prepare(*smaller)
     prepare(*smaller, "--force")
     assert len(wafer.read(output).wafers) == 5 and capsys.readouterr().err == ""
+
+
+def test_the_smoke_preset_prepares_generated_maps_that_call_themselves_so(
+    tmp_path: Path, prepare: Callable[..., None], capsys: pytest.CaptureFixture
+) -> None:
+    prepare("--preset", "smoke", "--output", tmp_path / "cache")
+    found, expected = wafer.load(tmp_path / "cache"), synthetic_wafers(1200)
+    assert_same(found, expected)
+    assert found.source == expected.source and "synthetic" in found.source
+    prepare("--preset", "smoke", "--output", tmp_path / "cache")
+    assert "already prepared from" in capsys.readouterr().out
 
 
 def test_a_mistake_on_the_command_line_ends_in_one_line(tmp_path: Path) -> None:

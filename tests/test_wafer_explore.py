@@ -52,6 +52,15 @@ def run(monkeypatch: pytest.MonkeyPatch, wafers: Wafers, *arguments: object) -> 
     wafer_explore.main()
 
 
+def test_the_smoke_preset_looks_at_generated_wafers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wafer_explore, "draw", lambda *_: {})  # another test draws
+    monkeypatch.setattr(wafer_explore.wafer, "load", lambda _: pytest.fail("no data is read"))
+    monkeypatch.setattr(sys, "argv", ["wafer_explore.py", "--preset", "smoke", "--output", str(tmp_path / "look")])
+    wafer_explore.main()
+    told = json.loads((tmp_path / "look" / "summary.json").read_text())
+    assert told["wafers"] == 1200 and "synthetic" in told["source"] and len(told["classes"]) == len(CLASSES)
+
+
 def test_a_run_writes_figures_numbers_and_a_page_that_name_their_source(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, wafers: Wafers
 ) -> None:

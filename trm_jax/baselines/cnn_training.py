@@ -1,22 +1,26 @@
 """Training of the small CNN on many splits at once: the splits are an array axis, shared out over the devices."""
 
+import json
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from flax import serialization
 from sklearn.metrics import f1_score
 from tqdm import tqdm
 
 from trm_jax.baselines.cnn import CNN, CNNConfig
 from trm_jax.data.wafer_augment import Augmentation, augment_wafers
 from trm_jax.data.wafer_splits import Split
+from trm_jax.files import replacing
 from trm_jax.options import require
 from trm_jax.seeds import choose, over_seeds, seed_mesh
 
@@ -173,9 +177,17 @@ def predictor(config: CNNConfig, index: Sequence[np.ndarray]):
     return predict
 
 
-def fit(config: CNNConfig, training: CNNTraining, grids, labels: np.ndarray, splits: Sequence[Split]) -> Fitted:
+def fit(
+    config: CNNConfig,
+    training: CNNTraining,
+    grids,
+    labels: np.ndarray,
+    splits: Sequence[Split],
+    progress: Path | None = None,
+) -> Fitted:
     """Train a net for every split on grids (N, size, size, 2) uint8 with labels (N,); validation chooses the weights.
 
+    What is done is kept in the file ``progress`` after each evaluation, and taken up from it: the result is the same.
     Raises ValueError for a class without training wafers, RuntimeError for a loss that is no number.
     """
     number = len(splits)
@@ -184,10 +196,12 @@ def fit(config: CNNConfig, training: CNNTraining, grids, labels: np.ndarray, spl
     drawn_from = samples(labels, splits, config.classes)
     predict = predictor(config, [split.validation for split in splits])
     best = Fitted(state.params, np.full(number, -1.0), np.zeros(number, int), 0.0, [])
+    if progress and progress.exists():
+        state, best = _take_up(progress, state, best)
     chunks: dict[int, Any] = {}
-    done = waited = 0
-    with tqdm(total=training.steps, desc="CNN", unit="step", file=sys.stderr) as bar:
-        while done < training.steps and waited < training.patience:
+    done = int(np.asarray(state.step)[0])
+    with tqdm(total=training.steps, initial=done, desc="CNN", unit="step", file=sys.stderr) as bar:
+        while done < training.steps and _waited(best) < training.patience:
             K = min(training.evaluate_every, training.steps - done)
             if K not in chunks:
                 chunk = over_seeds(partial(_chunk, config, training, K), seed_mesh(number))
@@ -200,12 +214,29 @@ def fit(config: CNNConfig, training: CNNTraining, grids, labels: np.ndarray, spl
             weights = optax.tree.bias_correction(state.average, training.ema, jnp.asarray(done))
             parts = zip(splits, predict(weights, grids), strict=True)
             scores = np.array([_macro_f1(labels[split.validation], rows) for split, rows in parts])
-            waited = 0 if (scores > best.macro_f1).any() else waited + 1
             row = {"step": done, "loss": np.asarray(losses)[:, -1].tolist(), "macro_f1": scores.tolist()}
             best = _better(best, weights, scores, done)._replace(seconds=seconds, curve=[*best.curve, row])
+            if progress:
+                _keep(progress, state, best)
             bar.update(K)
             bar.set_postfix(macro_f1=f"{scores.mean():.3f}")
     return best
+
+
+def _keep(path: Path, state: State, best: Fitted) -> None:
+    content = (state, best._replace(curve=[]), json.dumps(best.curve))
+    with replacing(path) as temporary:
+        temporary.write_bytes(serialization.to_bytes(content))
+
+
+def _take_up(path: Path, state: State, best: Fitted) -> tuple[State, Fitted]:
+    state, found, curve = serialization.from_bytes((state, best, ""), path.read_bytes())
+    return state, found._replace(curve=json.loads(curve))
+
+
+def _waited(best: Fitted) -> int:
+    """Evaluations since the last one that was the best of some split."""
+    return sum(row["step"] > best.step.max() for row in best.curve)
 
 
 def _chunk(config: CNNConfig, training: CNNTraining, K: int, job, grids):
