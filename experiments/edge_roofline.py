@@ -23,7 +23,7 @@ from exporting.roofline_plot import Point, quality_against_time
 from google.protobuf.message import DecodeError
 from wafer_presets import PRESETS
 
-from trm_jax import export, model
+from trm_jax import export, markdown, model
 from trm_jax.command import errors_in_one_line
 from trm_jax.config import Config
 from trm_jax.data.wafer_maps import CLASSES
@@ -31,7 +31,6 @@ from trm_jax.edge.package import Metadata
 from trm_jax.files import replacing_directory, write_text
 from trm_jax.options import require
 from trm_jax.plots import svg
-from trm_jax.report_tables import markdown
 from trm_jax.wafer_metrics import Interval
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -213,10 +212,10 @@ def report(counted: Counted, title: str, arguments: Arguments) -> tuple[str, dic
     nodes = [[node.kind, f"{node.flops / 1e6:.3f}", ", ".join(node.weights)[:60]] for node in biggest]
     text = [
         f"# Roofline of {title}: {WORDS}",
-        "\n".join(f"- {one}" for one in says),
-        markdown(columns, table),
+        markdown.bullets(says),
+        markdown.table(columns, table),
         "Nodes with the most operations:",
-        markdown(["Node", "MFLOP", "Weight"], nodes),
+        markdown.table(["Node", "MFLOP", "Weight"], nodes),
     ]
     numbers: dict[str, Any] = {
         "note": WORDS, "graph": title, "product_flops": products, "kernels": attention[False].kernels,

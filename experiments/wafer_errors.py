@@ -18,13 +18,12 @@ import numpy as np
 import tyro
 from wafer_presets import run_and_wafers
 
-from trm_jax import plots, wafer_errors, wafer_evaluation, wafer_evaluation_plots
+from trm_jax import markdown, plots, wafer_errors, wafer_evaluation, wafer_evaluation_plots
 from trm_jax.command import errors_in_one_line
 from trm_jax.data.wafer_maps import CLASSES
 from trm_jax.data.wafer_splits import folds
 from trm_jax.files import write_text
 from trm_jax.options import require
-from trm_jax.report_tables import markdown
 from trm_jax.runlog import environment
 from trm_jax.wafer_error_page import page
 from trm_jax.wafer_runs import join_runs, read_run
@@ -66,13 +65,15 @@ def write_summary(directory: Path, table, labels, sentences: list[str], provenan
     ]
     parts = [
         "# Wrong answers",
-        "\n".join(f"- {sentence}" for sentence in sentences),
+        markdown.bullets(sentences),
         "![the most confident wrong answers](confident_errors.svg)",
         "## Confused pairs",
-        markdown(["True", "Predicted", "Errors", "Share of all errors", "Mean confidence"], pairs),
+        markdown.table(["True", "Predicted", "Errors", "Share of all errors", "Mean confidence"], pairs),
         f"## Likely label errors: {len(labels):,}, the first 20",
-        markdown(["Wafer", "Row", "Label", "Suggested", "Probability of the label", "of the suggestion"], doubtful),
-        "\n".join(f"- {key}: `{value}`" for key, value in provenance.items()),
+        markdown.table(
+            ["Wafer", "Row", "Label", "Suggested", "Probability of the label", "of the suggestion"], doubtful
+        ),
+        markdown.bullets(f"{key}: `{value}`" for key, value in provenance.items()),
     ]
     write_text(directory / "errors.md", "\n\n".join(parts) + "\n")
 

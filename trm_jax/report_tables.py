@@ -1,19 +1,13 @@
 """The tables of a report, as text: numbers are rounded and given their units here and nowhere else."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import pandas as pd
 
 from trm_jax import findings, published
 from trm_jax.stats import Comparison, Interval
-
-
-def markdown(columns: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
-    """A table in Markdown, without a line break at its end."""
-    lines = [columns, ["---"] * len(columns), *rows]
-    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
 class Table(NamedTuple):

@@ -3,8 +3,11 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from trm_jax import plots, wafer_evaluation, wafer_evaluation_plots
+import pandas as pd
+
+from trm_jax import markdown, plots, wafer_evaluation, wafer_evaluation_plots
 from trm_jax import wafer_evaluation_text as text
 from trm_jax.data.wafer_maps import CLASSES, Wafers
 from trm_jax.files import write_text
@@ -42,7 +45,24 @@ def write_report(
         write_text(directory / "figures" / f"{name}.svg", plots.svg(figure))
     table = long_table(results, tested)
     write_text(directory / "results.csv", table.to_csv(index=False))
-    content = {
+    content = for_machines(results, table, folds, wafers, tested) | {"provenance": dict(provenance)}
+    write_text(directory / "results.json", json.dumps(content, indent=1))
+    shown = text.readiness_table(results.checks)
+    parts = [
+        f"# A wafer classifier, tested on lots it never saw: {wafers.source}",
+        markdown.bullets(protocol(wafers, [fold.split for fold in folds], "lot") + text.seeds(tested)),
+        *text.sections(results, tested, rates, shown),
+        markdown.bullets(f"{key}: `{value}`" for key, value in provenance.items()),
+    ]
+    write_text(directory / "report.md", "\n\n".join(parts) + "\n")
+    return shown
+
+
+def for_machines(
+    results: Results, table: pd.DataFrame, folds: Sequence[Fold], wafers: Wafers, tested: Answers
+) -> dict[str, Any]:
+    """What a program would ask of an evaluation, as JSON; `wafer_ship.py` reads it."""
+    return {
         "source": wafers.source,
         "wafers": len(tested.index),
         "splits": [fold.split.name for fold in folds],
@@ -53,15 +73,4 @@ def write_report(
         "readiness": [check._asdict() for check in results.checks],
         "numbers": json.loads(table.to_json(orient="records")),
         "thresholds": json.loads(results.rules.to_json(orient="records")),
-        "provenance": dict(provenance),
     }
-    write_text(directory / "results.json", json.dumps(content, indent=1))
-    shown = text.readiness_table(results.checks)
-    parts = [
-        f"# A wafer classifier, tested on lots it never saw: {wafers.source}",
-        "\n".join(f"- {line}" for line in protocol(wafers, [fold.split for fold in folds], "lot") + text.seeds(tested)),
-        *text.sections(results, tested, rates, shown),
-        "\n".join(f"- {key}: `{value}`" for key, value in provenance.items()),
-    ]
-    write_text(directory / "report.md", "\n\n".join(parts) + "\n")
-    return shown

@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
+from trm_jax import markdown
+from trm_jax import wafer_evaluation_trust as trust
 from trm_jax.data.wafer_maps import CLASSES
-from trm_jax.report_tables import markdown
-from trm_jax.wafer_evaluation import RULES, Answers, Check
-from trm_jax.wafer_evaluation_results import MAIN_RULE, SCORES, Results
+from trm_jax.wafer_evaluation import Answers, Check
+from trm_jax.wafer_evaluation_results import SCORES, Results
 from trm_jax.wafer_metrics import BY_CLASS, Interval
 from trm_jax.wafer_report import ranged
 
@@ -25,34 +26,19 @@ def seeds(tested: Answers) -> list[str]:
 
 def sections(results: Results, tested: Answers, rates: Mapping[str, float], readiness: str) -> list[str]:
     """The report between its protocol and its provenance, as paragraphs of Markdown."""
-    parts = ["## Readiness", readiness, bullets(_ready(results.checks)), "## Scores", _score_table(results)]
-    parts += ["![overview](figures/overview.svg)", bullets(_about_classes(results)), _class_table(results)]
-    parts += ["## Splits and seeds", _split_table(results.by_split), bullets(_about_splits(results.by_split))]
-    parts += ["## Supervision steps", _step_table(results.steps), bullets(_about_steps(results.steps, tested))]
+    parts = ["## Readiness", readiness, markdown.bullets(_ready(results.checks)), "## Scores", _score_table(results)]
+    parts += ["![overview](figures/overview.svg)", markdown.bullets(_about_classes(results)), _class_table(results)]
+    parts += ["## Splits and seeds", _split_table(results.by_split), markdown.bullets(_about_splits(results.by_split))]
+    parts += ["## Supervision steps", _step_table(results.steps), markdown.bullets(_about_steps(results.steps, tested))]
     if results.baselines:
-        parts += ["## Beside the baselines", _baseline_table(results), bullets(_about_baselines(results))]
-    parts += ["## Calibration", bullets(_about_calibration(results, tested))]
-    parts += ["## What may be decided automatically", _rule_table(results.rules, results.decided)]
-    parts += ["![risk and coverage](figures/risk_coverage.svg)", bullets(_about_rules(results, rates))]
-    if results.decided[MAIN_RULE]["coverage"].value > 0:
-        parts += [_decided_table(results), bullets(_about_decided_classes(results, rates["alpha"]))]
-    parts += ["## Sets of classes", bullets(_about_sets(results, rates))]
-    parts += ["## Adaptive depth", _adaptive_table(results.adaptive), "![adaptive depth](figures/adaptive_depth.svg)"]
-    parts += [bullets(_about_depth(results.adaptive))]
-    if len(results.unknown):
-        parts += ["## Unknown patterns", _unknown_table(results.unknown), bullets(_about_unknown(results.unknown))]
-    return parts
-
-
-def bullets(sentences: Sequence[str]) -> str:
-    """Sentences as a list."""
-    return "\n".join(f"- {sentence}" for sentence in sentences)
+        parts += ["## Beside the baselines", _baseline_table(results), markdown.bullets(_about_baselines(results))]
+    return parts + trust.sections(results, tested, rates)
 
 
 def readiness_table(checks: Sequence[Check]) -> str:
     """The targets as Markdown."""
     rows = [(one.name, one.target, one.measured, "PASS" if one.passed else "FAIL") for one in checks]
-    return markdown(["Target", "Wanted", "Measured", "Result"], rows)
+    return markdown.table(["Target", "Wanted", "Measured", "Result"], rows)
 
 
 def _ready(checks: Sequence[Check]) -> list[str]:
@@ -66,7 +52,9 @@ def _ready(checks: Sequence[Check]) -> list[str]:
 
 
 def _score_table(results: Results) -> str:
-    return markdown(["Score", "95 % interval"], [(title, ranged(results.measured[n])) for n, title in SCORES.items()])
+    return markdown.table(
+        ["Score", "95 % interval"], [(title, ranged(results.measured[n])) for n, title in SCORES.items()]
+    )
 
 
 def _class_table(results: Results) -> str:
@@ -74,7 +62,7 @@ def _class_table(results: Results) -> str:
         (name, *(ranged(results.measured[f"{score}_{index}"]) for score in BY_CLASS))
         for index, name in enumerate(CLASSES)
     ]
-    return markdown(["Class", "F1", "Recall", "Precision"], rows)
+    return markdown.table(["Class", "F1", "Recall", "Precision"], rows)
 
 
 def _split_table(by_split: pd.DataFrame) -> str:
@@ -83,7 +71,7 @@ def _split_table(by_split: pd.DataFrame) -> str:
          f"{row['update']:,.0f}" if row["update"] > 0 else "")
         for row in by_split.to_dict("records")
     ]  # fmt: skip
-    return markdown(["Split", "Seed", "Accuracy", "Macro-F1", "Weights of update"], rows)
+    return markdown.table(["Split", "Seed", "Accuracy", "Macro-F1", "Weights of update"], rows)
 
 
 def _about_splits(by_split: pd.DataFrame) -> list[str]:
@@ -96,29 +84,6 @@ def _about_splits(by_split: pd.DataFrame) -> list[str]:
             text += f" (by seed {each}; standard deviation {means.std():.4f})"
         sentences.append(text + ".")
     return sentences
-
-
-def _decided_table(results: Results) -> str:
-    rows = [
-        (CLASSES[label], ranged(found["coverage"]), ranged(found["errors"]) if found["coverage"].value else "")
-        for label, found in results.by_class.items()
-    ]
-    return markdown(["Labelled class", "Decided automatically", "Named otherwise among those"], rows)
-
-
-def _about_decided_classes(results: Results, alpha: float) -> list[str]:
-    above = {
-        CLASSES[label]: found["errors"].value
-        for label, found in results.by_class.items()
-        if found["coverage"].value and found["errors"].value > alpha
-    }
-    if not above:
-        return []
-    listed = ", ".join(f"{name} {above[name]:.1%}" for name in sorted(above, key=lambda name: -above[name]))
-    return [
-        f"The rate of {alpha:.1%} is one over all wafers, most of which are easy. It is not kept for every class: of "
-        f"the automatically decided wafers labelled so, more are named otherwise of {listed}."
-    ]
 
 
 def _about_classes(results: Results) -> list[str]:
@@ -136,7 +101,7 @@ def _step_table(steps: pd.DataFrame) -> str:
     columns = ["Steps", "Accuracy", "Macro-F1", "Gain in macro-F1 over step 1", "Cross-entropy", "ECE"]
     names = ("accuracy", "macro_f1", "macro_f1_gain", "loss", "ece")
     rows = [(step, *(ranged(_at(steps, step, name)) for name in names)) for step in steps["step"].unique()]
-    return markdown(columns, rows)
+    return markdown.table(columns, rows)
 
 
 def _about_steps(steps: pd.DataFrame, tested: Answers) -> list[str]:
@@ -169,7 +134,7 @@ def _baseline_table(results: Results) -> str:
         rows.append((name, *(ranged(parts["own"][score]) for score in shown), *gaps))
     columns = ["Classifier", "Macro-F1", "Accuracy", "ECE, as trained", "Ours minus its macro-F1",
                "Ours minus its accuracy"]  # fmt: skip
-    return markdown(columns, rows)
+    return markdown.table(columns, rows)
 
 
 def _about_baselines(results: Results) -> list[str]:
@@ -180,143 +145,5 @@ def _about_baselines(results: Results) -> list[str]:
         sentences.append(
             f"By macro-F1 this classifier {verdict} `{name}`: {gap.value:+.3f} ({gap.low:+.3f} to {gap.high:+.3f}), "
             "paired on the same wafers."
-        )
-    return sentences
-
-
-def _about_calibration(results: Results, tested: Answers) -> list[str]:
-    low, high = tested.temperature.min(), tested.temperature.max()
-    direction = "too sure of itself" if low > 1 else "not sure enough of itself" if high < 1 else "neither always too"
-    direction += " sure nor always too unsure" if direction.endswith("too") else ""
-    before, after = results.measured["ece"], results.measured["ece_tempered"]
-    return [
-        f"Temperatures fitted on validation wafers of the same split and seed are {low:.2f} to {high:.2f}: as trained, "
-        f"the classifier is {direction}.",
-        f"ECE ({'lower' if after.value < before.value else 'not lower'} after scaling): {ranged(before)} as trained, "
-        f"{ranged(after)} temperature-scaled.",
-    ]
-
-
-def _rule_table(rules: pd.DataFrame, decided: Mapping[str, Mapping[str, Interval]]) -> str:
-    rows = []
-    for rule, what in RULES.items():
-        own, found = rules[rules["rule"] == rule], decided[rule]
-        known = own["threshold"].dropna()
-        span = f"{known.min():.4f} to {known.max():.4f}" if len(known) else "none"
-        errors = ranged(found["errors"]) if found["coverage"].value > 0 else "none decided"
-        rows.append((rule, what, span, f"{len(known)} of {len(own)}", ranged(found["coverage"]), errors,
-                     f"{found['wrong'].value:.4f}"))  # fmt: skip
-    columns = ["Rule", "What is limited", "Thresholds of confidence", "Nets with one", "Decided", "Errors among them",
-               "Decided and wrong, of all"]  # fmt: skip
-    return markdown(columns, rows)
-
-
-def _about_rules(results: Results, rates: Mapping[str, float]) -> list[str]:
-    alpha, delta = rates["alpha"], rates["delta"]
-    own = results.rules[results.rules["rule"] == MAIN_RULE].dropna(subset="threshold")
-    found = results.decided[MAIN_RULE]
-    sentences = [
-        f"Guaranteed by lot: each net's threshold is such that, with probability {1 - delta:.0%} over the draw of its "
-        f"validation lots, at most {alpha:.1%} of its automatic decisions are wrong in the long run over new lots of "
-        "at most 25 wafers; the rest is flagged for review. It holds for lots that are independent draws of one "
-        "process, and takes the net and its temperature as given: both were chosen on the same validation wafers, so "
-        "the test wafers are the check.",
-        "Marginal by lot: a wafer of a new lot is decided and wrong with at most that probability, counted over all "
-        "wafers and on average over validation sets, which promises less.",
-    ]
-    if len(own):
-        kept = int((own["errors"].fillna(0) <= alpha).sum())
-        sentences.append(
-            f"On test wafers {found['coverage'].value:.1%} are decided by the guaranteed rule, "
-            f"{ranged(found['errors'])} of them wrongly; {kept} of {len(own)} nets stay within {alpha:.1%}."
-        )
-    else:
-        sentences.append(f"No threshold can be guaranteed at {alpha:.1%}: there are too few lots, or too many errors.")
-    if results.rules.loc[results.rules["rule"] == "guaranteed, by block", "threshold"].isna().all():
-        sentences.append(
-            "With the whole groups of the split as units nothing can be guaranteed: they are too few for this rate."
-        )
-    sentences.append(
-        f"Whether lots of a group may count singly: the variance of the errors counted by group is "
-        f"{results.together:.1f} times that counted by lot (1 if lots are independent)"
-        + ("; far above 1, so the guarantee by lot promises too much." if results.together > 2 else ".")
-    )
-    areas = ", ".join(f"{area:.4f}" for area in results.areas)
-    sentences.append(f"Area under the risk-coverage curve, by seed: {areas} (0 is perfect).")
-    return sentences
-
-
-def _about_sets(results: Results, rates: Mapping[str, float]) -> list[str]:
-    found, wanted = results.sets, 1 - rates["sets"]
-    verdict = "is held" if found["coverage"].value >= wanted else "is missed"
-    return [
-        f"Conformal sets (LAC) promise to hold the labelled class of a wafer of a new lot with probability "
-        f"{wanted:.0%} (marginal): on test wafers {ranged(found['coverage'])}, which {verdict}. They hold "
-        f"{found['size'].value:.2f} classes on average; {found['one class'].value:.1%} hold exactly one, "
-        f"{found['empty'].value:.1%} none."
-    ]
-
-
-def _adaptive_table(table: pd.DataFrame) -> str:
-    timed = bool(table["ms"].notna().all())
-    columns = ["Stop above halting probability", "Mean steps", *["Time of a wafer, ms"] * timed,
-               "Accuracy", "Macro-F1", "Macro-F1 against all steps"]  # fmt: skip
-    rows = [
-        (
-            f"{row['halt']:g}",
-            f"{row['steps']:.2f}",
-            *[f"{row['ms']:.3f}"] * timed,
-            *(ranged(row[n]) for n in ("accuracy", "macro_f1", "macro_f1_gain")),
-        )
-        for row in table.to_dict("records")
-    ]
-    return markdown(columns, rows)
-
-
-def _about_depth(table: pd.DataFrame) -> list[str]:
-    records = table.to_dict("records")
-    full = records[-1]
-    free = [row for row in records if row["macro_f1_gain"].low > -0.005]
-    cheapest = min(free, key=lambda row: row["steps"])
-    if cheapest["steps"] >= full["steps"]:
-        return ["No threshold saves steps without the risk of losing half a point of macro-F1."]
-    return [
-        f"Stopping above a halting probability of {cheapest['halt']:g} takes {cheapest['steps']:.2f} steps instead of "
-        f"{full['steps']:g} and costs less than half a point of macro-F1 (change "
-        f"{cheapest['macro_f1_gain'].value:+.3f}, {cheapest['macro_f1_gain'].low:+.3f} to "
-        f"{cheapest['macro_f1_gain'].high:+.3f}); of the thresholds of which that can be said it is the cheapest.",
-        *_about_time(cheapest["ms"], full["ms"]),
-    ]
-
-
-def _about_time(cheapest: float, full: float) -> list[str]:
-    if not full > 0:  # not measured
-        return []
-    return [
-        f"It takes {cheapest:.3f} instead of {full:.3f} ms a wafer, {cheapest / full:.0%} of the time. Times are of "
-        "wafers that leave a compiled loop of 64 slots when they stop: some test wafers of the first split, weights "
-        "of its first seed, medians of rounds in turns, on this machine."
-    ]
-
-
-def _unknown_table(unknown: pd.DataFrame) -> str:
-    scores = list(dict.fromkeys(unknown["score"]))
-    rows = []
-    for name, own in unknown.groupby("unknown", sort=False):
-        cells = [own.loc[own["score"] == score, "auroc"] for score in scores]
-        count = own.drop_duplicates("split")["count"].sum()
-        rows.append((name, count, *(f"{c.mean():.3f} ({c.min():.3f} to {c.max():.3f})" for c in cells)))
-    return markdown(["Unknown", "Wafers", *scores], rows)
-
-
-def _about_unknown(unknown: pd.DataFrame) -> list[str]:
-    sentences = ["AUROC of unknown patterns against test wafers: mean, lowest and highest of splits and seeds."]
-    for name, own in unknown.groupby("unknown", sort=False):
-        means = own.groupby("score", sort=False)["auroc"].mean()
-        verdict = "useful" if means.max() >= 0.9 else "weak" if means.max() >= 0.7 else "of little use"
-        sentences.append(
-            f"{name}: the best score is {means.idxmax()} with {means.max():.3f}, which is {verdict} "
-            "(useful from 0.9, weak from 0.7); "
-            f"a pattern that is new gets the higher score in {means.max():.0%} of all pairs."
         )
     return sentences

@@ -7,11 +7,10 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from trm_jax import plots, wafer_metrics, wafer_result_plots
+from trm_jax import markdown, plots, wafer_metrics, wafer_result_plots
 from trm_jax.data.wafer_maps import CLASSES, Wafers
 from trm_jax.data.wafer_splits import Split
 from trm_jax.files import write_text
-from trm_jax.report_tables import markdown
 from trm_jax.wafer_metrics import GroupCounts, Interval
 
 WM811K_LABELLED = 172_950
@@ -58,13 +57,13 @@ def write_report(
     write_text(directory / "results.csv", long_table(tested, measured, by_fold).to_csv(index=False))
     parts = [
         f"# Wafer classifiers, split by {kind}: {wafers.source}",
-        "\n".join(f"- {sentence}" for sentence in protocol(wafers, splits, kind)),
-        markdown(main.columns, main.to_numpy()),
+        markdown.bullets(protocol(wafers, splits, kind)),
+        markdown.table(main.columns, main.to_numpy()),
         "F1 of each class, percent:",
-        markdown(by_class.columns, by_class.to_numpy()),
-        "\n".join(f"- {sentence}" for sentence in findings(counts, draws)),
+        markdown.table(by_class.columns, by_class.to_numpy()),
+        markdown.bullets(findings(counts, draws)),
         "\n\n".join(f"![{name}](figures/{name}.svg)" for name in figures),
-        "\n".join(f"- {key}: `{value}`" for key, value in provenance.items()),
+        markdown.bullets(f"{key}: `{value}`" for key, value in provenance.items()),
     ]
     write_text(directory / "report.md", "\n\n".join(parts) + "\n")
     return main.to_string(index=False)

@@ -8,8 +8,8 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from trm_jax import markdown
 from trm_jax.plots import BLACK, BLUE, ORANGE, STYLE
-from trm_jax.report_tables import markdown
 
 MARKERS = {"PyTorch eager": ("o", BLUE), "PyTorch compiled": ("s", ORANGE)}
 SIZES = {"n": "latent updates", "T": "cycles", "N_sup": "supervision steps", "L": "tokens", "D": "width"}
@@ -18,7 +18,7 @@ SIZES |= {"B": "samples", "S": "seeds"}
 
 def table(columns: list[str], rows: list[list[str]]) -> str:
     """A Markdown table with an empty line after it."""
-    return markdown(columns, rows) + "\n"
+    return markdown.table(columns, rows) + "\n"
 
 
 def timing_table(rows: list[dict[str, Any]]) -> str:

@@ -8,8 +8,8 @@ from typing import Any
 
 from exporting.packaging import DEFAULT, HALF, INT8
 from exporting.speed import ROUNDS
+from trm_jax import markdown
 from trm_jax.files import write_text
-from trm_jax.report_tables import markdown
 
 Found = Mapping[str, Any]
 
@@ -44,7 +44,7 @@ def report(found: Found) -> str:
     about = found["about"]
     parts = [
         f"# Exported files, compared with JAX: {found['parameters']:,} parameters, {found['N_sup']} supervision steps",
-        bullets(sentences(found)),
+        markdown.bullets(sentences(found)),
         "## Agreement with JAX",
         agreement_table(found),
         "Largest difference: of a logit, in units of the largest logit where that is above 1. Same class: share of "
@@ -57,17 +57,12 @@ def report(found: Found) -> str:
         "## Stopping early",
         adaptive_table(found),
         "## Operators",
-        bullets(f"`{name}`: {', '.join(file['operators'])}" for name, file in found["files"].items()),
+        markdown.bullets(f"`{name}`: {', '.join(file['operators'])}" for name, file in found["files"].items()),
         *(["## int8: error of each product quantized alone", int8_table(found)] if found["int8"] else []),
         "## Made by",
-        bullets(f"{name}: `{json.dumps(value)}`" for name, value in about["provenance"].items()),
+        markdown.bullets(f"{name}: `{json.dumps(value)}`" for name, value in about["provenance"].items()),
     ]  # fmt: skip
     return "\n\n".join(parts) + "\n"
-
-
-def bullets(lines: Any) -> str:
-    """Lines as a Markdown list."""
-    return "\n".join(f"- {line}" for line in lines)
 
 
 def sentences(found: Found) -> list[str]:
@@ -130,7 +125,7 @@ def agreement_table(found: Found) -> str:
     for name, one in found["agreement"].items():
         numbers = [f"{one[key]:.1e}" for key in ("largest", "rms", "other_outputs")]
         rows.append([name, *numbers, f"{one['same']:.2%}", f"{one['macro_f1']:.3f}", f"{one['ece']:.3f}"])
-    return markdown(columns, rows)
+    return markdown.table(columns, rows)
 
 
 def cost_table(found: Found) -> str:
@@ -144,7 +139,7 @@ def cost_table(found: Found) -> str:
             [name, *size, f"{speed['1']['load_ms']:,.0f}", latency(speed["1"]), latency(speed["2"]),
              f"{speed['1']['peak_mb']:,.0f}"]
         )  # fmt: skip
-    return markdown(columns, rows)
+    return markdown.table(columns, rows)
 
 
 def latency(speed: Mapping[str, float]) -> str:
@@ -159,7 +154,7 @@ def adaptive_table(found: Found) -> str:
         [f"{row['threshold']:g}", f"{row['mean_steps']:.2f}", f"{row['mean_ms']:.2f}", f"{row['macro_f1']:.3f}"]
         for row in found["adaptive"]
     ]
-    return markdown(columns, rows)
+    return markdown.table(columns, rows)
 
 
 def int8_table(found: Found) -> str:
@@ -175,7 +170,7 @@ def int8_table(found: Found) -> str:
         f"their standard deviation, mean over classes, graph optimisation off; together {facts['error']:.4f}, allowed "
         f"{facts['limit']:g}; {len(kept)} of {len(facts['sensitivity'])} stay in floating point."
     )
-    return text + "\n\n" + markdown(["Product", "Error alone", "Computed in"], rows)
+    return text + "\n\n" + markdown.table(["Product", "Error alone", "Computed in"], rows)
 
 
 def card(found: Found) -> str:
@@ -203,4 +198,4 @@ def card(found: Found) -> str:
         else "Meant to study recursive reasoning; an answer may break the rules of the puzzle.",
         f"Made from commit `{about['provenance']['commit']}`; details in report.md and in the metadata of each file.",
     ]
-    return "# Model card\n\n" + bullets(lines) + "\n"
+    return "# Model card\n\n" + markdown.bullets(lines) + "\n"
