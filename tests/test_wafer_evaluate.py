@@ -15,7 +15,15 @@ from fake_wafer_run import write_baselines, write_run
 from scipy.special import expit, softmax
 from sklearn.metrics import f1_score, log_loss, roc_auc_score
 
-from trm_jax import confidence, model, wafer_evaluation, wafer_evaluation_plots, wafer_evaluation_results, wafer_metrics
+from trm_jax import (
+    confidence,
+    model,
+    wafer_evaluation,
+    wafer_evaluation_groups,
+    wafer_evaluation_plots,
+    wafer_evaluation_results,
+    wafer_metrics,
+)
 from trm_jax.config import Config
 from trm_jax.data.wafer_maps import CLASSES
 from trm_jax.data.wafer_splits import folds
@@ -89,7 +97,7 @@ def test_every_step_is_scored_also_beyond_the_trained_depth(tested):
 
 
 def test_every_split_and_seed_has_its_own_scores(used, tested):
-    table = wafer_evaluation.by_split(used, tested)
+    table = wafer_evaluation_groups.by_split(used, tested)
     assert list(zip(table["split"], table["seed"], strict=True))[:3] == [("lot-0", 0), ("lot-0", 1), ("lot-1", 0)]
     row = table.iloc[5]  # lot-2, seed 1
     here = tested.fold == 2
@@ -103,13 +111,30 @@ def test_every_split_and_seed_has_its_own_scores(used, tested):
 def test_of_each_class_the_decided_and_the_wrong_are_counted(tested):
     chosen = np.random.default_rng(0).random(tested.logits.shape[:1] + tested.truth.shape) < 0.5
     wrong = tested.logits[:, 2].argmax(axis=-1) != tested.truth
-    found = wafer_evaluation.decided_by_class(chosen, wrong, tested, draws_of(tested))
+    found = wafer_evaluation_groups.decided_by_class(chosen, wrong, tested, draws_of(tested))
     assert set(found) == set(range(len(CLASSES)))
     label = CLASSES.index("Scratch")
     here = tested.truth == label
     assert found[label]["coverage"].value == pytest.approx(chosen[:, here].mean())
     expected = np.mean([wrong[s, here][chosen[s, here]].mean() for s in range(len(chosen))])
     assert found[label]["errors"].value == pytest.approx(expected) and expected > 0
+
+
+def test_errors_are_counted_by_size_of_the_map(tested):
+    chosen = np.random.default_rng(1).random(tested.logits.shape[:1] + tested.truth.shape) < 0.5
+    wrong = tested.logits[:, 2].argmax(axis=-1) != tested.truth
+    table = wafer_evaluation_groups.by_size(chosen, wrong, tested, WAFERS, draws_of(tested))
+    side = np.sqrt(WAFERS.height[tested.index] * 1.0 * WAFERS.width[tested.index])
+    assert table["wafers"].sum() == len(side) and len(table) == 4
+    assert (table["smallest"].to_numpy()[1:] > table["largest"].to_numpy()[:-1]).all()
+    row = table.iloc[2]
+    here = (side >= row["smallest"]) & (side <= row["largest"])
+    patterned = here & (tested.truth != CLASSES.index("none"))
+    assert row["wafers"] == here.sum() and row["coverage"].value == pytest.approx(chosen[:, here].mean())
+    assert row["wrong"].value == pytest.approx(wrong[:, here].mean()) and row["wrong"].value > 0
+    assert row["wrong with a pattern"].value == pytest.approx(wrong[:, patterned].mean())
+    expected = np.mean([wrong[seed, here & chosen[seed]].mean() for seed in range(len(chosen))])
+    assert row["errors"].value == pytest.approx(expected)
 
 
 def test_lots_are_groups_or_consecutive_wafers_of_large_groups():

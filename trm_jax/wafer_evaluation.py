@@ -177,37 +177,6 @@ def decided(table: pd.DataFrame, rule: str, folds: Sequence[Fold], tested: Answe
     return tested.probabilities(tested.depth).max(axis=-1) >= limits[:, tested.fold]
 
 
-def decided_by_class(
-    chosen: np.ndarray, wrong: np.ndarray, tested: Answers, draws: np.ndarray
-) -> dict[int, dict[str, Interval]]:
-    """Of the wafers of each labelled class that is there: share that is decided (``chosen``, (S, N)), and share of
-    those that are named otherwise (``wrong``, (S, N))."""
-    found = {}
-    for label in np.unique(tested.truth).tolist():
-        here = np.broadcast_to(tested.truth == label, chosen.shape)
-        found[label] = {
-            "coverage": share(chosen, here, tested.group, draws),
-            "errors": share(wrong, chosen & here, tested.group, draws),
-        }
-    return found
-
-
-def by_split(folds: Sequence[Fold], tested: Answers) -> pd.DataFrame:
-    """Scores on each split's test wafers; columns split, seed, accuracy, macro_f1, update (whose weights they are: the
-    best on validation, NaN if no curve is known)."""
-    rows = []
-    answers = tested.logits[:, tested.depth - 1].argmax(axis=-1)
-    for number, fold in enumerate(folds):
-        here = tested.fold == number
-        found = wafer_metrics.seed_scores(tested.truth[here], answers[:, here], tested.logits.shape[-1])
-        for index, seed in enumerate(fold.config.run.seeds):
-            curve = fold.curve[fold.curve["seed"] == index].dropna(subset="validation_macro_f1")
-            best = curve["validation_macro_f1"].astype(float).idxmax() if len(curve) else None
-            update = np.nan if best is None else curve.loc[best, "step"]
-            rows.append((fold.split.name, seed, found.accuracy[index], found.macro_f1[index], update))
-    return pd.DataFrame(rows, columns=["split", "seed", "accuracy", "macro_f1", "update"])
-
-
 def together(tested: Answers, wafers: Wafers) -> float:
     """How much the errors of a group of lots belong together: variance of their number counted by group over that
     counted by lot. 1 where the lots of a group are independent; infinite precision of it needs many groups."""

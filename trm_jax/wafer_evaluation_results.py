@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from trm_jax import confidence, wafer_evaluation, wafer_metrics
+from trm_jax import confidence, wafer_evaluation, wafer_evaluation_groups, wafer_metrics
 from trm_jax.data.wafer_maps import CLASSES, Wafers
 from trm_jax.wafer_evaluation import RULES, Answers, Check
+from trm_jax.wafer_evaluation_groups import SIZES
 from trm_jax.wafer_metrics import BY_CLASS, Interval
 from trm_jax.wafer_report import ranged
 from trm_jax.wafer_runs import Fold
@@ -41,7 +42,9 @@ class Results:
     by_class: dict[int, dict[str, Interval]]
     """By class: coverage and errors of the guaranteed rule among its test wafers."""
     by_split: pd.DataFrame
-    """A row per split and seed, as in wafer_evaluation.by_split."""
+    """A row per split and seed, as in wafer_evaluation_groups.by_split."""
+    by_size: pd.DataFrame
+    """A row per quarter of the test wafers, as in wafer_evaluation_groups.by_size."""
     areas: list[float]
     """Area under the risk-coverage curve of each seed."""
     together: float
@@ -85,8 +88,9 @@ def compute(
         wafer_evaluation.by_step(tested, draws),
         rules,
         decided,
-        wafer_evaluation.decided_by_class(masks[MAIN_RULE], wrong, tested, draws),
-        wafer_evaluation.by_split(folds, tested),
+        wafer_evaluation_groups.decided_by_class(masks[MAIN_RULE], wrong, tested, draws),
+        wafer_evaluation_groups.by_split(folds, tested),
+        wafer_evaluation_groups.by_size(masks[MAIN_RULE], wrong, tested, wafers, draws),
         [curve.area for curve in curves(tested)],
         wafer_evaluation.together(tested, wafers),
         _set_scores(folds, wafers, tested, rates["sets"], draws),
@@ -168,6 +172,11 @@ def long_table(results: Results, tested: Answers) -> pd.DataFrame:
         ("split", f"{row.split}, seed {row.seed}", name, getattr(row, name))
         for row in results.by_split.itertuples()
         for name in ("accuracy", "macro_f1")
+    ]
+    rows += [
+        ("map size", f"{row['smallest']:.0f} to {row['largest']:.0f} dies a side", name, *row[name])
+        for row in results.by_size.to_dict("records")
+        for name in SIZES
     ]
     rows += [("conformal sets", "all", name, *one) for name, one in results.sets.items()]
     rows += [("risk-coverage area", f"seed {seed}", "area", area) for seed, area in enumerate(results.areas)]

@@ -8,6 +8,7 @@ from trm_jax import markdown
 from trm_jax import wafer_evaluation_trust as trust
 from trm_jax.data.wafer_maps import CLASSES
 from trm_jax.wafer_evaluation import Answers, Check
+from trm_jax.wafer_evaluation_groups import SIZES
 from trm_jax.wafer_evaluation_results import SCORES, Results
 from trm_jax.wafer_metrics import BY_CLASS, Interval
 from trm_jax.wafer_report import ranged
@@ -29,6 +30,7 @@ def sections(results: Results, tested: Answers, rates: Mapping[str, float], read
     parts = ["## Readiness", readiness, markdown.bullets(_ready(results.checks)), "## Scores", _score_table(results)]
     parts += ["![overview](figures/overview.svg)", markdown.bullets(_about_classes(results)), _class_table(results)]
     parts += ["## Splits and seeds", _split_table(results.by_split), markdown.bullets(_about_splits(results.by_split))]
+    parts += ["## Size of the map", _size_table(results.by_size), markdown.bullets(_about_sizes(results.by_size))]
     parts += ["## Supervision steps", _step_table(results.steps), markdown.bullets(_about_steps(results.steps, tested))]
     if results.baselines:
         parts += ["## Beside the baselines", _baseline_table(results), markdown.bullets(_about_baselines(results))]
@@ -83,6 +85,28 @@ def _about_splits(by_split: pd.DataFrame) -> list[str]:
             each = ", ".join(f"{value:.4f}" for value in means)
             text += f" (by seed {each}; standard deviation {means.std():.4f})"
         sentences.append(text + ".")
+    return sentences
+
+
+def _size_table(by_size: pd.DataFrame) -> str:
+    rows = [
+        (f"{row['smallest']:.0f} to {row['largest']:.0f}", f"{row['wafers']:,}", *(ranged(row[name]) for name in SIZES))
+        for row in by_size.to_dict("records")
+    ]
+    return markdown.table(["Dies a side", "Wafers", *SIZES.values()], rows)
+
+
+def _about_sizes(by_size: pd.DataFrame) -> list[str]:
+    sentences = ["Quarters of the test wafers by the geometric mean of height and width; class mixes differ."]
+    rows = by_size.to_dict("records")
+    worst, best = (choose(rows, key=lambda row: row["wrong with a pattern"].value) for choose in (max, min))
+    bad, good = worst["wrong with a pattern"], best["wrong with a pattern"]
+    if bad.low > good.high:
+        sentences.append(
+            f"Of wafers labelled with a pattern more are wrong on maps of {worst['smallest']:.0f} to "
+            f"{worst['largest']:.0f} dies a side ({ranged(bad)}) than on those of {best['smallest']:.0f} to "
+            f"{best['largest']:.0f} ({ranged(good)})."
+        )
     return sentences
 
 
