@@ -26,7 +26,7 @@ from trm_jax.config import Config
 from trm_jax.data import wafer
 from trm_jax.data.wafer_check import Loaded
 from trm_jax.data.wafer_synthetic import synthetic_wafers
-from trm_jax.edge.answers import decide, write_answers
+from trm_jax.edge.answers import check_output, decide, write_answers
 from trm_jax.options import require
 from trm_jax.runtime import configure
 from trm_jax.wafer_checkpoint import Calibration, Shipped, load_checkpoint
@@ -72,9 +72,7 @@ def run(arguments: Arguments) -> None:
         arguments.threshold is None or 0 <= arguments.threshold <= 1,
         f"--threshold is a probability, got {arguments.threshold}",
     )
-    # Before an hour of reading and classifying, not after it.
-    folder = arguments.output.resolve().parent
-    require(folder.is_dir(), f"--output: there is no folder {folder}")
+    check_output(arguments.output)
     shipped, loaded = prepare(arguments)
     begun = time.perf_counter()
     found = classify(shipped, loaded.wafers, arguments.threshold, arguments.batch)

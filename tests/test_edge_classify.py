@@ -199,6 +199,8 @@ def test_mistakes_on_the_command_line_end_in_one_line(directory: Path, tmp_path:
         ({"--provider": "tensorrt"}, "has no TensorrtExecutionProvider here"),
         ({"--threshold": 0.5, "--model": directory / "model.onnx"}, "cannot stop early"),
         ({"--monitor": tmp_path / "log.jsonl"}, "has no monitoring reference"),
+        ({"--output": tmp_path / "no" / "a.csv", "--model": tmp_path / "none"}, "there is no folder"),
+        ({"--output": tmp_path, "--model": tmp_path / "none"}, "is a folder; name a file in it"),
     ]:
         given = {"--model": directory, "--input": source, "--output": output} | change
         with pytest.raises(SystemExit) as stop:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from trm_jax.data import wafer
 from trm_jax.edge import benchmark
-from trm_jax.edge.answers import decide, write_answers
+from trm_jax.edge.answers import check_output, decide, write_answers
 from trm_jax.edge.classify import check, classify
 from trm_jax.edge.monitor import Monitor
 from trm_jax.edge.package import PROVIDERS, QUESTION, Model, Options, check_sums, choose, open_model, report
@@ -63,6 +63,7 @@ def opened(arguments: argparse.Namespace) -> Model:
 
 def run_classify(arguments: argparse.Namespace) -> None:
     """Write answers.csv, and tell of drift."""
+    check_output(arguments.output)
     model = opened(arguments)
     monitor = Monitor(model.metadata.reference, arguments.monitor) if arguments.monitor else None
     loaded = wafer.read(arguments.input, to_classify=True)

@@ -37,6 +37,15 @@ class Answer(NamedTuple):
     reason: str = ""
 
 
+def check_output(path: Path) -> None:
+    """Raise ValueError if no table can be written there: to be asked before an hour of classifying, not after it."""
+    folder = path.resolve().parent
+    if not folder.is_dir():
+        raise ValueError(f"--output: there is no folder {folder}")
+    if path.is_dir():
+        raise ValueError(f"--output: {path} is a folder; name a file in it")
+
+
 def decide(probabilities: np.ndarray, review_threshold: float) -> Decisions:
     """Class, confidence and whether to review, of probabilities (N, classes).
 
