@@ -29,6 +29,7 @@ LAYERS = [
         "wafer_predictions",
         "published",
         "confidence",
+        "markdown",
     ],
     ["layers", "stem", "edge"],
     ["model"],
@@ -52,7 +53,9 @@ LAYERS = [
     ],
     ["quantize", "wafer_runs"],
     ["wafer_evaluation"],
+    ["wafer_evaluation_groups"],
     ["wafer_evaluation_plots", "wafer_evaluation_results", "wafer_errors", "wafer_error_page"],
+    ["wafer_evaluation_trust"],
     ["wafer_evaluation_text"],
     ["wafer_evaluation_report"],
 ]
