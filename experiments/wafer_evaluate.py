@@ -36,7 +36,7 @@ from trm_jax.runlog import environment
 from trm_jax.wafer_checkpoint import load_checkpoint
 from trm_jax.wafer_classify import halting_times
 from trm_jax.wafer_evaluation_report import write_report
-from trm_jax.wafer_evaluation_results import compute
+from trm_jax.wafer_evaluation_results import Other, compute
 from trm_jax.wafer_runs import Fold, join_runs, read_run
 
 
@@ -49,8 +49,8 @@ class Arguments:
     more_seeds: tuple[Path, ...] = ()
     """Runs of the same recipe with other seeds, judged together with it."""
     controls: tuple[str, ...] = ()
-    """Runs of wafer_train with another recipe on the same splits, as NAME=DIRECTORY, to compare with; runs of one name
-    are other seeds of it."""
+    """Runs of wafer_train with another recipe on the same splits, as NAME=DIRECTORY, to compare with, on the splits
+    that both have; runs of one name are other seeds of it."""
     baselines: Path | None = None
     """Directory of a run of wafer_baselines on the same splits, to compare with."""
     left_out: tuple[str, ...] = ()
@@ -73,8 +73,8 @@ class Arguments:
     """Folder for the report; RUN/evaluation if not given."""
 
 
-def read_baselines(directory: Path, wafers: Wafers, splits: Sequence[Split], used: Sequence[Fold]) -> dict:
-    """Probabilities of every baseline on the test wafers of the splits that are used. Raises ValueError."""
+def read_baselines(directory: Path, wafers: Wafers, splits: Sequence[Split], used: Sequence[Fold]) -> dict[str, Other]:
+    """Answers of every baseline to the test wafers of the splits that are used. Raises ValueError."""
     options = directory / "options.json"
     require(options.is_file(), f"{directory} is no run of wafer_baselines: it has no options.json")
     made = json.loads(options.read_text(encoding="utf-8"))
@@ -88,7 +88,8 @@ def read_baselines(directory: Path, wafers: Wafers, splits: Sequence[Split], use
             probabilities = arrays["probabilities"]
         require(len(probabilities) == ends[-1], f"{path} has {len(probabilities):,} answers, not {ends[-1]:,}")
         parts = np.split(probabilities, ends[:-1])
-        found[path.stem] = np.concatenate([p for p, s in zip(parts, splits, strict=True) if s.name in names])
+        own = np.concatenate([p for p, s in zip(parts, splits, strict=True) if s.name in names])
+        found[path.stem] = Other(own, np.ones(len(own), bool))
     require(bool(found), f"{directory} has no finished baseline")
     return found
 
@@ -112,15 +113,22 @@ def read_left_out(entries: Sequence[str], wafers: Wafers, splits: Sequence[Split
     return found
 
 
-def read_controls(entries: Sequence[str], wafers: Wafers, splits: Sequence[Split], used: Sequence[Fold]) -> dict:
-    """Probabilities (S, N, C) of other recipes on the test wafers of the splits that are used. Raises ValueError."""
+def read_controls(entries: Sequence[str], wafers: Wafers, used: Sequence[Fold]) -> dict[str, Other]:
+    """Answers of other recipes by name, which says so where they were trained on some of the splits only.
+
+    Raises ValueError.
+    """
     runs: dict[str, list[list[Fold]]] = {}
     for name, place in named("--controls", entries):
-        control = read_run(place, wafers, [fold.split for fold in used])
-        require(len(control) == len(used), f"--controls: {place} does not have all splits of --run")
-        runs.setdefault(name, []).append(control)
-    pooled = {name: wafer_evaluation.pool(join_runs(parts), wafers) for name, parts in runs.items()}
-    return {name: tested.probabilities(tested.depth, tempered=False) for name, tested in pooled.items()}
+        runs.setdefault(name, []).append(read_run(place, wafers, [fold.split for fold in used]))
+    index, found = np.concatenate([fold.test.index for fold in used]), {}
+    for name, parts in runs.items():
+        control = join_runs(parts)
+        pooled = wafer_evaluation.pool(control, wafers)
+        trained = "" if len(control) == len(used) else f" ({', '.join(fold.split.name for fold in control)})"
+        answers = pooled.probabilities(pooled.depth, tempered=False)
+        found[name + trained] = Other(answers, np.isin(index, pooled.index))
+    return found
 
 
 def time_halting(weights: Path, wafers: Wafers, index: np.ndarray) -> list[float]:
@@ -144,7 +152,7 @@ def run(arguments: Arguments) -> None:
     splits = folds(wafers)
     used = join_runs([read_run(path, wafers, splits) for path in (directory, *arguments.more_seeds)])
     baselines = read_baselines(arguments.baselines, wafers, splits, used) if arguments.baselines else {}
-    baselines |= read_controls(arguments.controls, wafers, splits, used)
+    baselines |= read_controls(arguments.controls, wafers, used)
     tested = wafer_evaluation.pool(used, wafers)
     rates = {"alpha": arguments.alpha, "delta": arguments.delta, "sets": arguments.set_error}
     others = read_left_out(arguments.left_out, wafers, splits)

@@ -371,7 +371,7 @@ def evaluate(*arguments):
 
 
 def write_one_seed(directory, used, index):
-    """The run that trained only one of the seeds."""
+    """A run that trained only one of the seeds, on these splits."""
     directory.mkdir()
     (directory / "wafers.json").write_text(json.dumps(used[0].made))
     for fold in used:
@@ -388,7 +388,9 @@ def test_the_script_writes_sentences_that_follow_the_numbers(place, used, tmp_pa
     options = ("--synthetic", 1500, "--baselines", place / "baselines", "--alpha", 0.15)
     for index in (0, 1):
         write_one_seed(tmp_path / f"seed-{index}", used, index)
+    write_one_seed(tmp_path / "half", used[1:3], 1)
     options += ("--controls", f"itself={tmp_path / 'seed-0'}", f"itself={tmp_path / 'seed-1'}")
+    options += (f"half={tmp_path / 'half'}",)
     result = evaluate("--run", place / "run", "--left-out", f"Donut={place / 'without-Donut'}", *options)
     assert result.returncode == 0, result.stderr
     text = (place / "run/evaluation/report.md").read_text()
@@ -402,6 +404,10 @@ def test_the_script_writes_sentences_that_follow_the_numbers(place, used, tmp_pa
     assert numbers["baseline own", "itself", "macro_f1"] == ours
     assert numbers["baseline difference", "itself", "macro_f1"] == 0
     assert numbers["baseline difference", "perfect", "macro_f1"] == pytest.approx(ours - 1)
+    own, here = wafer_evaluation.pool(used[1:3], WAFERS), "half (lot-1, lot-2)"
+    each = [f1_score(own.truth, one, average="macro") for one in own.logits[:, 2].argmax(axis=-1)]
+    assert numbers["baseline own", here, "macro_f1"] == pytest.approx(each[1])
+    assert numbers["baseline difference", here, "macro_f1"] == pytest.approx(np.mean(each) - each[1])
     assert {check["passed"] for check in content["readiness"]} <= {True, False}
     assert f"| Macro-F1 | above 0.90 | {ours:.3f}" in result.stdout
     assert {path.name for path in (place / "run/evaluation/figures").iterdir()} == {

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -27,6 +27,15 @@ SCORES = {
 DECIDED = "automatic decisions by class"
 """Part of the numbers."""
 MAIN_RULE, WEAKER_RULE = "guaranteed, by lot", "marginal, by lot"
+
+
+class Other(NamedTuple):
+    """What another classifier answered to M of the N test wafers."""
+
+    probabilities: np.ndarray
+    """(M, C) or (S, M, C)."""
+    asked: np.ndarray
+    """(N,) bool, which of the test wafers they are about."""
 
 
 @dataclass(frozen=True)
@@ -60,15 +69,15 @@ def compute(
     folds: Sequence[Fold],
     wafers: Wafers,
     tested: Answers,
-    baselines: Mapping[str, np.ndarray],
+    baselines: Mapping[str, Other],
     left_out: Sequence[Sequence[Fold]],
     parameters: int,
     rates: Mapping[str, float],
     milliseconds: Sequence[float] = (),
 ) -> Results:
-    """All numbers. ``baselines`` are probabilities (N, C) or (S, N, C) of the same test wafers; ``left_out`` folds of
-    runs that did not train on a class; ``rates`` has alpha, delta and sets (the error rate of the conformal sets);
-    ``milliseconds`` times of a wafer at each halting threshold, if they were measured."""
+    """All numbers. ``left_out`` are folds of runs that did not train on a class; ``rates`` has alpha, delta and sets
+    (the error rate of the conformal sets); ``milliseconds`` times of a wafer at each halting threshold, if they were
+    measured."""
     draws = wafer_metrics.resample(len(np.unique(tested.group)))
     measured = wafer_evaluation.measure(tested, draws)
     wrong = tested.probabilities(tested.depth).argmax(axis=-1) != tested.truth
@@ -123,14 +132,17 @@ def _set_scores(
 
 
 def _compared(
-    tested: Answers, baselines: Mapping[str, np.ndarray], draws: np.ndarray
+    tested: Answers, others: Mapping[str, Other], draws: np.ndarray
 ) -> dict[str, dict[str, dict[str, Interval]]]:
-    ours, compared = wafer_evaluation.counts(tested, tested.depth), {}
-    for name, probabilities in baselines.items():
-        other = wafer_metrics.count(tested.truth, probabilities, tested.group)
+    answers, compared = tested.probabilities(tested.depth), {}
+    for name, other in others.items():
+        truth, group = tested.truth[other.asked], tested.group[other.asked]
+        ours = wafer_metrics.count(truth, answers[:, other.asked], group)
+        theirs = wafer_metrics.count(truth, other.probabilities, group)
+        own = draws if other.asked.all() else wafer_metrics.resample(len(np.unique(group)))
         compared[name] = {
-            "own": wafer_metrics.with_intervals(other, draws),
-            "difference": wafer_metrics.difference(ours, other, draws),
+            "own": wafer_metrics.with_intervals(theirs, own),
+            "difference": wafer_metrics.difference(ours, theirs, own),
         }
     return compared
 
