@@ -124,7 +124,7 @@ def test_errors_are_counted_by_size_of_the_map(tested):
     chosen = np.random.default_rng(1).random(tested.logits.shape[:1] + tested.truth.shape) < 0.5
     wrong = tested.logits[:, 2].argmax(axis=-1) != tested.truth
     table = wafer_evaluation_groups.by_size(chosen, wrong, tested, WAFERS, draws_of(tested))
-    side = np.sqrt(WAFERS.height[tested.index] * 1.0 * WAFERS.width[tested.index])
+    side = np.sqrt(WAFERS.height[tested.index] * 1.0 * WAFERS.width[tested.index]).round()
     assert table["wafers"].sum() == len(side) and len(table) == 4
     assert (table["smallest"].to_numpy()[1:] > table["largest"].to_numpy()[:-1]).all()
     row = table.iloc[2]

@@ -55,12 +55,13 @@ def by_split(folds: Sequence[Fold], tested: Answers) -> pd.DataFrame:
 
 
 def by_size(chosen: np.ndarray, wrong: np.ndarray, tested: Answers, wafers: Wafers, draws: np.ndarray) -> pd.DataFrame:
-    """Errors by size of the map, in quarters of the test wafers: large maps lose detail when they are resized.
+    """Errors by size of the map: large maps lose detail when they are resized.
 
-    ``chosen`` and ``wrong`` (S, N) say which answers are decided automatically and which are wrong. Columns smallest
-    and largest (side in dies, the geometric mean of height and width), wafers, and an Interval for each of SIZES.
+    ``chosen`` and ``wrong`` (S, N) say which answers are decided automatically and which are wrong. A row for each
+    quarter of the test wafers, fewer where many have one size. Columns smallest and largest (side in dies, the
+    geometric mean of height and width, rounded), wafers, and an Interval for each of SIZES.
     """
-    side = np.sqrt(wafers.height[tested.index].astype(float) * wafers.width[tested.index])
+    side = np.rint(np.sqrt(wafers.height[tested.index].astype(float) * wafers.width[tested.index])).astype(int)
     quarter = np.searchsorted(np.quantile(side, [0.25, 0.5, 0.75]), side)
     rows, pattern = [], tested.truth != CLASSES.index("none")
     for number in np.unique(quarter):

@@ -186,7 +186,7 @@ def long_table(results: Results, tested: Answers) -> pd.DataFrame:
         for name in ("accuracy", "macro_f1")
     ]
     rows += [
-        ("map size", f"{row['smallest']:.0f} to {row['largest']:.0f} dies a side", name, *row[name])
+        ("map size", f"{row['smallest']} to {row['largest']} dies a side", name, *row[name])
         for row in results.by_size.to_dict("records")
         for name in SIZES
     ]

@@ -90,22 +90,22 @@ def _about_splits(by_split: pd.DataFrame) -> list[str]:
 
 def _size_table(by_size: pd.DataFrame) -> str:
     rows = [
-        (f"{row['smallest']:.0f} to {row['largest']:.0f}", f"{row['wafers']:,}", *(ranged(row[name]) for name in SIZES))
+        (f"{row['smallest']} to {row['largest']}", f"{row['wafers']:,}", *(ranged(row[name]) for name in SIZES))
         for row in by_size.to_dict("records")
     ]
     return markdown.table(["Dies a side", "Wafers", *SIZES.values()], rows)
 
 
 def _about_sizes(by_size: pd.DataFrame) -> list[str]:
-    sentences = ["Quarters of the test wafers by the geometric mean of height and width; class mixes differ."]
+    sentences = ["Parts of the test wafers by the geometric mean of height and width; their class mixes differ."]
     rows = by_size.to_dict("records")
     worst, best = (choose(rows, key=lambda row: row["wrong with a pattern"].value) for choose in (max, min))
     bad, good = worst["wrong with a pattern"], best["wrong with a pattern"]
     if bad.low > good.high:
         sentences.append(
-            f"Of wafers labelled with a pattern more are wrong on maps of {worst['smallest']:.0f} to "
-            f"{worst['largest']:.0f} dies a side ({ranged(bad)}) than on those of {best['smallest']:.0f} to "
-            f"{best['largest']:.0f} ({ranged(good)})."
+            f"Of wafers labelled with a pattern more are wrong on maps of {worst['smallest']} to "
+            f"{worst['largest']} dies a side ({ranged(bad)}) than on those of {best['smallest']} to "
+            f"{best['largest']} ({ranged(good)})."
         )
     return sentences
 
