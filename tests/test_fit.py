@@ -185,10 +185,11 @@ def test_the_depth_curriculum_trains_the_first_updates_with_fewer_steps(tmp_path
     assert first["loss"] == shallow["loss"]
 
 
-def test_patience_is_counted_from_the_end_of_the_first_phase(tmp_path):
-    config = CONFIG.override(
-        **{"loss.supervision": "sum", "run.patience": 2, "recursion.first_N_sup": 1, "recursion.first_share": 0.5}
-    )
+def test_weights_and_patience_of_the_first_phase_do_not_count(tmp_path):
+    options = {"loss.supervision": "sum", "run.patience": 2, "run.steps": 64, "recursion.first_N_sup": 1}
+    config = CONFIG.override(**options, **{"recursion.first_share": 0.5})
     falling = iter([[0.9 - step / 100] * 2 for step in range(9)])
-    train(tmp_path / "run", config, validate=lambda params: {"size": np.asarray(next(falling))})
-    assert rows(tmp_path / "run")[-1]["step"] == 24 + 2 * 8
+    progress = train(tmp_path / "run", config, validate=lambda params: {"size": np.asarray(next(falling))})
+    assert rows(tmp_path / "run")[-1]["step"] == 32 + 8 + 2 * 8
+    np.testing.assert_array_equal(progress.best.step, 32 + 8)  # lower than all before, and trained to take N_sup steps
+    np.testing.assert_allclose(progress.best.score, 0.9 - 4 / 100)

@@ -189,7 +189,8 @@ class RecursionConfig:
     first_N_sup: int = 0
     """Supervision steps of the first updates, where first_share is above 0: a depth curriculum."""
     first_share: float = 0.0
-    """Share of the updates, from the first on, that run first_N_sup supervision steps; the others run N_sup."""
+    """Share of the updates, from the first on, that run first_N_sup supervision steps; the others run N_sup, and only
+    their weights are kept as the best."""
     T: int = 2
     """Cycles in a supervision step (1 for the joint form)."""
     n: int = 2

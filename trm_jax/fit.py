@@ -25,7 +25,7 @@ Validate = Callable[[Any], dict[str, np.ndarray]]
 
 
 class Best(NamedTuple):
-    """The evaluated weights with the highest validation score of each seed."""
+    """The evaluated weights with the highest validation score of each seed, in the curriculum's second phase."""
 
     params: Any
     score: Any  # (S,)
@@ -102,7 +102,7 @@ def _fit(config: Config, data: Batch, validate: Validate, score: str, run: RunDi
             done = step == config.run.steps
             if done or step % config.run.evaluate_every == 0:
                 scores = validate(weights := evaluated(state))
-                best = _better(best, weights, scores[score], step)
+                best = _better(config, best, weights, scores[score], step)
                 row |= {f"validation_{key}": _listed(values) for key, values in scores.items()}
                 bar.set_postfix({score: f"{np.mean(scores[score]):.3f}"})
             run.log(row)
@@ -171,10 +171,15 @@ def _exhausted(config: Config, best: Best, step: int) -> bool:
     return 0 < config.run.patience * config.run.evaluate_every <= waited
 
 
-def _better(best: Best, params, score: np.ndarray, step: int) -> Best:
-    """Replace the best weights of those seeds whose score has risen."""
+def _better(config: Config, best: Best, params, score: np.ndarray, step: int) -> Best:
+    """Replace the best weights of those seeds whose score has risen.
+
+    Those of the depth curriculum's first phase have not learned to take N_sup steps: any of the second replace them.
+    """
+    first = _first_phase(config)
+    replaced = (score > to_host(best.score)) | ((to_host(best.step) <= first) & (step > first))
     new = Best(params, np.asarray(score, np.float32), np.full(len(score), step, np.int32))
-    return choose(score > to_host(best.score), new, best)
+    return choose(replaced, new, best)
 
 
 def _row(config: Config, metrics, step: int, name: str, directory: Path) -> dict[str, Any]:
