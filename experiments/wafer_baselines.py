@@ -26,6 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import tyro
+from wafer_presets import SMOKE_WAFERS
 
 from trm_jax.baselines import cnn_training, rules
 from trm_jax.baselines.cnn import CNNConfig
@@ -96,7 +97,7 @@ def prepare(arguments: Arguments) -> tuple[Arguments, Task]:
         small = CNNConfig(widths=(8, 16), convolutions=(1, 1))  # nearly all of the time goes into compiling
         arguments = dataclasses.replace(arguments, training=training, cnn=small)
     generated = arguments.preset == "smoke" and arguments.data is None
-    wafers = synthetic_wafers(1200) if generated else wafer.load(arguments.data)
+    wafers = synthetic_wafers(SMOKE_WAFERS) if generated else wafer.load(arguments.data)
     splits = folds(wafers, arguments.folds, arguments.split)
     return arguments, Task(wafers, splits, cache(lambda look: look(wafers)))
 
@@ -118,11 +119,12 @@ def run_rule(rule: rules.Rule, task: Task, seed: int) -> Outcome:
     return Outcome(np.concatenate(found).astype(np.float32), int(np.mean(nodes)), float(np.mean(seconds)), latency)
 
 
-def run_cnn(representation: Representation, task: Task, arguments: Arguments, directory: Path) -> Outcome:
-    """Train the CNN on all folds at once and test each net on its fold."""
+def run_cnn(
+    representation: Representation, task: Task, arguments: Arguments, directory: Path, progress: Path
+) -> Outcome:
+    """Train the CNN on all folds at once, going on from the file ``progress``, and test each net on its fold."""
     config, grids = arguments.cnn, to_grid(task.wafers, arguments.grid, representation)
     on_device = jnp.asarray(grids)
-    progress = directory / f"progress-{representation}.msgpack"
     fitted = cnn_training.fit(config, arguments.training, on_device, task.wafers.label, task.splits, progress)
     write_text(directory / f"curve-{representation}.json", json.dumps(fitted.curve, indent=1))
     found = cnn_training.predictor(config, [split.test for split in task.splits])(fitted.params, on_device)
@@ -150,14 +152,16 @@ def run_model(model: Model, task: Task, arguments: Arguments, directory: Path) -
     if saved.exists():
         with np.load(saved, allow_pickle=False) as arrays:
             return Outcome(arrays["probabilities"], *(arrays[name].item() for name in Outcome._fields[1:]))
+    progress = directory / f"progress-{model}.msgpack"
     if model.startswith("cnn"):
         representation: Any = model.removeprefix("cnn").strip("_") or arguments.representation
-        tested = run_cnn(representation, task, arguments, directory)
+        tested = run_cnn(representation, task, arguments, directory, progress)
     else:
         rule: Any = model
         tested = run_rule(rule, task, arguments.training.seed)
     with replacing(saved) as temporary, open(temporary, "wb") as file:
         np.savez_compressed(file, **tested._asdict())
+    progress.unlink(missing_ok=True)
     return tested
 
 

@@ -50,7 +50,7 @@ class Arguments:
     """Runs of the same recipe with other seeds, judged together with it."""
     controls: tuple[str, ...] = ()
     """Runs of wafer_train with another recipe on the same splits, as NAME=DIRECTORY, to compare with, on the splits
-    that both have; runs of one name are other seeds of it."""
+    that both have; runs of one name are other seeds of it on the same splits."""
     baselines: Path | None = None
     """Directory of a run of wafer_baselines on the same splits, to compare with."""
     left_out: tuple[str, ...] = ()
@@ -123,7 +123,10 @@ def read_controls(entries: Sequence[str], wafers: Wafers, used: Sequence[Fold]) 
         runs.setdefault(name, []).append(read_run(place, wafers, [fold.split for fold in used]))
     index, found = np.concatenate([fold.test.index for fold in used]), {}
     for name, parts in runs.items():
-        control = join_runs(parts)
+        try:
+            control = join_runs(parts)
+        except ValueError as error:
+            raise ValueError(f"--controls {name}: {error}") from None
         pooled = wafer_evaluation.pool(control, wafers)
         trained = "" if len(control) == len(used) else f" ({', '.join(fold.split.name for fold in control)})"
         answers = pooled.probabilities(pooled.depth, tempered=False)

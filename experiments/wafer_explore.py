@@ -73,8 +73,9 @@ class Arguments:
     generated wafers."""
     preset: Literal["none", "smoke"] = "none"
     """smoke: generated wafers, whatever data there is."""
-    output: Path = ROOT / "runs" / "explore"
-    """Folder for the figures; files of the same names are replaced."""
+    output: Path | None = None
+    """Folder for the figures, where files of the same names are replaced; runs/explore if not given, runs/explore-smoke
+    with the preset smoke."""
     limit: int = 0
     """Most wafers of a class to look at, chosen at random; 0 for all. Class counts are always of all."""
     examples: int = 4
@@ -213,23 +214,26 @@ def run(arguments: Arguments) -> None:
         require(getattr(arguments, name) >= 0, f"--{name} must be 0 or more, got {getattr(arguments, name)}")
     for name in ("examples", "pairs"):
         require(getattr(arguments, name) >= 1, f"--{name} must be 1 or more, got {getattr(arguments, name)}")
-    wafers = synthetic_wafers(SMOKE_WAFERS) if arguments.preset == "smoke" else wafer.load(arguments.data)
+    smoke = arguments.preset == "smoke"
+    require(not smoke or arguments.data is None, "--preset smoke looks at generated wafers; leave out --data")
+    wafers = synthetic_wafers(SMOKE_WAFERS) if smoke else wafer.load(arguments.data)
+    output = arguments.output or ROOT / "runs" / ("explore-smoke" if smoke else "explore")
     found = look(wafers.take((wafers.label != UNKNOWN) & wafers.clean), arguments)
     classes = list(found.counts)
     rankings = {
         name: ranking(getattr(found, name), classes, arguments.pairs, highest=name == "cosine") for name in MEASURES
     }
-    arguments.output.mkdir(parents=True, exist_ok=True)
+    output.mkdir(parents=True, exist_ok=True)
     entries, kind = {}, {"png": "image/png", "svg": "image/svg+xml"}[arguments.figures]
     for name, (figure, caption) in tqdm(draw(found, rankings, wafers.source).items(), desc="figures", disable=None):
         content = picture(figure, arguments.figures)
-        with replacing(arguments.output / f"{name}.{arguments.figures}") as temporary:
+        with replacing(output / f"{name}.{arguments.figures}") as temporary:
             temporary.write_bytes(content)
         entries[name] = {"data": f"data:{kind};base64,{base64.b64encode(content).decode()}", "caption": caption}
-    write_text(arguments.output / "summary.json", json.dumps(summary(wafers, found, rankings), indent=1))
+    write_text(output / "summary.json", json.dumps(summary(wafers, found, rankings), indent=1))
     page = jinja2.Environment(autoescape=True).from_string(PAGE)
-    write_text(arguments.output / "index.html", page.render(source=wafers.source, figures=entries))
-    print(f"{sum(found.counts.values()):,} labelled wafers ({wafers.source}): {arguments.output / 'index.html'}")
+    write_text(output / "index.html", page.render(source=wafers.source, figures=entries))
+    print(f"{sum(found.counts.values()):,} labelled wafers ({wafers.source}): {output / 'index.html'}")
 
 
 def picture(figure: Figure, kind: str) -> bytes:

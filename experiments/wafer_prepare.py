@@ -2,7 +2,7 @@
 
     python experiments/wafer_prepare.py --input LSWMD.pkl --output runs/wafers     # all 811,457 maps: 7 minutes, 3 GB
     python experiments/wafer_prepare.py --input maps_of_our_fab --labelled-only    # a folder of .csv or .png files
-    python experiments/wafer_prepare.py --preset smoke --output runs/wafers-smoke  # generated maps: proves that it runs
+    python experiments/wafer_prepare.py --preset smoke         # generated maps: proves that it runs
 
 Prints how many maps, labels and copies there are. Broken maps are left out and listed in rejected.csv with their
 reason. The result is a directory to give as data wherever wafer maps are read.
@@ -23,6 +23,7 @@ from trm_jax.data import wafer, wafer_cache
 from trm_jax.data.wafer_check import Loaded
 from trm_jax.data.wafer_maps import UNKNOWN
 from trm_jax.data.wafer_synthetic import synthetic_wafers
+from trm_jax.options import require
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -35,8 +36,8 @@ class Arguments:
     """LSWMD.pkl, an .npz, a folder of maps, or a cache; TRM_DATA or ../shared/data if not given."""
     preset: Literal["none", "smoke"] = "none"
     """smoke: generated maps instead of an input."""
-    output: Path = ROOT / "runs" / "wafers"
-    """Directory to write."""
+    output: Path | None = None
+    """Directory to write; runs/wafers if not given, runs/wafers-smoke with the preset smoke."""
     labelled_only: bool = False
     """Leave out maps without a label, which are four fifths of WM-811K."""
     clean_only: bool = False
@@ -72,11 +73,12 @@ def already_prepared(output: Path, origin: dict) -> bool:
 
 
 def source_of(arguments: Arguments) -> tuple[dict[str, Any], Callable[[], Loaded]]:
-    """What a cache says about where its maps are from, and how to read them. Raises FileNotFoundError."""
+    """What a cache says about where its maps are from, and how to read them. Raises ValueError or FileNotFoundError."""
     origin: dict[str, Any] = {
         "selection": {"labelled_only": arguments.labelled_only, "clean_only": arguments.clean_only}
     }
     if arguments.preset == "smoke":
+        require(arguments.input is None, "--preset smoke prepares generated maps; leave out --input")
         wafers = synthetic_wafers(SMOKE_WAFERS)
         checksum = hashlib.sha256(wafers.flat.tobytes()).hexdigest()
         return origin | {"source": wafers.source, "sha256": checksum, "notice": ""}, lambda: Loaded(wafers, [])
@@ -91,15 +93,15 @@ def source_of(arguments: Arguments) -> tuple[dict[str, Any], Callable[[], Loaded
 def run(arguments: Arguments) -> None:
     """Prepare the maps and print what there is."""
     origin, read = source_of(arguments)
-    if not arguments.force and already_prepared(arguments.output, origin):
-        print(f"{arguments.output} is already prepared from {origin['source']}")
+    output = arguments.output or ROOT / "runs" / ("wafers-smoke" if arguments.preset == "smoke" else "wafers")
+    if not arguments.force and already_prepared(output, origin):
+        print(f"{output} is already prepared from {origin['source']}")
         return
-    loaded = select(read(), arguments)
-    manifest = wafer_cache.write_cache(arguments.output, loaded, origin)
+    manifest = wafer_cache.write_cache(output, select(read(), arguments), origin)
     for name, count in manifest["counts"].items():
         text = ", ".join(f"{key} {value:,}" for key, value in count.items()) if name == "classes" else f"{count:,}"
         print(f"{name:12}{text}")
-    print(f"written to {arguments.output}")
+    print(f"written to {output}")
 
 
 @errors_in_one_line()

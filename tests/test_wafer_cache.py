@@ -191,6 +191,8 @@ def test_the_smoke_preset_prepares_generated_maps_that_call_themselves_so(
     assert found.source == expected.source and "synthetic" in found.source
     prepare("--preset", "smoke", "--output", tmp_path / "cache")
     assert "already prepared from" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="leave out --input"):
+        prepare("--preset", "smoke", "--input", tmp_path / "cache", "--output", tmp_path / "other")
 
 
 def test_a_mistake_on_the_command_line_ends_in_one_line(tmp_path: Path) -> None:

@@ -106,6 +106,14 @@ def test_every_split_and_seed_has_its_own_scores(used, tested):
     assert row["accuracy"] == pytest.approx((predicted == tested.truth[here]).mean())
     curve = used[2].curve[used[2].curve["seed"] == 1].dropna()
     assert row["update"] == curve["step"].iloc[curve["validation_macro_f1"].argmax()] > 0
+    taught = used[2].config.override(
+        **{"loss.supervision": "sum", "recursion.first_N_sup": 1, "recursion.first_share": 0.5, "run.steps": 400}
+    )
+    falling = used[2].curve.assign(
+        validation_macro_f1=used[2].curve["validation_macro_f1"] - used[2].curve["step"] / 100
+    )  # falls all the time, and weights of the first half have not learned all steps
+    table = wafer_evaluation_groups.by_split([used[2]._replace(config=taught, curve=falling)], tested)
+    assert (table["update"] == 300).all()
 
 
 def test_of_each_class_the_decided_and_the_wrong_are_counted(tested):
@@ -135,6 +143,8 @@ def test_errors_are_counted_by_size_of_the_map(tested):
     assert row["wrong with a pattern"].value == pytest.approx(wrong[:, patterned].mean())
     expected = np.mean([wrong[seed, here & chosen[seed]].mean() for seed in range(len(chosen))])
     assert row["errors"].value == pytest.approx(expected)
+    none = wafer_evaluation_groups.by_size(np.zeros_like(chosen), wrong, tested, WAFERS, draws_of(tested))
+    assert none["errors"].isna().all() and (none["wrong"] == table["wrong"]).all()
 
 
 def test_lots_are_groups_or_consecutive_wafers_of_large_groups():

@@ -25,7 +25,8 @@ Validate = Callable[[Any], dict[str, np.ndarray]]
 
 
 class Best(NamedTuple):
-    """The evaluated weights with the highest validation score of each seed, in the curriculum's second phase."""
+    """The evaluated weights with the highest validation score of each seed; those of a depth curriculum's first phase
+    only as long as there are no others."""
 
     params: Any
     score: Any  # (S,)
@@ -115,12 +116,12 @@ def _fit(config: Config, data: Batch, validate: Validate, score: str, run: RunDi
 
 def _phase(config: Config, step: int) -> tuple[int, int]:
     """Supervision steps of the update after ``step``, and the step until which they stay: the depth curriculum."""
-    first = _first_phase(config)
+    first = first_phase(config)
     return (config.recursion.first_N_sup, first) if step < first else (config.recursion.N_sup, config.run.steps)
 
 
-def _first_phase(config: Config) -> int:
-    """Updates of the depth curriculum's first phase, in whole chunks."""
+def first_phase(config: Config) -> int:
+    """Updates of the depth curriculum's first phase, in whole chunks; 0 without one."""
     return round(config.recursion.first_share * config.run.steps / config.run.chunk) * config.run.chunk
 
 
@@ -167,7 +168,7 @@ def _say_idle(config: Config, mesh) -> None:
 
 def _exhausted(config: Config, best: Best, step: int) -> bool:
     """Whether no seed has improved for as many evaluations as ``run.patience`` allows."""
-    waited = step - max(int(to_host(best.step).max()), _first_phase(config))
+    waited = step - max(int(to_host(best.step).max()), first_phase(config))
     return 0 < config.run.patience * config.run.evaluate_every <= waited
 
 
@@ -176,10 +177,10 @@ def _better(config: Config, best: Best, params, score: np.ndarray, step: int) ->
 
     Those of the depth curriculum's first phase have not learned to take N_sup steps: any of the second replace them.
     """
-    first = _first_phase(config)
-    replaced = (score > to_host(best.score)) | ((to_host(best.step) <= first) & (step > first))
+    first = first_phase(config)
+    old = np.where((to_host(best.step) <= first) & (step > first), -np.inf, to_host(best.score))
     new = Best(params, np.asarray(score, np.float32), np.full(len(score), step, np.int32))
-    return choose(replaced, new, best)
+    return choose(score > old, new, best)
 
 
 def _row(config: Config, metrics, step: int, name: str, directory: Path) -> dict[str, Any]:

@@ -10,11 +10,12 @@ import pandas as pd
 
 from trm_jax import wafer_metrics
 from trm_jax.data.wafer_maps import CLASSES, Wafers
+from trm_jax.fit import first_phase
 from trm_jax.wafer_evaluation import Answers, share
 from trm_jax.wafer_metrics import Interval
 from trm_jax.wafer_runs import Fold
 
-SIZES = {
+SHARES_BY_SIZE = {
     "wrong": "Wrong",
     "wrong with a pattern": "Wrong among those labelled with a pattern",
     "coverage": "Decided automatically",
@@ -40,7 +41,7 @@ def decided_by_class(
 
 def by_split(folds: Sequence[Fold], tested: Answers) -> pd.DataFrame:
     """Scores on each split's test wafers; columns split, seed, accuracy, macro_f1, update (whose weights they are: the
-    best on validation, NaN if no curve is known)."""
+    best on validation, as `fit` chooses them; NaN if no curve is known)."""
     rows = []
     answers = tested.logits[:, tested.depth - 1].argmax(axis=-1)
     for number, fold in enumerate(folds):
@@ -48,6 +49,8 @@ def by_split(folds: Sequence[Fold], tested: Answers) -> pd.DataFrame:
         found = wafer_metrics.seed_scores(tested.truth[here], answers[:, here], tested.logits.shape[-1])
         for index, seed in enumerate(fold.config.run.seeds):
             curve = fold.curve[fold.curve["seed"] == index].dropna(subset="validation_macro_f1")
+            second = curve[curve["step"] > first_phase(fold.config)]
+            curve = second if len(second) else curve
             best = curve["validation_macro_f1"].astype(float).idxmax() if len(curve) else None
             update = np.nan if best is None else curve.loc[best, "step"]
             rows.append((fold.split.name, seed, found.accuracy[index], found.macro_f1[index], update))
@@ -55,11 +58,12 @@ def by_split(folds: Sequence[Fold], tested: Answers) -> pd.DataFrame:
 
 
 def by_size(chosen: np.ndarray, wrong: np.ndarray, tested: Answers, wafers: Wafers, draws: np.ndarray) -> pd.DataFrame:
-    """Errors by size of the map: large maps lose detail when they are resized.
+    """Errors by size of the map.
 
-    ``chosen`` and ``wrong`` (S, N) say which answers are decided automatically and which are wrong. A row for each
-    quarter of the test wafers, fewer where many have one size. Columns smallest and largest (side in dies, the
-    geometric mean of height and width, rounded), wafers, and an Interval for each of SIZES.
+    ``chosen`` and ``wrong`` (S, N) say which answers are decided automatically and which are wrong. Up to four rows:
+    the test wafers are cut at the quartiles of their size, but not between two of one size. Columns smallest and
+    largest (side in dies, the geometric mean of height and width, rounded), wafers, and an Interval for each of
+    SHARES_BY_SIZE, None where it is a share of no wafers.
     """
     side = np.rint(np.sqrt(wafers.height[tested.index].astype(float) * wafers.width[tested.index])).astype(int)
     quarter = np.searchsorted(np.quantile(side, [0.25, 0.5, 0.75]), side)
@@ -69,9 +73,9 @@ def by_size(chosen: np.ndarray, wrong: np.ndarray, tested: Answers, wafers: Wafe
         here, patterned = (np.broadcast_to(mask, chosen.shape) for mask in (own, own & pattern))
         shares = {
             "wrong": share(wrong, here, tested.group, draws),
-            "wrong with a pattern": share(wrong, patterned, tested.group, draws),
+            "wrong with a pattern": share(wrong, patterned, tested.group, draws) if patterned.any() else None,
             "coverage": share(chosen, here, tested.group, draws),
-            "errors": share(wrong, chosen & here, tested.group, draws),
+            "errors": share(wrong, chosen & here, tested.group, draws) if (chosen & here).any() else None,
         }
         rows.append({"smallest": side[own].min(), "largest": side[own].max(), "wafers": own.sum(), **shares})
     return pd.DataFrame(rows)

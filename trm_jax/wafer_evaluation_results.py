@@ -10,7 +10,7 @@ import pandas as pd
 from trm_jax import confidence, wafer_evaluation, wafer_evaluation_groups, wafer_metrics
 from trm_jax.data.wafer_maps import CLASSES, Wafers
 from trm_jax.wafer_evaluation import RULES, Answers, Check
-from trm_jax.wafer_evaluation_groups import SIZES
+from trm_jax.wafer_evaluation_groups import SHARES_BY_SIZE
 from trm_jax.wafer_metrics import BY_CLASS, Interval
 from trm_jax.wafer_report import ranged
 from trm_jax.wafer_runs import Fold
@@ -53,7 +53,7 @@ class Results:
     by_split: pd.DataFrame
     """A row per split and seed, as in wafer_evaluation_groups.by_split."""
     by_size: pd.DataFrame
-    """A row per quarter of the test wafers, as in wafer_evaluation_groups.by_size."""
+    """A row per range of sizes, as in wafer_evaluation_groups.by_size."""
     areas: list[float]
     """Area under the risk-coverage curve of each seed."""
     together: float
@@ -188,7 +188,8 @@ def long_table(results: Results, tested: Answers) -> pd.DataFrame:
     rows += [
         ("map size", f"{row['smallest']} to {row['largest']} dies a side", name, *row[name])
         for row in results.by_size.to_dict("records")
-        for name in SIZES
+        for name in SHARES_BY_SIZE
+        if row[name] is not None
     ]
     rows += [("conformal sets", "all", name, *one) for name, one in results.sets.items()]
     rows += [("risk-coverage area", f"seed {seed}", "area", area) for seed, area in enumerate(results.areas)]

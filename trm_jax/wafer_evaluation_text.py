@@ -8,7 +8,7 @@ from trm_jax import markdown
 from trm_jax import wafer_evaluation_trust as trust
 from trm_jax.data.wafer_maps import CLASSES
 from trm_jax.wafer_evaluation import Answers, Check
-from trm_jax.wafer_evaluation_groups import SIZES
+from trm_jax.wafer_evaluation_groups import SHARES_BY_SIZE
 from trm_jax.wafer_evaluation_results import SCORES, Results
 from trm_jax.wafer_metrics import BY_CLASS, Interval
 from trm_jax.wafer_report import ranged
@@ -90,15 +90,21 @@ def _about_splits(by_split: pd.DataFrame) -> list[str]:
 
 def _size_table(by_size: pd.DataFrame) -> str:
     rows = [
-        (f"{row['smallest']} to {row['largest']}", f"{row['wafers']:,}", *(ranged(row[name]) for name in SIZES))
+        (
+            f"{row['smallest']} to {row['largest']}",
+            f"{row['wafers']:,}",
+            *(ranged(row[name]) if row[name] else "" for name in SHARES_BY_SIZE),
+        )
         for row in by_size.to_dict("records")
     ]
-    return markdown.table(["Dies a side", "Wafers", *SIZES.values()], rows)
+    return markdown.table(["Dies a side", "Wafers", *SHARES_BY_SIZE.values()], rows)
 
 
 def _about_sizes(by_size: pd.DataFrame) -> list[str]:
     sentences = ["Parts of the test wafers by the geometric mean of height and width; their class mixes differ."]
-    rows = by_size.to_dict("records")
+    rows = [row for row in by_size.to_dict("records") if row["wrong with a pattern"]]
+    if len(rows) < 2:
+        return sentences
     worst, best = (choose(rows, key=lambda row: row["wrong with a pattern"].value) for choose in (max, min))
     bad, good = worst["wrong with a pattern"], best["wrong with a pattern"]
     if bad.low > good.high:

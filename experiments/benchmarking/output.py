@@ -82,7 +82,7 @@ def growth_report(growth: dict[str, list[dict[str, Any]]], excesses: list[str]) 
         [m["mode"], f"{m['size']} = {m['value']}", _number(m["temp_mb"]), f"{m['growth']:.2f}"]
         for m in growth["memory"]
     ]
-    listed = "".join(f"- {sentence}\n" for sentence in excesses) or "- nothing\n"
+    listed = markdown.bullets(excesses or ["nothing"]) + "\n"
     return [
         "## Growth\n",
         "Growth counts from the smallest value; predicted is the growth of the matrix-product operations.\n",

@@ -38,7 +38,7 @@ class Answer(NamedTuple):
 
 
 def check_output(path: Path) -> None:
-    """Raise ValueError if no table can be written there: to be asked before an hour of classifying, not after it."""
+    """Raise ValueError if this cannot be a file: to be asked before an hour of classifying, not after it."""
     folder = path.resolve().parent
     if not folder.is_dir():
         raise ValueError(f"--output: there is no folder {folder}")
