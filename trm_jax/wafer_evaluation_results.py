@@ -11,7 +11,7 @@ from trm_jax import confidence, wafer_evaluation, wafer_evaluation_groups, wafer
 from trm_jax.data.wafer_maps import CLASSES, Wafers
 from trm_jax.wafer_evaluation import RULES, Answers, Check
 from trm_jax.wafer_evaluation_groups import SHARES_BY_SIZE
-from trm_jax.wafer_metrics import BY_CLASS, Interval
+from trm_jax.wafer_metrics import BY_CLASS, GroupCounts, Interval
 from trm_jax.wafer_report import ranged
 from trm_jax.wafer_runs import Fold
 
@@ -134,11 +134,12 @@ def _set_scores(
 def _compared(
     tested: Answers, others: Mapping[str, Other], draws: np.ndarray
 ) -> dict[str, dict[str, dict[str, Interval]]]:
-    answers, compared = tested.probabilities(tested.depth), {}
+    whole, groups, compared = wafer_evaluation.counts(tested, tested.depth), np.unique(tested.group), {}
     for name, other in others.items():
-        truth, group = tested.truth[other.asked], tested.group[other.asked]
-        ours = wafer_metrics.count(truth, answers[:, other.asked], group)
-        theirs = wafer_metrics.count(truth, other.probabilities, group)
+        group = tested.group[other.asked]
+        # Splits keep groups whole, so the counts of the wafers asked about are those of their groups.
+        ours = GroupCounts(*(part[np.isin(groups, group)] for part in whole))
+        theirs = wafer_metrics.count(tested.truth[other.asked], other.probabilities, group)
         own = draws if other.asked.all() else wafer_metrics.resample(len(np.unique(group)))
         compared[name] = {
             "own": wafer_metrics.with_intervals(theirs, own),
