@@ -72,7 +72,8 @@ def test_another_class_mix_changes_accuracy_as_it_must(tmp_path):
     assert f"(85.2%): accuracy {expected:.3f}" in (tmp_path / "report.md").read_text()
 
 
-def script():
+def script(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "experiments")
     specification = importlib.util.spec_from_file_location("wafer_baselines", ROOT / "experiments/wafer_baselines.py")
     module = importlib.util.module_from_spec(specification)
     sys.modules["wafer_baselines"] = module
@@ -81,7 +82,7 @@ def script():
 
 
 def test_the_script_goes_on_where_it_was_and_refuses_other_options(tmp_path, monkeypatch, capsys):
-    module = script()
+    module = script(monkeypatch)
     arguments = module.Arguments(preset="smoke", models=("constant", "decision_tree"), output=tmp_path)
     module.run(arguments)
     first = (tmp_path / "baselines-smoke" / "results.csv").read_text()
