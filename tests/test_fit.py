@@ -191,5 +191,7 @@ def test_weights_and_patience_of_the_first_phase_do_not_count(tmp_path):
     falling = iter([[0.9 - step / 100] * 2 for step in range(9)])
     progress = train(tmp_path / "run", config, validate=lambda params: {"size": np.asarray(next(falling))})
     assert rows(tmp_path / "run")[-1]["step"] == 32 + 8 + 2 * 8
+    recorded = {row["step"]: row["best_step"] for row in rows(tmp_path / "run") if "best_step" in row}
+    assert recorded == {8 * step: [8, 8] if step <= 4 else [40, 40] for step in range(1, 8)}
     np.testing.assert_array_equal(progress.best.step, 32 + 8)  # lower than all before, and trained to take N_sup steps
     np.testing.assert_allclose(progress.best.score, 0.9 - 4 / 100)

@@ -106,14 +106,8 @@ def test_every_split_and_seed_has_its_own_scores(used, tested):
     assert row["accuracy"] == pytest.approx((predicted == tested.truth[here]).mean())
     curve = used[2].curve[used[2].curve["seed"] == 1].dropna()
     assert row["update"] == curve["step"].iloc[curve["validation_macro_f1"].argmax()] > 0
-    taught = used[2].config.override(
-        **{"loss.supervision": "sum", "recursion.first_N_sup": 1, "recursion.first_share": 0.5, "run.steps": 400}
-    )
-    falling = used[2].curve.assign(
-        validation_macro_f1=used[2].curve["validation_macro_f1"] - used[2].curve["step"] / 100
-    )  # falls all the time, and weights of the first half have not learned all steps
-    table = wafer_evaluation_groups.by_split([used[2]._replace(config=taught, curve=falling)], tested)
-    assert (table["update"] == 300).all()
+    silent = used[2]._replace(curve=used[2].curve.assign(best_step=np.nan))
+    assert wafer_evaluation_groups.by_split([silent], tested)["update"].isna().all()
 
 
 def test_of_each_class_the_decided_and_the_wrong_are_counted(tested):

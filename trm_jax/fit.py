@@ -105,6 +105,7 @@ def _fit(config: Config, data: Batch, validate: Validate, score: str, run: RunDi
                 scores = validate(weights := evaluated(state))
                 best = _better(config, best, weights, scores[score], step)
                 row |= {f"validation_{key}": _listed(values) for key, values in scores.items()}
+                row["best_step"] = to_host(best.step).tolist()
                 bar.set_postfix({score: f"{np.mean(scores[score]):.3f}"})
             run.log(row)
             if done or step % config.run.checkpoint_every == 0:

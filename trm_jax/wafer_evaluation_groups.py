@@ -10,7 +10,6 @@ import pandas as pd
 
 from trm_jax import wafer_metrics
 from trm_jax.data.wafer_maps import CLASSES, Wafers
-from trm_jax.fit import first_phase
 from trm_jax.wafer_evaluation import Answers, share
 from trm_jax.wafer_metrics import Interval
 from trm_jax.wafer_runs import Fold
@@ -41,18 +40,15 @@ def decided_by_class(
 
 def by_split(folds: Sequence[Fold], tested: Answers) -> pd.DataFrame:
     """Scores on each split's test wafers; columns split, seed, accuracy, macro_f1, update (whose weights they are: the
-    best on validation, as `fit` chooses them; NaN if no curve is known)."""
+    best on validation, as the training recorded it; NaN where it did not)."""
     rows = []
     answers = tested.logits[:, tested.depth - 1].argmax(axis=-1)
     for number, fold in enumerate(folds):
         here = tested.fold == number
         found = wafer_metrics.seed_scores(tested.truth[here], answers[:, here], tested.logits.shape[-1])
         for index, seed in enumerate(fold.config.run.seeds):
-            curve = fold.curve[fold.curve["seed"] == index].dropna(subset="validation_macro_f1")
-            second = curve[curve["step"] > first_phase(fold.config)]
-            curve = second if len(second) else curve
-            best = curve["validation_macro_f1"].astype(float).idxmax() if len(curve) else None
-            update = np.nan if best is None else curve.loc[best, "step"]
+            recorded = fold.curve.loc[fold.curve["seed"] == index, "best_step"].dropna()
+            update = recorded.iloc[-1] if len(recorded) else np.nan
             rows.append((fold.split.name, seed, found.accuracy[index], found.macro_f1[index], update))
     return pd.DataFrame(rows, columns=["split", "seed", "accuracy", "macro_f1", "update"])
 

@@ -70,7 +70,7 @@ def _class_table(results: Results) -> str:
 def _split_table(by_split: pd.DataFrame) -> str:
     rows = [
         (row["split"], row["seed"], f"{row['accuracy']:.4f}", f"{row['macro_f1']:.4f}",
-         f"{row['update']:,.0f}" if row["update"] > 0 else "")
+         f"{row['update']:,.0f}" if row["update"] > 0 else "not recorded")
         for row in by_split.to_dict("records")
     ]  # fmt: skip
     return markdown.table(["Split", "Seed", "Accuracy", "Macro-F1", "Weights of update"], rows)

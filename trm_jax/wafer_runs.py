@@ -13,6 +13,9 @@ from trm_jax.data.wafer_maps import CLASSES, Wafers
 from trm_jax.data.wafer_splits import Split
 from trm_jax.wafer_predictions import Predicted, load_predicted
 
+CURVE = ("loss", "validation_macro_f1", "best_step")
+"""What is read of a training log, one value per seed in each row."""
+
 
 class Fold(NamedTuple):
     """One split of a run: S seeds that were trained on it."""
@@ -22,7 +25,8 @@ class Fold(NamedTuple):
     validation: Predicted
     test: Predicted
     curve: pd.DataFrame
-    """Columns step, seed, loss, validation_macro_f1 (NaN where it was not evaluated)."""
+    """Columns step, seed, loss, validation_macro_f1 and best_step, the update of the best weights so far (both NaN
+    where it was not evaluated)."""
     unknown: dict[str, Predicted]
     """Answers to patterns that were not trained on, by name: from files ``unknown-NAME.npz``, if there are any."""
     made: dict[str, Any]
@@ -135,7 +139,8 @@ def _read_curve(path: Path) -> pd.DataFrame:
             row = json.loads(line)
         except json.JSONDecodeError:
             break
-        scores = row.get("validation_macro_f1") or [np.nan] * len(row["loss"])
-        for seed, (loss, score) in enumerate(zip(row["loss"], scores, strict=True)):
-            rows.append({"step": row["step"], "seed": seed, "loss": loss, "validation_macro_f1": score})
-    return pd.DataFrame(rows, columns=["step", "seed", "loss", "validation_macro_f1"])
+        seeds = len(row["loss"])
+        for seed in range(seeds):
+            found = {name: row.get(name, [np.nan] * seeds)[seed] for name in CURVE}
+            rows.append({"step": row["step"], "seed": seed, **found})
+    return pd.DataFrame(rows, columns=["step", "seed", *CURVE])
