@@ -148,6 +148,23 @@ def test_for_prediction_the_logits_move_by_the_share_of_each_class(grids):
     np.testing.assert_allclose(after.halt, before.halt, atol=1e-6)
 
 
+@pytest.mark.slow
+def test_the_preset_for_a_gpu_trains(wafers, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "experiments")
+    options = importlib.import_module("wafer_presets").PRESETS["paper"]
+    alone = {"run.seeds": (0,), "run.batch": 1, "run.steps": 6, "optim.warmup": 1}
+    config = Config().override(**options).override(**alone)
+    assert (config.model.grid, config.layer_applications) == ((26, 26), 3 * 6 * 2)
+    one = wafers.take(np.flatnonzero(wafers.label == CLASSES.index("Scratch"))[:1])
+    data = {"inputs": jnp.asarray(wafer_task.grids_of(config, one)), "labels": jnp.asarray(one.label, jnp.int32)}
+    state = train.init(config, data, 0)
+    chunk = jax.jit(lambda state: train.train_chunk(config, train.no_augmentation, 6, state, data))
+    trained, metrics = chunk(state)
+    assert metrics["loss"][-1] < metrics["loss"][0] - 0.5  # one wafer is soon learned by heart
+    for before, after in zip(jax.tree.leaves(state.params), jax.tree.leaves(trained.params), strict=True):
+        assert (before != after).any()
+
+
 def run(script, *arguments):
     command = [sys.executable, ROOT / "experiments" / script, *arguments]
     return subprocess.run(command, capture_output=True, text=True)
