@@ -8,7 +8,7 @@ import pytest
 
 from trm_jax.data import wafer
 from trm_jax.data.wafer_maps import CLASSES, UNKNOWN, Wafers
-from trm_jax.data.wafer_splits import Kind, Split, folds
+from trm_jax.data.wafer_splits import Kind, Split, all_lots, folds
 from trm_jax.data.wafer_synthetic import synthetic_wafers
 
 
@@ -133,6 +133,24 @@ def _first_of_each_fold(wafers: Wafers, name: str) -> list[int]:
 
 def test_classes_that_the_data_do_not_have_are_no_fault(wafers: Wafers) -> None:
     check(without := only(wafers, "Donut", np.zeros(len(wafers), bool)), folds(without), lots=True)
+
+
+def shares_that_validate(wafers: Wafers) -> np.ndarray:
+    """Share of each class that validates while all lots train; whole lots, and every usable wafer, are checked."""
+    split = all_lots(wafers)
+    usable = np.flatnonzero((wafers.label != UNKNOWN) & wafers.clean)
+    assert np.array_equal(np.sort(np.concatenate(parts(split))), usable) and len(split.test) == 0
+    assert not set(wafers.group[split.train].tolist()) & set(wafers.group[split.validation].tolist())
+    counts = [np.bincount(wafers.label[part], minlength=len(CLASSES)) for part in (split.validation, usable)]
+    return counts[0] / counts[1]
+
+
+def test_no_class_loses_many_wafers_to_validation_while_all_lots_train(wafers: Wafers) -> None:
+    assert np.abs(shares_that_validate(wafers) - 1 / 6).max() < 0.025  # of the other sixths up to 0.046
+
+
+def test_real_lots_lose_few_wafers_of_each_class_to_validation(data_root: Path) -> None:
+    assert np.abs(shares_that_validate(wafer.load(data_root / "wm811k")) - 1 / 6).max() < 0.06
 
 
 def test_real_folds(data_root: Path) -> None:

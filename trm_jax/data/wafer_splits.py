@@ -59,9 +59,17 @@ def folds(wafers: Wafers, count: int = 4, kind: Kind = "lot", seed: int = 0) -> 
 
 
 def all_lots(wafers: Wafers, seed: int = 0) -> Split:
-    """Every labelled and clean wafer to train on, but for a validating sixth in whole lots; nothing is tested."""
+    """Every labelled and clean wafer to train on, but for a validating sixth in whole lots; nothing is tested.
+
+    Of the sixths that lots can be dealt into, the one that takes the evenest share of every class: a rare class that
+    sits in few lots may otherwise lose many of its wafers.
+    """
     usable = np.flatnonzero((wafers.label != UNKNOWN) & wafers.clean)
-    validates = _deal(wafers.label[usable], wafers.group[usable], VALIDATION_PARTS, seed) == 0
+    label = wafers.label[usable]
+    number = _deal(label, wafers.group[usable], VALIDATION_PARTS, seed)
+    counts = np.array([np.bincount(label[number == part], minlength=len(CLASSES)) for part in range(VALIDATION_PARTS)])
+    shares = counts / np.maximum(counts.sum(axis=0), 1)
+    validates = number == np.abs(shares - 1 / VALIDATION_PARTS).max(axis=1).argmin()
     split = Split("all-lots", usable[~validates], usable[validates], usable[:0])
     _check_classes(wafers, usable, split, ("train", "validation"))
     return split
