@@ -1,6 +1,6 @@
 """Where does a wafer classifier go wrong, and is it the classifier or the label? From stored predictions alone.
 
-    python experiments/wafer_errors.py --run runs/wafer-cpu
+    python experiments/wafer_errors.py --run runs/wafer-edge
     python experiments/wafer_errors.py --preset smoke          # after wafer_train.py --preset smoke
 
 Writes errors.csv (every wrong answer with its probabilities and its answers step by step), label_errors.csv (likely

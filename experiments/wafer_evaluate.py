@@ -1,9 +1,9 @@
 """What is a trained wafer classifier worth, and when may its answers be trusted? From stored predictions alone.
 
-    python experiments/wafer_evaluate.py --run runs/wafer-cpu --baselines runs/baselines-cpu
-    python experiments/wafer_evaluate.py --run runs/wafer-cpu --alpha 0.01 --delta 0.05
+    python experiments/wafer_evaluate.py --run runs/wafer-edge --baselines runs/baselines-cpu
+    python experiments/wafer_evaluate.py --run runs/wafer-edge --alpha 0.01 --delta 0.05
     python experiments/wafer_evaluate.py --preset smoke        # after wafer_train.py --preset smoke
-    python experiments/wafer_evaluate.py --run runs/wafer-cpu --left-out Donut=runs/wafer-without-donut
+    python experiments/wafer_evaluate.py --run runs/wafer-edge --left-out Donut=runs/wafer-without-donut
     python experiments/wafer_evaluate.py --run runs/seed-0 --more-seeds runs/seed-1 --controls shallow=runs/shallow
 
 Scores with intervals by whole lots at every supervision step, a paired comparison with every baseline, the readiness
@@ -15,7 +15,7 @@ import json
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -145,7 +145,8 @@ def time_halting(weights: Path, wafers: Wafers, index: np.ndarray) -> list[float
 
 
 def count_parameters(config: ModelConfig) -> int:
-    """Trained weights of one net, without making any."""
+    """Numbers in one net that predicts, without making any."""
+    config = replace(config, readout_bias=True)  # as `wafer_task.for_prediction` adds it
     return model.count_parameters(config, jax.eval_shape(partial(model.initialise, config), jax.random.key(0)))
 
 

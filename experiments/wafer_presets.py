@@ -101,5 +101,5 @@ def run_and_wafers(run: Path | None, preset: str, synthetic: int, data: Path | N
     directory = run or (SMOKE_RUN if smoke else None)
     if directory is None:
         raise ValueError("give --run, or --preset smoke")
-    generated = synthetic or (SMOKE_WAFERS if smoke else 0)
+    generated = synthetic or (SMOKE_WAFERS if smoke and data is None else 0)
     return directory, synthetic_wafers(generated) if generated else wafer.load(data)

@@ -11,7 +11,7 @@ The card takes its results from the cross-validation of the same recipe (wafer_e
 import json
 import shlex
 import sys
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,15 +28,17 @@ from trm_jax.config import Config
 from trm_jax.data import wafer
 from trm_jax.data.wafer_cache import notice
 from trm_jax.data.wafer_maps import CLASSES, Wafers
-from trm_jax.data.wafer_splits import all_lots
+from trm_jax.data.wafer_splits import Split, all_lots
 from trm_jax.edge.monitor import FEWEST_LOTS, reference
 from trm_jax.options import require
 from trm_jax.runlog import environment
-from trm_jax.wafer_checkpoint import Calibration, Shipped, save_checkpoint
+from trm_jax.wafer_checkpoint import Calibration, Shipped, refuse_existing, save_checkpoint
 from trm_jax.wafer_evaluation import lots
-from trm_jax.wafer_evaluation_results import DECIDED
+from trm_jax.wafer_evaluation_results import DECIDED, FULL_MIX, SCORES
+from trm_jax.wafer_metrics import Interval
 from trm_jax.wafer_predictions import Predicted, load_predicted, stopped_at
-from trm_jax.wafer_runs import read_made, recipe
+from trm_jax.wafer_report import ranged
+from trm_jax.wafer_runs import best_update, read_curve, read_made, recipe
 
 SHOWN = ("accuracy", "macro_f1", "balanced_accuracy", "ece_tempered")
 
@@ -85,24 +87,33 @@ def monitored(answers: Predicted, seed: int, depth: int, made: Calibration, wafe
     return reference(shown, softmax(logits / made.temperature, axis=1), last + 1, made.review_threshold)
 
 
-def read_evaluation(directory: Path | None, trained: dict[str, Any]) -> dict[str, Any]:
-    """What wafer_evaluate.py wrote, or nothing without a directory. Raises ValueError for another recipe."""
+def read_evaluation(arguments: Arguments, trained: dict[str, Any]) -> dict[str, Any]:
+    """What wafer_evaluate.py wrote, or nothing without a directory. Raises ValueError for another recipe or promise."""
+    directory = arguments.evaluation
     if directory is None:
         return {}
     evaluated = json.loads((directory / "results.json").read_text(encoding="utf-8"))
     require(evaluated.get("recipe") == trained, f"{directory} is of another recipe than --run; its scores say nothing")
+    for name, value in (("alpha", arguments.alpha), ("delta", arguments.delta)):
+        found = evaluated.get("rates", {}).get(name)
+        require(found == value, f"{directory} was made with --{name} {found}, not {value:g}; evaluate again with it")
     return evaluated
 
 
-def class_rows(numbers: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def score_rows(numbers: dict[tuple[str, str, str], Interval]) -> list[tuple[str, str]]:
+    """What the card says of all wafers: names and values with intervals."""
+    keys = {name: ("score", "all", name) for name in SHOWN}
+    return [(SCORES[name], ranged(numbers[key])) for name, key in keys.items() if key in numbers]
+
+
+def class_rows(numbers: dict[tuple[str, str, str], Interval]) -> list[list[str]]:
     """For every class its name and what the card says of it: scores, share decided and share of those named otherwise,
-    None where there is none."""
-    found = {(row["part"], row["name"], row["score"]): row["value"] for row in numbers}
+    with intervals; empty where there is none."""
     rows = []
     for name in CLASSES:
         keys = [("score", "all", f"{score}_{name}") for score in wafer_metrics.BY_CLASS]
         keys += [(DECIDED, name, score) for score in ("coverage", "errors")]
-        rows.append({"name": name, "values": [found.get(key) for key in keys]})
+        rows.append([name, *(ranged(numbers[key]) if key in numbers else "" for key in keys)])
     return rows
 
 
@@ -115,12 +126,39 @@ def said_of(arguments: Arguments, wafers: Wafers) -> str:
 
 
 def prepare(arguments: Arguments) -> tuple[Path, Path, Wafers]:
-    """Directory of the run, of the checkpoint, and the wafers. Raises ValueError where one is missing."""
+    """Directory of the run, of the checkpoint, and the wafers.
+
+    Raises ValueError where one is missing, FileExistsError where the checkpoint exists.
+    """
     output = arguments.output or (SMOKE_RUN.with_name("wafer-smoke-shipped") if arguments.preset == "smoke" else None)
     if output is None:
         raise ValueError("give --output, or --preset smoke")
+    if arguments.preset != "smoke":
+        refuse_existing(output)
     source, wafers = run_and_wafers(arguments.run, arguments.preset, 0, arguments.data)
     return source, output, wafers
+
+
+def render_card(arguments: Arguments, shipped: Shipped, wafers: Wafers, split: Split, made: dict[str, Any]) -> str:
+    """The model card; ``made`` says how the weights were chosen and what the recipe was found to be worth."""
+    config, params = shipped.config, shipped.params
+    numbers = {
+        (row["part"], row["name"], row["score"]): Interval(row["value"], row["low"], row["high"])
+        for row in made["evaluated"].get("numbers", [])
+    }
+    blank, counts = model.blank_inputs(config.model, 1), np.bincount(wafers.label[split.train], minlength=len(CLASSES))
+    template = Path(model.__file__).parent / "templates" / "model_card.md"
+    return jinja2.Template(template.read_text(encoding="utf-8"), undefined=jinja2.StrictUndefined).render(
+        **made, alpha=arguments.alpha, delta=arguments.delta, config=config, calibration=shipped.calibration,
+        scores=score_rows(numbers), classes=class_rows(numbers), together=made["evaluated"].get("errors together"),
+        mixed=[numbers[key].value for key in ((FULL_MIX, "all", "accuracy"), (FULL_MIX, "all", "macro_f1"))
+               if key in numbers],
+        parameters=f"{model.count_parameters(config.model, params):,}",
+        gflop=f"{accounting.matmul_flops(lambda inputs: model.forward(config, params, inputs), blank) / 1e9:.3f}",
+        source=wafers.source, trained=f"{len(split.train):,}", validated=f"{len(split.validation):,}",
+        rare=", ".join(f"{CLASSES[index]} {counts[index]:,}" for index in np.argsort(counts)[:3]),
+        notice=said_of(arguments, wafers), command=shlex.join(["python", *sys.argv]), commit=environment()["commit"],
+    )  # fmt: skip
 
 
 def run(arguments: Arguments) -> None:
@@ -136,23 +174,12 @@ def run(arguments: Arguments) -> None:
     best = int(scores.macro_f1.argmax())
     config, params = load_weights(directory / f"weights-{seeds[best]}")
     calibration = calibrate(logits[best], wafers, answers.index, arguments.alpha, arguments.delta)
-    evaluated = read_evaluation(arguments.evaluation, recipe(trained, read_made(source / "wafers.json")))
-    numbers = evaluated.get("numbers", [])
-    measured = [row for row in numbers if row["part"] == "score" and row["score"] in SHOWN]
-    blank, counts = model.blank_inputs(config.model, 1), np.bincount(wafers.label[split.train], minlength=len(CLASSES))
-    template = Path(model.__file__).parent / "templates" / "model_card.md"
-    card = jinja2.Template(template.read_text(encoding="utf-8"), undefined=jinja2.StrictUndefined).render(
-        **asdict(arguments), config=config, calibration=calibration, evaluated=evaluated, numbers=measured,
-        classes=class_rows(numbers), together=evaluated.get("errors together"),
-        parameters=f"{model.count_parameters(config.model, params):,}",
-        gflop=f"{accounting.matmul_flops(lambda inputs: model.forward(config, params, inputs), blank) / 1e9:.3f}",
-        source=wafers.source, trained=f"{len(split.train):,}", validated=f"{len(split.validation):,}",
-        seeds=len(seeds), seed=seeds[best], macro_f1=float(scores.macro_f1[best]),
-        accuracy=float(scores.accuracy[best]),
-        rare=", ".join(f"{CLASSES[index]} {counts[index]:,}" for index in np.argsort(counts)[:3]),
-        notice=said_of(arguments, wafers),
-        command=shlex.join(["python", *sys.argv]), commit=environment()["commit"],
-    )  # fmt: skip
+    made = {
+        "seeds": len(seeds), "seed": seeds[best], "update": best_update(read_curve(directory / "metrics.jsonl"), best),
+        "steps": trained.run.steps, "macro_f1": float(scores.macro_f1[best]), "accuracy": float(scores.accuracy[best]),
+        "evaluated": read_evaluation(arguments, recipe(trained, read_made(source / "wafers.json"))),
+    }  # fmt: skip
+    card = render_card(arguments, Shipped(config, params, calibration), wafers, split, made)
     compared = monitored(answers, best, depth, calibration, wafers, arguments.threshold)
     save_checkpoint(output, Shipped(config, params, calibration), card, compared)
     print(f"{output}: seed {seeds[best]}, validation macro-F1 {scores.macro_f1[best]:.3f}, {calibration}")

@@ -7,7 +7,8 @@
 
 Macro-F1 on validation, whole lots too, chooses the weights and stops; they and no others are kept as runs/NAME/SPLIT/
 weights-SEED and asked about the test wafers, once (test.npz, validation.npz: logits after every supervision step).
-An interrupted run goes on where it was when the same command is given again. `wafer_evaluate.py` reports.
+Only scores on validation are printed, to compare recipes by; those on test wafers are for `wafer_evaluate.py`.
+An interrupted run goes on where it was when the same command is given again.
 """
 
 import json
@@ -110,9 +111,10 @@ def claim(directory: Path, arguments: Arguments, wafers: Wafers) -> None:
 
 
 def train(config: Config, grids: np.ndarray, wafers: Wafers, split: Split, arguments: Arguments) -> Predicted:
-    """Train all seeds on one split; returns their answers on the test part, or on validation where there is none.
+    """Train all seeds on one split; returns their answers on its validation part.
 
-    A split that is done is not asked again.
+    Those on the test part are only stored, so that whoever compares recipes does not choose by them. A split that is
+    done is not asked again.
     """
     directory = run_directory(arguments) / split.name
     task = wafer_task.prepare(config, grids, wafers.label, split)
@@ -132,7 +134,7 @@ def train(config: Config, grids: np.ndarray, wafers: Wafers, split: Split, argum
         path = directory / f"{name}.npz"
         if not path.exists():
             save_predicted(path, wafer_task.predict(config, best, inputs, chosen, steps))
-    return load_predicted(path)
+    return load_predicted(directory / "validation.npz")
 
 
 def ask_mixes(config: Config, wafers: Wafers, split: Split) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -146,11 +148,11 @@ def ask_mixes(config: Config, wafers: Wafers, split: Split) -> dict[str, tuple[n
 
 
 def summary(config: Config, wafers: Wafers, name: str, answers: Predicted) -> str:
-    """Accuracy and macro-F1 of every seed after the steps trained with, a line each."""
+    """Accuracy and macro-F1 on validation of every seed after the steps trained with, a line each."""
     predicted = answers.logits[:, config.recursion.N_sup - 1].argmax(axis=-1)
     found = seed_scores(wafers.label[answers.index], predicted, len(CLASSES))
     return "\n".join(
-        f"{name} seed {seed}: accuracy {accuracy:.4f}, macro-F1 {macro_f1:.4f}"
+        f"{name} seed {seed}, validation: accuracy {accuracy:.4f}, macro-F1 {macro_f1:.4f}"
         for seed, accuracy, macro_f1 in zip(config.run.seeds, found.accuracy, found.macro_f1, strict=True)
     )
 
@@ -168,7 +170,7 @@ def run(arguments: Arguments) -> None:
         f"{flops / 1e9:.3f} GFLOP a map in {arguments.views} views, {config.layer_applications} layer applications"
     )
     claim(run_directory(arguments), arguments, wafers)
-    grids = wafer_task.grids_of(config, wafers)
+    grids = wafer_task.some_grids(config, wafers, np.concatenate([part for split in splits for part in split[1:]]))
     for split in splits:
         answers = train(config, grids, wafers, split, arguments)
         print(summary(config, wafers, split.name, answers))

@@ -18,7 +18,8 @@ from trm_jax.config import Config
 from trm_jax.data.wafer_maps import CLASSES
 from trm_jax.data.wafer_splits import all_lots
 from trm_jax.data.wafer_synthetic import synthetic_wafers
-from trm_jax.wafer_checkpoint import Calibration, Shipped, load_checkpoint, save_checkpoint
+from trm_jax.wafer_checkpoint import Calibration, Shipped, load_checkpoint, refuse_existing, save_checkpoint
+from trm_jax.wafer_evaluation_results import FULL_MIX
 from trm_jax.wafer_predictions import Predicted, save_predicted
 from trm_jax.wafer_runs import recipe
 
@@ -45,12 +46,30 @@ def test_a_checkpoint_is_read_as_it_was_written(shipped, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, again.params, shipped.params)
     assert (tmp_path / "one" / "model_card.md").read_text() == "# card\n"
     with pytest.raises(FileExistsError, match="choose another directory"):
-        save_checkpoint(tmp_path / "one", shipped, "", {})
+        refuse_existing(tmp_path / "one")
+    save_checkpoint(tmp_path / "one", shipped, "# another\n", {"window": 250})
+    assert (tmp_path / "one" / "model_card.md").read_text() == "# another\n"
     (tmp_path / "one" / "calibration.json").write_text('{"temperature": 0}')
     with pytest.raises(ValueError, match="temperature must be positive"):
         load_checkpoint(tmp_path / "one")
     save_weights(tmp_path / "bare", shipped.params, CONFIG)
-    assert load_checkpoint(tmp_path / "bare").calibration == Calibration()
+    assert load_checkpoint(tmp_path / "bare").calibration == Calibration(1.0, 1.0)  # nothing is promised: all to review
+
+
+def test_a_checkpoint_that_can_not_be_replaced_stays(shipped, tmp_path, monkeypatch):
+    save_checkpoint(tmp_path / "one", shipped, "# card\n", {})
+    rename = Path.rename
+
+    def refused(path, target):
+        if path.suffix == ".tmp":
+            raise OSError("no space left on device")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", refused)
+    with pytest.raises(OSError, match="no space left"):
+        save_checkpoint(tmp_path / "one", shipped, "# another\n", {})
+    assert [path.name for path in tmp_path.iterdir()] == ["one"]
+    assert (tmp_path / "one" / "model_card.md").read_text() == "# card\n"
 
 
 def test_answers_are_those_of_the_forward_pass_at_the_step_of_each_wafer(shipped, monkeypatch):
@@ -110,14 +129,21 @@ def test_the_best_seed_ships_with_its_card_and_classifies_a_folder(tmp_path, mon
     ship = ("wafer_ship.py", "--run", tmp_path / "run", "--output", tmp_path / "edge", "--data", source / "wafers.npz")
     (tmp_path / "evaluation").mkdir()
     other = recipe(CONFIG.override(**{"model.width": 16}), made_with)
-    (tmp_path / "evaluation" / "results.json").write_text(json.dumps({"recipe": other}))
-    refused = run(*ship, "--evaluation", tmp_path / "evaluation")
-    assert refused.returncode == 1 and "is of another recipe than --run" in refused.stderr
+    (directory / "metrics.jsonl").write_text('{"step": 20, "loss": [1, 1], "best_step": [10, 20]}\n{"step": 40, "lo')
+    for content, reason in (
+        ({"recipe": other}, "is of another recipe than --run"),
+        ({"recipe": recipe(CONFIG, made_with), "rates": {"alpha": 0.01, "delta": 0.1}}, "made with --alpha 0.01, not"),
+    ):
+        (tmp_path / "evaluation" / "results.json").write_text(json.dumps(content))
+        refused = run(*ship, "--evaluation", tmp_path / "evaluation")
+        assert refused.returncode == 1 and reason in refused.stderr
     assert not (tmp_path / "edge").exists()
     measured = {"recipe": recipe(CONFIG, made_with), "wafers": 900, "splits": ["lot-0"], "seeds": 2,
-                "provenance": {"commit": "abc"}, "errors together": 5.16}  # fmt: skip
+                "provenance": {"commit": "abc"}, "errors together": 5.16,
+                "rates": {"alpha": 0.02, "delta": 0.1, "sets": 0.05}}  # fmt: skip
     numbers = [("score", "all", "accuracy", 0.9), ("score", "all", "recall_Loc", 0.25),
-               ("automatic decisions by class", "Loc", "errors", 0.125)]  # fmt: skip
+               ("automatic decisions by class", "Loc", "errors", 0.125),
+               (FULL_MIX, "all", "accuracy", 0.97), (FULL_MIX, "all", "macro_f1", 0.875)]  # fmt: skip
     names = ("part", "name", "score", "value", "low", "high")
     measured["numbers"] = [dict(zip(names, (*row, row[3], row[3]), strict=True)) for row in numbers]
     (tmp_path / "evaluation" / "results.json").write_text(json.dumps(measured))
@@ -126,8 +152,10 @@ def test_the_best_seed_ships_with_its_card_and_classifies_a_folder(tmp_path, mon
     assert "seed 5" in made.stdout
     card = (tmp_path / "edge" / "model_card.md").read_text()
     assert "No notice came with wafers.npz" in card
-    assert "| accuracy | 0.900 | 0.900 to 0.900 |" in card and "| Loc |  | 0.250 |  |  | 0.125 |" in card
-    assert "is seed 5" in card and "{{" not in card and "Not cross-validated" not in card
+    assert "| Accuracy | 0.900 (0.900 to 0.900) |" in card
+    assert "| Loc |  | 0.250 (0.250 to 0.250) |  |  | 0.125 (0.125 to 0.125) |" in card
+    assert "would be\n0.970 and macro-F1 0.875;" in card
+    assert "are of seed 5, update 20 of" in card and "{{" not in card and "Not cross-validated" not in card
     options = json.loads((tmp_path / "edge" / "calibration.json").read_text())
     assert 0.05 < options["temperature"] < 20 and 0 < options["review_threshold"] <= 1
     compared = json.loads((tmp_path / "edge" / "reference.json").read_text())

@@ -34,6 +34,7 @@ from trm_jax.wafer_evaluation import Answers
 from trm_jax.wafer_evaluation_report import write_report
 from trm_jax.wafer_metrics import Interval
 from trm_jax.wafer_predictions import Predicted, save_predicted
+from trm_jax.wafer_report import WM811K_LABELLED, WM811K_NONE
 from trm_jax.wafer_runs import join_runs, read_run
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -217,12 +218,15 @@ def test_errors_that_come_in_groups_are_noticed():
 
 def test_unknown_patterns_get_an_area_for_every_split_seed_and_score(used, tested):
     table = wafer_evaluation.unknown(used, tested)
-    assert len(table) == 4 * 2 * 4 and set(table["unknown"]) == {"mixes"}
-    row = table[(table["split"] == "lot-1") & (table["seed"] == 1) & (table["score"] == "energy")]["auroc"].item()
+    assert len(table) == 4 * 2 * 4 * 2 and set(table["unknown"]) == {"mixes"}
+    rows = table[(table["split"] == "lot-1") & (table["seed"] == 1) & (table["score"] == "energy")]
     here, mixes = tested.fold == 1, used[1].unknown["mixes"].logits[1, 2]
-    known = -np.log(np.exp(tested.logits[1, 2, here].astype(float)).sum(axis=1))
     new = -np.log(np.exp(mixes.astype(float)).sum(axis=1))
-    assert row == pytest.approx(roc_auc_score([0] * len(known) + [1] * len(new), [*known, *new]))
+    patterned = here & (tested.truth != CLASSES.index("none"))
+    for known, among in zip(wafer_evaluation.KNOWN, (here, patterned), strict=True):
+        old = -np.log(np.exp(tested.logits[1, 2, among].astype(float)).sum(axis=1))
+        expected = roc_auc_score([0] * len(old) + [1] * len(new), [*old, *new])
+        assert rows.loc[rows["known"] == known, "auroc"].item() == pytest.approx(expected)
 
 
 def test_a_class_left_out_becomes_the_unknown_one(used):
@@ -405,6 +409,16 @@ def test_the_script_writes_sentences_that_follow_the_numbers(place, used, tmp_pa
     numbers = {(row["part"], row["name"], row["score"]): row["value"] for row in content["numbers"]}
     assert numbers["baseline own", "perfect", "macro_f1"] == 1
     ours = numbers["score", "all", "macro_f1"]
+    pooled = wafer_evaluation.pool(used, WAFERS)
+    answers, none = pooled.logits[:, 2].argmax(axis=-1), CLASSES.index("none")
+    loc = CLASSES.index("Loc")
+    assert numbers["confusion", "labelled Loc, named none", "wafers"] == pytest.approx(
+        np.mean([((pooled.truth == loc) & (one == none)).sum() for one in answers])
+    )
+    right, weight = answers == pooled.truth, WM811K_NONE / WM811K_LABELLED
+    mixed = weight * right[:, pooled.truth == none].mean() + (1 - weight) * right[:, pooled.truth != none].mean()
+    assert numbers[wafer_evaluation_results.FULL_MIX, "all", "accuracy"] == pytest.approx(mixed)
+    assert f"(85.2%): accuracy {mixed:.3f}" in text and content["rates"]["alpha"] == 0.15
     assert numbers["baseline own", "itself", "macro_f1"] == ours
     assert numbers["baseline difference", "itself", "macro_f1"] == 0
     assert numbers["baseline difference", "perfect", "macro_f1"] == pytest.approx(ours - 1)

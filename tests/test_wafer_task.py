@@ -66,6 +66,14 @@ def test_a_class_that_is_left_out_is_neither_drawn_nor_validated(wafers, grids):
     assert not (drawn["labels"] == 3).any() and (np.diff(task.data["cumulative"], prepend=0) > 0).all()
 
 
+def test_grids_are_made_of_the_wafers_that_are_used(wafers, grids, monkeypatch):
+    monkeypatch.setattr(wafer_task, "RESIZED", 7)
+    index = np.array([5, 900, 3, 3, 41, 77, 1199, 6, 8])
+    found = wafer_task.some_grids(CONFIG, wafers, index)
+    np.testing.assert_array_equal(found[index], grids[index])
+    assert found.shape == grids.shape and not np.delete(found, index, axis=0).any()
+
+
 def test_options_of_wafers_reach_the_grids_and_the_augmentation(wafers, grids):
     nearest = wafer_task.grids_of(CONFIG.override(**{"wafer.representation": "nearest"}), wafers)
     assert (nearest != grids).any()
@@ -183,10 +191,13 @@ def test_training_from_the_command_line_and_again(tmp_path, monkeypatch):
     options += small
     first = run("wafer_train.py", *options)
     assert first.returncode == 0, first.stderr
-    assert "synthetic" in first.stdout and "lot-1 seed 1: accuracy" in first.stdout
+    assert "synthetic" in first.stdout and "lot-1 seed 1, validation: accuracy" in first.stdout
     directory = tmp_path / "run" / "lot-1"
     config, params = load_weights(directory / "weights-1")
-    tested = load_predicted(directory / "test.npz")
+    tested, validated = (load_predicted(directory / f"{part}.npz") for part in ("test", "validation"))
+    answers = validated.logits[1, config.recursion.N_sup - 1].argmax(axis=-1)
+    right = answers == synthetic_wafers(1200).label[validated.index]
+    assert f"accuracy {right.mean():.4f}" in first.stdout.splitlines()[-1]
     grids = wafer_task.grids_of(config, synthetic_wafers(1200))
     again = model.forward(config, params, jnp.asarray(grids[tested.index]))
     np.testing.assert_allclose(tested.logits[1, : config.recursion.N_sup], again.logits, atol=1e-4)

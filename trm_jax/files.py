@@ -39,7 +39,12 @@ def replacing_directory(path: Path) -> Iterator[Path]:
         yield temporary
         if path.exists():
             path.rename(old)
-        temporary.rename(path)
+        try:
+            temporary.rename(path)
+        except OSError:
+            if old.exists():
+                old.rename(path)
+            raise
     finally:
         for leftover in (temporary, old):
             if leftover.exists():

@@ -19,8 +19,8 @@ class Calibration:
 
     temperature: float = 1.0
     """Logits are divided by it before the softmax."""
-    review_threshold: float = 0.0
-    """A wafer whose highest probability is below it is flagged for review."""
+    review_threshold: float = 1.0
+    """A wafer whose highest probability is below it is flagged for review; 1 flags all: nothing is promised yet."""
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -36,13 +36,17 @@ class Shipped(NamedTuple):
     calibration: Calibration
 
 
-def save_checkpoint(directory: Path, shipped: Shipped, card: str, reference: dict[str, Any]) -> None:
-    """Write a checkpoint, whole or not at all; ``reference`` is what a device compares its wafers with.
-
-    Raises FileExistsError for a directory that exists.
-    """
+def refuse_existing(directory: Path) -> None:
+    """Raise FileExistsError for a directory that exists: a checkpoint is never overwritten by mistake."""
     if directory.exists():
         raise FileExistsError(f"{directory} exists; choose another directory or remove it")
+
+
+def save_checkpoint(directory: Path, shipped: Shipped, card: str, reference: dict[str, Any]) -> None:
+    """Write a checkpoint, whole or not at all, in place of one that is there.
+
+    ``reference`` is what a device compares its wafers with.
+    """
     with replacing_directory(directory) as temporary:
         save_weights(temporary / WEIGHTS, shipped.params, shipped.config)
         write_text(temporary / CALIBRATION, json.dumps(asdict(shipped.calibration), indent=2) + "\n")

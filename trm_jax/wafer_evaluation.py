@@ -12,7 +12,7 @@ import pandas as pd
 from scipy.special import softmax
 
 from trm_jax import confidence, wafer_metrics
-from trm_jax.data.wafer_maps import Wafers
+from trm_jax.data.wafer_maps import CLASSES, Wafers
 from trm_jax.wafer_metrics import GroupCounts, Interval
 from trm_jax.wafer_predictions import Predicted, stopped_at
 from trm_jax.wafer_runs import Fold
@@ -21,10 +21,12 @@ LOT = 25
 """Wafers in a full lot."""
 HALTS = (0.0, 0.5, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
 """Halting probabilities above which a wafer stops: 0 stops all after one step, 1 none."""
+KNOWN = ("all test wafers", "test wafers labelled with a pattern")
+"""What unknown patterns are told from."""
 RULES = {
-    "guaranteed, by lot": "error rate of the decided, lots of at most 25 wafers",
-    "guaranteed, by block": "error rate of the decided, whole groups of the split",
-    "marginal, by lot": "share decided and wrong of all wafers, lots of at most 25 wafers",
+    "guaranteed, by lot": "error rate of the decided, lots as units",
+    "guaranteed, by block": "error rate of the decided, whole groups of the split as units",
+    "marginal, by lot": "share decided and wrong of all wafers, lots as units",
 }
 
 
@@ -223,21 +225,25 @@ def adaptive(tested: Answers, draws: np.ndarray) -> pd.DataFrame:
 
 
 def unknown(folds: Sequence[Fold], tested: Answers) -> pd.DataFrame:
-    """How well scores tell unknown patterns from test wafers; columns unknown, score, split, seed, auroc, count."""
-    rows = []
+    """How well scores tell unknown patterns from test wafers, and from those labelled with a pattern, which is harder:
+    a score that only notices that something is there tells them from the wafers without any.
+
+    Columns unknown, known (of KNOWN), score, split, seed, auroc, count (unknown ones).
+    """
+    rows, patterned = [], tested.truth != CLASSES.index("none")
     for number, fold in enumerate(folds):
         here = tested.fold == number
         for name, answers in fold.unknown.items():
             step = min(tested.depth, answers.logits.shape[1]) - 1
             for seed in range(min(len(answers.logits), len(tested.logits))):
-                old = confidence.unknown_scores(tested.logits[seed, step, here], tested.halt[seed, step, here])
                 new = confidence.unknown_scores(answers.logits[seed, step], answers.halt[seed, step])
-                rows += [
-                    {"unknown": name, "score": score, "split": fold.split.name, "seed": seed, "auroc": area,
-                     "count": len(answers.index)}
-                    for score, area in confidence.unknown_auroc(old, new).items()
-                ]  # fmt: skip
-    return pd.DataFrame(rows, columns=["unknown", "score", "split", "seed", "auroc", "count"])
+                for known, among in zip(KNOWN, (here, here & patterned), strict=True):
+                    old = confidence.unknown_scores(tested.logits[seed, step, among], tested.halt[seed, step, among])
+                    rows += [
+                        (name, known, score, fold.split.name, seed, area, len(answers.index))
+                        for score, area in confidence.unknown_auroc(old, new).items()
+                    ]
+    return pd.DataFrame(rows, columns=["unknown", "known", "score", "split", "seed", "auroc", "count"])
 
 
 def left_out(folds: Sequence[Fold], wafers: Wafers, label: int, name: str) -> list[Fold]:

@@ -12,7 +12,7 @@ from trm_jax import wafer_metrics
 from trm_jax.data.wafer_maps import CLASSES, Wafers
 from trm_jax.wafer_evaluation import Answers, share
 from trm_jax.wafer_metrics import Interval
-from trm_jax.wafer_runs import Fold
+from trm_jax.wafer_runs import Fold, best_update
 
 SHARES_BY_SIZE = {
     "wrong": "Wrong",
@@ -47,9 +47,8 @@ def by_split(folds: Sequence[Fold], tested: Answers) -> pd.DataFrame:
         here = tested.fold == number
         found = wafer_metrics.seed_scores(tested.truth[here], answers[:, here], tested.logits.shape[-1])
         for index, seed in enumerate(fold.config.run.seeds):
-            recorded = fold.curve.loc[fold.curve["seed"] == index, "best_step"].dropna()
-            update = recorded.iloc[-1] if len(recorded) else np.nan
-            rows.append((fold.split.name, seed, found.accuracy[index], found.macro_f1[index], update))
+            update = best_update(fold.curve, index)
+            rows.append((fold.split.name, seed, found.accuracy[index], found.macro_f1[index], update or np.nan))
     return pd.DataFrame(rows, columns=["split", "seed", "accuracy", "macro_f1", "update"])
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from trm_jax import markdown, plots, wafer_evaluation, wafer_evaluation_plots
+from trm_jax import markdown, plots, wafer_evaluation_plots
 from trm_jax import wafer_evaluation_text as text
 from trm_jax.data.wafer_maps import CLASSES, Wafers
 from trm_jax.files import write_text
@@ -27,7 +27,6 @@ def write_report(
     provenance: Mapping[str, str],
 ) -> str:
     """Write all files; returns the readiness check as text."""
-    matrix = wafer_evaluation.counts(tested, tested.depth).confusion.sum(axis=0).mean(axis=0)
     seeds = f"{len(tested.logits)} seed{'s' if len(tested.logits) > 1 else ''}"
     source = f"{wafers.source}, {len(tested.index):,} test wafers, {seeds}"
     known = {rule: found for rule, found in results.decided.items() if found["coverage"].value > 0}
@@ -35,7 +34,7 @@ def write_report(
     by_split = {fold.split.name: fold.curve for fold in folds}
     figures = {
         "overview": wafer_evaluation_plots.overview(
-            matrix, CLASSES, results.measured, by_split, results.steps, tested.depth, source
+            results.confusion, CLASSES, results.measured, by_split, results.steps, tested.depth, source
         ),
         "adaptive_depth": wafer_evaluation_plots.adaptive_depth(results.adaptive, source),
         "risk_coverage": wafer_evaluation_plots.risk_coverage(curves(tested), points, rates["alpha"], source),
@@ -45,7 +44,8 @@ def write_report(
         write_text(directory / "figures" / f"{name}.svg", plots.svg(figure))
     table = long_table(results, tested)
     write_text(directory / "results.csv", table.to_csv(index=False))
-    content = for_machines(results, table, folds, wafers, tested) | {"provenance": dict(provenance)}
+    content = for_machines(results, table, folds, wafers, tested)
+    content |= {"rates": dict(rates), "provenance": dict(provenance)}
     write_text(directory / "results.json", json.dumps(content, indent=1))
     shown = text.readiness_table(results.checks)
     parts = [

@@ -12,7 +12,7 @@ from trm_jax.data.wafer_maps import CLASSES, Wafers
 from trm_jax.wafer_evaluation import RULES, Answers, Check
 from trm_jax.wafer_evaluation_groups import SHARES_BY_SIZE
 from trm_jax.wafer_metrics import BY_CLASS, GroupCounts, Interval
-from trm_jax.wafer_report import ranged
+from trm_jax.wafer_report import at_full_mix, ranged
 from trm_jax.wafer_runs import Fold
 
 SCORES = {
@@ -24,8 +24,8 @@ SCORES = {
     "ece": "ECE, as trained",
     "ece_tempered": "ECE, temperature-scaled",
 }
-DECIDED = "automatic decisions by class"
-"""Part of the numbers."""
+DECIDED, FULL_MIX = "automatic decisions by class", "score at the class mix of all of WM-811K"
+"""Parts of the numbers."""
 MAIN_RULE, WEAKER_RULE = "guaranteed, by lot", "marginal, by lot"
 
 
@@ -43,6 +43,8 @@ class Results:
     """Everything that is computed once and then written, drawn and put into words."""
 
     measured: dict[str, Interval]
+    confusion: np.ndarray
+    """(C, C), wafers of each class (rows) by answer, mean over seeds."""
     steps: pd.DataFrame
     rules: pd.DataFrame
     """A row per rule, split and seed, as in wafer_evaluation.thresholds."""
@@ -94,6 +96,7 @@ def compute(
     unknown += [wafer_evaluation.unknown(others, wafer_evaluation.pool(others, wafers)) for others in left_out]
     return Results(
         measured,
+        wafer_evaluation.counts(tested, tested.depth).confusion.sum(axis=0).mean(axis=0),
         wafer_evaluation.by_step(tested, draws),
         rules,
         decided,
@@ -127,7 +130,7 @@ def _set_scores(
         "coverage": wafer_evaluation.share(covered, everything, tested.group, draws),
         "one class": wafer_evaluation.share(size == 1, everything, tested.group, draws),
         "empty": wafer_evaluation.share(size == 0, everything, tested.group, draws),
-        "size": Interval(float(size.mean()), float(size.min()), float(size.max())),
+        "size": Interval(float(size.mean()), np.nan, np.nan),
     }
 
 
@@ -173,6 +176,12 @@ def readiness(
 def long_table(results: Results, tested: Answers) -> pd.DataFrame:
     """Every number: columns part, name, score, value, low, high."""
     rows: list[tuple[Any, ...]] = [("score", "all", name, *one) for name, one in results.measured.items()]
+    mixed = at_full_mix(results.confusion)
+    rows += [(FULL_MIX, "all", name, float(getattr(mixed, name))) for name in ("accuracy", "macro_f1")]
+    rows += [
+        ("confusion", f"labelled {CLASSES[true]}, named {CLASSES[named]}", "wafers", number)
+        for (true, named), number in np.ndenumerate(results.confusion)
+    ]
     rows += [(f"step {row.step}", "all", row.score, row.value, row.low, row.high) for row in results.steps.itertuples()]
     for rule, found in results.decided.items():
         rows += [("automatic decisions", rule, name, *one) for name, one in found.items()]
@@ -202,7 +211,7 @@ def long_table(results: Results, tested: Answers) -> pd.DataFrame:
         for part, found in parts.items():
             rows += [(f"baseline {part}", name, score, *one) for score, one in found.items()]
     rows += [
-        ("unknown patterns", f"{row.unknown}, {row.split}, seed {row.seed}", row.score, row.auroc)
+        ("unknown patterns", f"{row.unknown}, from {row.known}, {row.split}, seed {row.seed}", row.score, row.auroc)
         for row in results.unknown.itertuples()
     ]
     rows += [

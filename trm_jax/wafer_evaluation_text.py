@@ -11,7 +11,7 @@ from trm_jax.wafer_evaluation import Answers, Check
 from trm_jax.wafer_evaluation_groups import SHARES_BY_SIZE
 from trm_jax.wafer_evaluation_results import SCORES, Results
 from trm_jax.wafer_metrics import BY_CLASS, Interval
-from trm_jax.wafer_report import ranged
+from trm_jax.wafer_report import at_full_mix, at_full_mix_in_words, ranged
 
 
 def seeds(tested: Answers) -> list[str]:
@@ -28,6 +28,7 @@ def seeds(tested: Answers) -> list[str]:
 def sections(results: Results, tested: Answers, rates: Mapping[str, float], readiness: str) -> list[str]:
     """The report between its protocol and its provenance, as paragraphs of Markdown."""
     parts = ["## Readiness", readiness, markdown.bullets(_ready(results.checks)), "## Scores", _score_table(results)]
+    parts += [markdown.bullets([f"This classifier {at_full_mix_in_words(at_full_mix(results.confusion))}"])]
     parts += ["![overview](figures/overview.svg)", markdown.bullets(_about_classes(results)), _class_table(results)]
     parts += ["## Splits and seeds", _split_table(results.by_split), markdown.bullets(_about_splits(results.by_split))]
     parts += ["## Size of the map", _size_table(results.by_size), markdown.bullets(_about_sizes(results.by_size))]

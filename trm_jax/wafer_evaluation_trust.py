@@ -6,7 +6,7 @@ import pandas as pd
 
 from trm_jax import markdown
 from trm_jax.data.wafer_maps import CLASSES
-from trm_jax.wafer_evaluation import RULES, Answers
+from trm_jax.wafer_evaluation import KNOWN, RULES, Answers
 from trm_jax.wafer_evaluation_results import MAIN_RULE, Results
 from trm_jax.wafer_metrics import Interval
 from trm_jax.wafer_report import ranged
@@ -33,8 +33,11 @@ def sections(results: Results, tested: Answers, rates: Mapping[str, float]) -> l
 
 def _about_calibration(results: Results, tested: Answers) -> list[str]:
     low, high = tested.temperature.min(), tested.temperature.max()
-    direction = "too sure of itself" if low > 1 else "not sure enough of itself" if high < 1 else "neither always too"
-    direction += " sure nor always too unsure" if direction.endswith("too") else ""
+    direction = "neither always too sure nor always too unsure"
+    if low > 1:
+        direction = "too sure of itself"
+    elif high < 1:
+        direction = "not sure enough of itself"
     before, after = results.measured["ece"], results.measured["ece_tempered"]
     return [
         f"Temperatures fitted on validation wafers of the same split and seed are {low:.2f} to {high:.2f}: as trained, "
@@ -64,8 +67,9 @@ def _about_rules(results: Results, rates: Mapping[str, float]) -> list[str]:
     found = results.decided[MAIN_RULE]
     sentences = [
         f"Guaranteed by lot: each net's threshold is such that, with probability {1 - delta:.0%} over the draw of its "
-        f"validation lots, at most {alpha:.1%} of its automatic decisions are wrong in the long run over new lots of "
-        "at most 25 wafers; the rest is flagged for review. It holds for lots that are independent draws of one "
+        f"validation lots, at most {alpha:.1%} of its automatic decisions are wrong in the long run over new lots; "
+        "the rest is flagged for review. Where the data name no lots, runs of 25 consecutive wafers stand for them. "
+        "It holds for lots that are independent draws of one "
         "process, and takes the net and its temperature as given: both were chosen on the same validation wafers, so "
         "the test wafers are the check.",
         "Marginal by lot: a wafer of a new lot is decided and wrong with at most that probability, counted over all "
@@ -172,21 +176,25 @@ def _about_time(cheapest: float, full: float) -> list[str]:
 def _unknown_table(unknown: pd.DataFrame) -> str:
     scores = list(dict.fromkeys(unknown["score"]))
     rows = []
-    for name, own in unknown.groupby("unknown", sort=False):
+    for (name, known), own in unknown.groupby(["unknown", "known"], sort=False):
         cells = [own.loc[own["score"] == score, "auroc"] for score in scores]
         count = own.drop_duplicates("split")["count"].sum()
-        rows.append((name, count, *(f"{c.mean():.3f} ({c.min():.3f} to {c.max():.3f})" for c in cells)))
-    return markdown.table(["Unknown", "Wafers", *scores], rows)
+        rows.append((name, count, known, *(f"{c.mean():.3f} ({c.min():.3f} to {c.max():.3f})" for c in cells)))
+    return markdown.table(["Unknown", "Wafers", "Told from", *scores], rows)
 
 
 def _about_unknown(unknown: pd.DataFrame) -> list[str]:
-    sentences = ["AUROC of unknown patterns against test wafers: mean, lowest and highest of splits and seeds."]
-    for name, own in unknown.groupby("unknown", sort=False):
+    sentences = [
+        "AUROC of unknown patterns against test wafers: mean, lowest and highest of splits and seeds. Unknown patterns "
+        "always show something, so that they differ from wafers without a pattern says little: the second row counts."
+    ]
+    harder = unknown[unknown["known"] == KNOWN[-1]]
+    for name, own in harder.groupby("unknown", sort=False):
         means = own.groupby("score", sort=False)["auroc"].mean()
         verdict = "useful" if means.max() >= 0.9 else "weak" if means.max() >= 0.7 else "of little use"
         sentences.append(
-            f"{name}: the best score is {means.idxmax()} with {means.max():.3f}, which is {verdict} "
-            "(useful from 0.9, weak from 0.7); "
+            f"{name}, told from {KNOWN[-1]}: the best score is {means.idxmax()} with {means.max():.3f}, which is "
+            f"{verdict} (useful from 0.9, weak from 0.7); "
             f"a pattern that is new gets the higher score in {means.max():.0%} of all pairs."
         )
     return sentences

@@ -11,7 +11,7 @@ from trm_jax import markdown, plots, wafer_metrics, wafer_result_plots
 from trm_jax.data.wafer_maps import CLASSES, Wafers
 from trm_jax.data.wafer_splits import Split
 from trm_jax.files import write_text
-from trm_jax.wafer_metrics import GroupCounts, Interval
+from trm_jax.wafer_metrics import GroupCounts, Interval, Scores
 
 WM811K_LABELLED = 172_950
 WM811K_NONE = 147_431
@@ -150,9 +150,9 @@ def protocol(wafers: Wafers, splits: Sequence[Split], kind: str) -> list[str]:
     tested = sum(len(split.test) for split in splits)
     share = np.mean(wafers.label[np.concatenate([split.test for split in splits])] == CLASSES.index("none"))
     return [
-        f"{tested:,} labelled wafers in {len(splits)} test parts, natural class mix ({share:.0%} none); {whole}.",
+        f"{tested:,} labelled wafers in {len(splits)} test parts, mixed as in the data ({share:.0%} none); {whole}.",
         "Weights and stopping are chosen by macro-F1 or loss on validation wafers, about a sixth of those not tested; "
-        "the test part is looked at once.",
+        "the test part chooses nothing.",
         "Intervals are 95 % percentile intervals of 1,000 bootstrap samples of whole lots (or blocks of lots).",
     ]
 
@@ -167,16 +167,23 @@ def findings(counts: Mapping[str, GroupCounts], draws: np.ndarray) -> list[str]:
         sentences.append(
             f"`{best}` is {sure} than `{other}`: macro-F1 {found.value:+.3f} ({found.low:+.3f} to {found.high:+.3f})."
         )
-    none = CLASSES.index("none")
     for name in by_score:
-        confusion = counts[name].confusion.sum(axis=0)
-        shares = confusion.sum(axis=1)
-        rest = (WM811K_LABELLED - WM811K_NONE) / max(shares.sum() - shares[none], 1)
-        mix = np.where(np.arange(len(shares)) == none, WM811K_NONE, shares * rest)
-        mixed = wafer_metrics.at_mix(confusion, mix)
-        sentences.append(
-            f"`{name}` with the same errors at the share of none in all of WM-811K "
-            f"({WM811K_NONE / WM811K_LABELLED:.1%}): accuracy {float(mixed.accuracy):.3f}, "
-            f"macro-F1 {float(mixed.macro_f1):.3f}."
-        )
+        mixed = at_full_mix(counts[name].confusion.sum(axis=0))
+        sentences.append(f"`{name}` {at_full_mix_in_words(mixed)}")
     return sentences
+
+
+def at_full_mix(confusion: np.ndarray) -> Scores:
+    """Scores that a confusion matrix (C, C) means at the share of none in all of WM-811K, with the same errors."""
+    none, shares = CLASSES.index("none"), confusion.sum(axis=1)
+    rest = (WM811K_LABELLED - WM811K_NONE) / max(shares.sum() - shares[none], 1)
+    return wafer_metrics.at_mix(confusion, np.where(np.arange(len(shares)) == none, WM811K_NONE, shares * rest))
+
+
+def at_full_mix_in_words(mixed: Scores) -> str:
+    """The end of a sentence about a classifier."""
+    return (
+        "with the same errors at the share of none in all of WM-811K "
+        f"({WM811K_NONE / WM811K_LABELLED:.1%}): accuracy {float(mixed.accuracy):.3f}, "
+        f"macro-F1 {float(mixed.macro_f1):.3f}."
+    )

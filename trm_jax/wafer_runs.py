@@ -107,6 +107,12 @@ def read_made(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path}: no record of how the run answers ({' '.join(str(error).split())})") from None
 
 
+def best_update(curve: pd.DataFrame, seed: int) -> int | None:
+    """Update of the best weights of a seed, counted from 0; None if the training did not record it."""
+    recorded = curve.loc[curve["seed"] == seed, "best_step"].dropna()
+    return int(recorded.iloc[-1]) if len(recorded) else None
+
+
 def _read_fold(directory: Path, split: Split, wafers: Wafers, made: dict[str, Any]) -> Fold:
     try:
         config = Config.from_json((directory / "config.json").read_text(encoding="utf-8"))
@@ -127,12 +133,13 @@ def _read_fold(directory: Path, split: Split, wafers: Wafers, made: dict[str, An
                 f"{config.recursion.N_sup} steps or more"
             )
     unknown = {path.stem.removeprefix("unknown-"): load_predicted(path) for path in directory.glob("unknown-*.npz")}
-    curve = _read_curve(directory / "metrics.jsonl")
+    curve = read_curve(directory / "metrics.jsonl")
     return Fold(split, config, **parts, curve=curve, unknown=unknown, made=made)
 
 
-def _read_curve(path: Path) -> pd.DataFrame:
-    """A row per logged step and seed; empty where nothing was logged. A last line that a kill cut short is left out."""
+def read_curve(path: Path) -> pd.DataFrame:
+    """Columns step, seed (counted from 0) and those of CURVE, a row per logged step and seed; empty where nothing was
+    logged. A last line that a kill cut short is left out."""
     rows: list[dict[str, Any]] = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
         try:

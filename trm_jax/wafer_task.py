@@ -20,6 +20,8 @@ from trm_jax.wafer_predictions import Predicted
 
 CHUNK = 512
 """Grids predicted in one call, the last filled up: one program serves parts of every size."""
+RESIZED = 16384
+"""Maps resized at a time where not all are."""
 
 
 class WaferTask(NamedTuple):
@@ -34,6 +36,15 @@ class WaferTask(NamedTuple):
 def grids_of(config: Config, wafers: Wafers) -> np.ndarray:
     """Maps as the model takes them, (N, image, image, 2) uint8."""
     return to_grid(wafers, config.model.image, config.wafer.representation)
+
+
+def some_grids(config: Config, wafers: Wafers, index: np.ndarray) -> np.ndarray:
+    """As `grids_of`, but only the maps of ``index``; the rest is zeros that take no memory until they are touched."""
+    grids, chosen = np.zeros((len(wafers), config.model.image, config.model.image, 2), np.uint8), np.unique(index)
+    for begin in range(0, len(chosen), RESIZED):
+        part = chosen[begin : begin + RESIZED]
+        grids[part] = grids_of(config, wafers.take(part))
+    return grids
 
 
 def prepare(config: Config, grids: np.ndarray, labels: np.ndarray, split: Split) -> WaferTask:
