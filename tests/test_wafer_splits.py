@@ -150,7 +150,7 @@ def test_no_class_loses_many_wafers_to_validation_while_all_lots_train(wafers: W
 
 
 def test_real_lots_lose_few_wafers_of_each_class_to_validation(data_root: Path) -> None:
-    assert np.abs(shares_that_validate(wafer.load(data_root / "wm811k")) - 1 / 6).max() < 0.06
+    assert np.abs(shares_that_validate(wafer.load(data_root / "wm811k" / "wm811k_labelled.npz")) - 1 / 6).max() < 0.06
 
 
 def test_real_folds(data_root: Path) -> None:
