@@ -37,7 +37,7 @@ from trm_jax.wafer_evaluation import lots
 from trm_jax.wafer_evaluation_results import DECIDED, FULL_MIX, SCORES
 from trm_jax.wafer_metrics import Interval
 from trm_jax.wafer_predictions import Predicted, load_predicted, stopped_at
-from trm_jax.wafer_report import ranged
+from trm_jax.wafer_report import WM811K_LABELLED, WM811K_NONE, ranged
 from trm_jax.wafer_runs import best_update, read_curve, read_made, recipe
 
 SHOWN = ("accuracy", "macro_f1", "balanced_accuracy", "ece_tempered")
@@ -92,7 +92,12 @@ def read_evaluation(arguments: Arguments, trained: dict[str, Any]) -> dict[str, 
     directory = arguments.evaluation
     if directory is None:
         return {}
-    evaluated = json.loads((directory / "results.json").read_text(encoding="utf-8"))
+    path = directory / "results.json"
+    require(path.is_file(), f"{directory} is no folder of wafer_evaluate: it has no results.json")
+    try:
+        evaluated = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is no JSON: {error}; evaluate again") from None
     require(evaluated.get("recipe") == trained, f"{directory} is of another recipe than --run; its scores say nothing")
     for name, value in (("alpha", arguments.alpha), ("delta", arguments.delta)):
         found = evaluated.get("rates", {}).get(name)
@@ -151,8 +156,8 @@ def render_card(arguments: Arguments, shipped: Shipped, wafers: Wafers, split: S
     return jinja2.Template(template.read_text(encoding="utf-8"), undefined=jinja2.StrictUndefined).render(
         **made, alpha=arguments.alpha, delta=arguments.delta, config=config, calibration=shipped.calibration,
         scores=score_rows(numbers), classes=class_rows(numbers), together=made["evaluated"].get("errors together"),
-        mixed=[numbers[key].value for key in ((FULL_MIX, "all", "accuracy"), (FULL_MIX, "all", "macro_f1"))
-               if key in numbers],
+        mixed=[numbers[key].value for name in ("accuracy", "macro_f1") if (key := (FULL_MIX, "all", name)) in numbers],
+        full_share=f"{100 * WM811K_NONE / WM811K_LABELLED:.0f}",
         parameters=f"{model.count_parameters(config.model, params):,}",
         gflop=f"{accounting.matmul_flops(lambda inputs: model.forward(config, params, inputs), blank) / 1e9:.3f}",
         source=wafers.source, trained=f"{len(split.train):,}", validated=f"{len(split.validation):,}",
@@ -181,7 +186,7 @@ def run(arguments: Arguments) -> None:
     }  # fmt: skip
     card = render_card(arguments, Shipped(config, params, calibration), wafers, split, made)
     compared = monitored(answers, best, depth, calibration, wafers, arguments.threshold)
-    save_checkpoint(output, Shipped(config, params, calibration), card, compared)
+    save_checkpoint(output, Shipped(config, params, calibration), card, compared, replace=arguments.preset == "smoke")
     print(f"{output}: seed {seeds[best]}, validation macro-F1 {scores.macro_f1[best]:.3f}, {calibration}")
 
 

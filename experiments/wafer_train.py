@@ -170,7 +170,8 @@ def run(arguments: Arguments) -> None:
         f"{flops / 1e9:.3f} GFLOP a map in {arguments.views} views, {config.layer_applications} layer applications"
     )
     claim(run_directory(arguments), arguments, wafers)
-    grids = wafer_task.some_grids(config, wafers, np.concatenate([part for split in splits for part in split[1:]]))
+    used = np.concatenate([part for split in splits for part in (split.train, split.validation, split.test)])
+    grids = wafer_task.some_grids(config, wafers, used)
     for split in splits:
         answers = train(config, grids, wafers, split, arguments)
         print(summary(config, wafers, split.name, answers))

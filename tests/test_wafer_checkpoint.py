@@ -18,7 +18,7 @@ from trm_jax.config import Config
 from trm_jax.data.wafer_maps import CLASSES
 from trm_jax.data.wafer_splits import all_lots
 from trm_jax.data.wafer_synthetic import synthetic_wafers
-from trm_jax.wafer_checkpoint import Calibration, Shipped, load_checkpoint, refuse_existing, save_checkpoint
+from trm_jax.wafer_checkpoint import Calibration, Shipped, load_checkpoint, save_checkpoint
 from trm_jax.wafer_evaluation_results import FULL_MIX
 from trm_jax.wafer_predictions import Predicted, save_predicted
 from trm_jax.wafer_runs import recipe
@@ -46,8 +46,8 @@ def test_a_checkpoint_is_read_as_it_was_written(shipped, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, again.params, shipped.params)
     assert (tmp_path / "one" / "model_card.md").read_text() == "# card\n"
     with pytest.raises(FileExistsError, match="choose another directory"):
-        refuse_existing(tmp_path / "one")
-    save_checkpoint(tmp_path / "one", shipped, "# another\n", {"window": 250})
+        save_checkpoint(tmp_path / "one", shipped, "", {})
+    save_checkpoint(tmp_path / "one", shipped, "# another\n", {"window": 250}, replace=True)
     assert (tmp_path / "one" / "model_card.md").read_text() == "# another\n"
     (tmp_path / "one" / "calibration.json").write_text('{"temperature": 0}')
     with pytest.raises(ValueError, match="temperature must be positive"):
@@ -67,7 +67,7 @@ def test_a_checkpoint_that_can_not_be_replaced_stays(shipped, tmp_path, monkeypa
 
     monkeypatch.setattr(Path, "rename", refused)
     with pytest.raises(OSError, match="no space left"):
-        save_checkpoint(tmp_path / "one", shipped, "# another\n", {})
+        save_checkpoint(tmp_path / "one", shipped, "# another\n", {}, replace=True)
     assert [path.name for path in tmp_path.iterdir()] == ["one"]
     assert (tmp_path / "one" / "model_card.md").read_text() == "# card\n"
 
@@ -137,6 +137,10 @@ def test_the_best_seed_ships_with_its_card_and_classifies_a_folder(tmp_path, mon
         (tmp_path / "evaluation" / "results.json").write_text(json.dumps(content))
         refused = run(*ship, "--evaluation", tmp_path / "evaluation")
         assert refused.returncode == 1 and reason in refused.stderr
+    (tmp_path / "evaluation" / "results.json").write_text('{"recipe": ')
+    for place, reason in (("evaluation", "results.json is no JSON"), ("no", "is no folder of wafer_evaluate")):
+        refused = run(*ship, "--evaluation", tmp_path / place)
+        assert refused.returncode == 1 and reason in refused.stderr and refused.stderr.count("\n") == 1
     assert not (tmp_path / "edge").exists()
     measured = {"recipe": recipe(CONFIG, made_with), "wafers": 900, "splits": ["lot-0"], "seeds": 2,
                 "provenance": {"commit": "abc"}, "errors together": 5.16,

@@ -42,11 +42,15 @@ def refuse_existing(directory: Path) -> None:
         raise FileExistsError(f"{directory} exists; choose another directory or remove it")
 
 
-def save_checkpoint(directory: Path, shipped: Shipped, card: str, reference: dict[str, Any]) -> None:
-    """Write a checkpoint, whole or not at all, in place of one that is there.
+def save_checkpoint(
+    directory: Path, shipped: Shipped, card: str, reference: dict[str, Any], replace: bool = False
+) -> None:
+    """Write a checkpoint, whole or not at all; ``reference`` is what a device compares its wafers with.
 
-    ``reference`` is what a device compares its wafers with.
+    Raises FileExistsError for a directory that exists, unless it may ``replace`` it.
     """
+    if not replace:
+        refuse_existing(directory)
     with replacing_directory(directory) as temporary:
         save_weights(temporary / WEIGHTS, shipped.params, shipped.config)
         write_text(temporary / CALIBRATION, json.dumps(asdict(shipped.calibration), indent=2) + "\n")

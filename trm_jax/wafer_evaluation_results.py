@@ -81,7 +81,7 @@ def compute(
     (the error rate of the conformal sets); ``milliseconds`` times of a wafer at each halting threshold, if they were
     measured."""
     draws = wafer_metrics.resample(len(np.unique(tested.group)))
-    measured = wafer_evaluation.measure(tested, draws)
+    measured, counts = wafer_evaluation.measure(tested, draws), wafer_evaluation.counts(tested, tested.depth)
     wrong = tested.probabilities(tested.depth).argmax(axis=-1) != tested.truth
     rules = wafer_evaluation.thresholds(folds, wafers, tested, rates["alpha"], rates["delta"])
     masks = {rule: wafer_evaluation.decided(rules, rule, folds, tested) for rule in RULES}
@@ -96,7 +96,7 @@ def compute(
     unknown += [wafer_evaluation.unknown(others, wafer_evaluation.pool(others, wafers)) for others in left_out]
     return Results(
         measured,
-        wafer_evaluation.counts(tested, tested.depth).confusion.sum(axis=0).mean(axis=0),
+        counts.confusion.sum(axis=0).mean(axis=0),
         wafer_evaluation.by_step(tested, draws),
         rules,
         decided,
@@ -108,7 +108,7 @@ def compute(
         _set_scores(folds, wafers, tested, rates["sets"], draws),
         wafer_evaluation.adaptive(tested, draws).assign(ms=list(milliseconds) or np.nan),
         pd.concat(unknown, ignore_index=True),
-        _compared(tested, baselines, draws),
+        _compared(tested, counts, baselines, draws),
         readiness(measured, decided, parameters, rates["alpha"]),
     )
 
@@ -135,9 +135,10 @@ def _set_scores(
 
 
 def _compared(
-    tested: Answers, others: Mapping[str, Other], draws: np.ndarray
+    tested: Answers, whole: GroupCounts, others: Mapping[str, Other], draws: np.ndarray
 ) -> dict[str, dict[str, dict[str, Interval]]]:
-    whole, groups, compared = wafer_evaluation.counts(tested, tested.depth), np.unique(tested.group), {}
+    """Scores of every other classifier, and ours minus its; ``whole`` are our counts on all test wafers."""
+    groups, compared = np.unique(tested.group), {}
     for name, other in others.items():
         group = tested.group[other.asked]
         # Splits keep groups whole, so the counts of the wafers asked about are those of their groups.
