@@ -67,6 +67,28 @@ PRESETS: dict[str, dict[str, Any]] = {
         "run.evaluate_every": 20,
         "run.checkpoint_every": 20,
     },
+    # A plain convolutional net in the same engine: no layers, one step, 26 cells. Train it with --views 1 --prior 0.
+    "cnn": EDGE
+    | {
+        "model.patch": 8,
+        "model.image": 26,
+        "model.stem_widths": (32, 64, 96),
+        "model.stem_convolutions": (1, 1, 2),
+        "model.layers": 0,
+        "recursion.N_sup": 1,
+        "recursion.first_share": 0.0,
+        "loss.halt_weight": 0.0,
+        "optim.learning_rate": 3e-3,
+        "optim.warmup": 100,
+        "optim.ema": 0.99,
+        "run.steps": 3000,
+        "run.batch": 128,
+        "run.seeds": (0,),
+        "run.chunk": 50,
+        "run.evaluate_every": 150,
+        "run.checkpoint_every": 150,
+        "run.patience": 10,
+    },
     # A token for every cell: 22 GFLOP a view and 561 thousand weights, for a GPU. (States side by side in the net
     # instead of added, model.combine=concat, would be 114 GFLOP.)
     "paper": EDGE

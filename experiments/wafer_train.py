@@ -50,8 +50,9 @@ class Arguments:
 
     data: Path | None = None
     """Prepared cache, .npz, .pkl or folder of maps; else $TRM_DATA, ../shared/data, or synthetic wafers."""
-    preset: Literal["smoke", "edge", "paper"] = "edge"
-    """Size: smoke (1,200 synthetic wafers), edge (the model that ships), paper (a token for every cell, for a GPU)."""
+    preset: Literal["smoke", "edge", "cnn", "paper"] = "edge"
+    """Size: smoke (1,200 synthetic wafers), edge (the model that ships), cnn (no recursion: the baseline), paper (a token
+    for every cell, for a GPU)."""
     folds: tuple[int, ...] = ()
     """Numbers of the folds to train; all if empty."""
     all_lots: bool = False
