@@ -22,7 +22,7 @@ device: $(VENV)/ready
 	$(PYTHON310) -m venv .venv310
 	.venv310/bin/pip install --quiet --disable-pip-version-check numpy==2.2.6 onnxruntime==1.23.2
 	.venv310/bin/python -c "import numpy, onnxruntime"
-	$(BIN)/python -m pytest tests/test_edge_classify.py -k python_3_10 -rs
+	$(BIN)/python -m pytest tests/edge/test_classify.py -k python_3_10 -rs
 
 check: $(VENV)/ready
 	$(BIN)/ruff check .

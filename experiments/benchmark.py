@@ -25,19 +25,19 @@ from pathlib import Path
 from typing import Any, Literal
 
 import tyro
-from benchmarking import cases, growth, guard, ours, output, processes
-from benchmarking.cases import Case
-from benchmarking.shared import random_data
-from benchmarking.timing import Row, make_rows, take_turns
 from tqdm import tqdm
 
-from trm_jax import plots
-from trm_jax.command import errors_in_one_line
-from trm_jax.files import write_text
-from trm_jax.machine import cores
-from trm_jax.options import require
-from trm_jax.runlog import environment
-from trm_jax.runtime import configure
+from trm_jax.benchmark import cases, growth, jax_side, processes, regression, report
+from trm_jax.benchmark.cases import Case
+from trm_jax.benchmark.shared import random_data
+from trm_jax.benchmark.timing import Row, make_rows, take_turns
+from trm_jax.reporting.style import svg
+from trm_jax.support.cli import errors_in_one_line
+from trm_jax.support.files import write_text
+from trm_jax.support.machine import cores
+from trm_jax.support.schema import require
+from trm_jax.training.processes import configure
+from trm_jax.training.run_directory import environment
 
 PEERS = {"eager": "PyTorch eager", "compiled": "PyTorch compiled"}
 PRESETS = {"smoke": (3, 0.1), "standard": (7, 0.5)}  # rounds, seconds of a turn
@@ -88,7 +88,7 @@ class Bench:
         ``check`` raises Mismatch for a model of the peer; ``contestant`` makes a call of one.
         """
         found: dict[str, Callable] = {}
-        params = ours.weights(case.config, size=ours.CALM)
+        params = jax_side.weights(case.config, size=jax_side.CALM)
         if self.peer is None:
             return found, ""
         for name in ("eager", "compiled") if case.compiled and self.compiled else ("eager",):
@@ -96,7 +96,7 @@ class Bench:
             try:
                 check(params, model)
                 found[name] = contestant(model)
-            except ours.Mismatch:
+            except jax_side.Mismatch:
                 raise
             except RuntimeError as error:
                 if name == "eager":
@@ -127,15 +127,15 @@ def measure_training(bench: Bench, case: Case) -> list[Row]:
     data = random_data(case.config, case.batch)
 
     def check(params, model) -> None:
-        mine = ours.logits_and_gradients(case.config, params, data)
-        ours.check_equal(case.name, mine, bench.peer.logits_and_gradients(model, data))
+        mine = jax_side.logits_and_gradients(case.config, params, data)
+        jax_side.check_equal(case.name, mine, bench.peer.logits_and_gradients(model, data))
 
     def contestant(model) -> Callable:
         return repeated(bench.peer.Trainer(model, data).step, case.steps)
 
     peers, note = bench.sides(case, check, contestant)
-    times = bench.turns({"ours": ours.trainer(case.config, data, case.steps)} | peers)
-    flops = ours.training_flops(case.config, case.batch)
+    times = bench.turns({"ours": jax_side.trainer(case.config, data, case.steps)} | peers)
+    flops = jax_side.training_flops(case.config, case.batch)
     shown = {name: PEERS[name] for name in peers}
     return make_rows(
         case.name, times, peers=shown, steps=case.steps, flops=flops, matrix_flops=bench.matrix_flops, note=note
@@ -147,13 +147,13 @@ def measure_inference(bench: Bench, case: Case) -> list[Row]:
     inputs = random_data(case.config, case.batch)["inputs"]
 
     def check(params, model) -> None:
-        mine = ours.logits(case.config, params, inputs)
-        ours.check_equal(case.name, (mine, {}), (bench.peer.logits(model, inputs), {}))
+        mine = jax_side.logits(case.config, params, inputs)
+        jax_side.check_equal(case.name, (mine, {}), (bench.peer.logits(model, inputs), {}))
 
     peers, note = bench.sides(case, check, lambda model: bench.peer.predictor(model, inputs))
-    weights = ours.weights(case.config, size=ours.CALM)
-    times = bench.turns({"ours": ours.predictor(case.config, weights, inputs)} | peers)
-    flops = ours.forward_flops(case.config, case.batch)
+    weights = jax_side.weights(case.config, size=jax_side.CALM)
+    times = bench.turns({"ours": jax_side.predictor(case.config, weights, inputs)} | peers)
+    flops = jax_side.forward_flops(case.config, case.batch)
     shown = {name: PEERS[name] for name in peers}
     return make_rows(case.name, times, peers=shown, flops=flops, matrix_flops=bench.matrix_flops, note=note)
 
@@ -161,7 +161,7 @@ def measure_inference(bench: Bench, case: Case) -> list[Row]:
 def measure_halting(bench: Bench, case: Case) -> list[Row]:
     """Inference that stops early, against all steps: the time should follow the steps used."""
     inputs = random_data(case.config, case.batch)["inputs"]
-    calls, share = ours.halting_predictors(case.config, ours.weights(case.config), inputs, case.slots)
+    calls, share = jax_side.halting_predictors(case.config, jax_side.weights(case.config), inputs, case.slots)
     times = take_turns(calls, bench.rounds, bench.seconds)
     rows = make_rows(case.name, times, peers={"all steps": "ours, all steps"}, ours="halted")
     assert rows[0].ratio is not None
@@ -173,7 +173,7 @@ def measure_halting(bench: Bench, case: Case) -> list[Row]:
 def measure_seeds(bench: Bench, case: Case) -> list[Row]:
     """Time per seed when many seeds train in one program, against one seed alone."""
     data = random_data(case.config, case.batch)
-    calls = {str(seeds): ours.trainer(case.config, data, case.steps, seeds) for seeds in case.seeds}
+    calls = {str(seeds): jax_side.trainer(case.config, data, case.steps, seeds) for seeds in case.seeds}
     times = take_turns(calls, bench.rounds, bench.seconds)
     each = {str(seeds): [seconds / seeds for seconds in times[str(seeds)]] for seeds in case.seeds}
     rows = []
@@ -197,10 +197,10 @@ def load_peer() -> Any:
     if importlib.util.find_spec("torch") is None:
         print("PyTorch is not installed, so there is nothing to compare with: pip install -r requirements-bench.txt")
         return None
-    from benchmarking import peer_training
+    from trm_jax.benchmark import torch_side
 
-    peer_training.use_all_cores()
-    return peer_training
+    torch_side.use_all_cores()
+    return torch_side
 
 
 def measure_all(arguments: Arguments, bench: Bench, chosen: list[Case]) -> dict[str, Any]:
@@ -251,33 +251,33 @@ def write_results(directory: Path, results: dict[str, Any]) -> None:
     """Write benchmark.json, benchmark.md and the figures."""
     directory.mkdir(parents=True, exist_ok=True)
     write_text(directory / "benchmark.json", json.dumps(results, indent=1))
-    write_text(directory / "benchmark.md", output.report(results))
-    if any(row["peer"] in output.MARKERS for row in results["rows"]):
-        write_text(directory / "ratios.svg", plots.svg(output.ratio_figure(results["rows"])))
+    write_text(directory / "benchmark.md", report.report(results))
+    if any(row["peer"] in report.MARKERS for row in results["rows"]):
+        write_text(directory / "ratios.svg", svg(report.ratio_figure(results["rows"])))
     if results["growth"]:
-        write_text(directory / "growth.svg", plots.svg(output.growth_figure(results["growth"])))
+        write_text(directory / "growth.svg", svg(report.growth_figure(results["growth"])))
 
 
 def run(arguments: Arguments) -> bool:
     """Measure, print, write and compare; True if nothing got slower than the baseline."""
     started = time.perf_counter()
     require(arguments.rounds >= 0 and arguments.seconds >= 0, "--rounds and --seconds must not be negative")
-    baseline = guard.read_rows(arguments.baseline, arguments.preset) if arguments.baseline else []
+    baseline = regression.read_rows(arguments.baseline, arguments.preset) if arguments.baseline else []
     chosen = cases.choose(cases.all_cases(arguments.preset), arguments.cases)
     rounds, seconds = PRESETS[arguments.preset]
-    matrix, flops = ours.matrix_product()
+    matrix, flops = jax_side.matrix_product()
     bench = Bench(
         arguments.rounds or rounds, arguments.seconds or seconds, load_peer(), arguments.compiled, matrix, flops
     )
     results = measure_all(arguments, bench, chosen)
     results["made by"] = made_by(bench, started)
-    print(output.report(results))
+    print(report.report(results))
     if arguments.output:
         write_results(arguments.output, results)
         print(f"Results: {arguments.output / 'benchmark.md'}")
     if not arguments.baseline:
         return True
-    found, unknown = guard.slower(results["rows"], baseline)
+    found, unknown = regression.slower(results["rows"], baseline)
     print("".join(f"{sentence}\n" for sentence in unknown), end="")
     print("Slower than the baseline:" if found else f"Nothing is slower than in {arguments.baseline}.")
     print("".join(f"  {sentence}\n" for sentence in found), end="")

@@ -18,20 +18,22 @@ import jax
 import onnx
 import pandas as pd
 import tyro
-from exporting.cost import Counted, count, is_product, traffic, units
-from exporting.roofline_plot import Point, quality_against_time
 from google.protobuf.message import DecodeError
-from wafer_presets import PRESETS
 
-from trm_jax import export, markdown, model
-from trm_jax.command import errors_in_one_line
-from trm_jax.config import Config
-from trm_jax.data.wafer_maps import CLASSES
+from trm_jax.core import model
+from trm_jax.core.config import Config
 from trm_jax.edge.package import Metadata
-from trm_jax.files import replacing_directory, write_text
-from trm_jax.options import require
-from trm_jax.plots import svg
-from trm_jax.wafer_metrics import Interval
+from trm_jax.export import graph as export
+from trm_jax.export.cost import Counted, count, is_product, traffic, units
+from trm_jax.export.roofline import Point, quality_against_time
+from trm_jax.reporting import markdown
+from trm_jax.reporting.style import svg
+from trm_jax.support.cli import errors_in_one_line
+from trm_jax.support.files import replacing_directory, write_text
+from trm_jax.support.schema import require
+from trm_jax.wafer.evaluation.metrics import Interval
+from trm_jax.wafer.maps.maps import CLASSES
+from trm_jax.wafer.presets import PRESETS
 
 ROOT = Path(__file__).resolve().parent.parent
 WORDS = "projection, not measured"

@@ -4,9 +4,9 @@
     python experiments/export_onnx.py --checkpoint runs/wafer-edge/lot-3/weights-0 --fold 3 --output runs/package
     python experiments/export_onnx.py --preset smoke       # a tiny untrained model, under a minute: proves that it runs
 
-A checkpoint is what `trm_jax.checkpoint.save_weights` wrote, or a folder with it as `weights/`; `calibration.json`
-beside the weights gives temperature and review threshold. The package appears when everything in it has passed, or not
-at all: a graph whose answers differ from those of JAX is an error. `docs/jetson.md` says what to do with it.
+A checkpoint is what `save_weights` wrote, or a folder with it as `weights/`; `calibration.json` beside
+the weights gives temperature and review threshold. The package appears when everything in it has passed, or not at
+all: a graph whose answers differ from those of JAX is an error. `docs/jetson.md` says what to do with it.
 """
 
 import contextlib
@@ -20,18 +20,18 @@ from typing import Any, Literal
 import jax
 import numpy as np
 import tyro
-from exporting import packaging, report
-from exporting.samples import Samples, puzzles_for, wafers_for
-from wafer_presets import PRESETS
 
-from trm_jax import model
-from trm_jax.checkpoint import load_weights, save_weights
-from trm_jax.command import errors_in_one_line
-from trm_jax.config import Config
-from trm_jax.files import replacing_directory, sha256, write_text
-from trm_jax.options import require
-from trm_jax.runtime import configure
-from trm_jax.wafer_checkpoint import REFERENCE
+from trm_jax.core import model
+from trm_jax.core.config import Config
+from trm_jax.export import package, report
+from trm_jax.export.samples import Samples, puzzles_for, wafers_for
+from trm_jax.support.cli import errors_in_one_line
+from trm_jax.support.files import replacing_directory, sha256, write_text
+from trm_jax.support.schema import require
+from trm_jax.training.checkpoint import load_weights, save_weights
+from trm_jax.training.processes import configure
+from trm_jax.wafer.checkpoint import REFERENCE
+from trm_jax.wafer.presets import PRESETS
 
 ROOT = Path(__file__).resolve().parent.parent
 SUMS = "SHA256SUMS"
@@ -55,7 +55,7 @@ class Arguments:
     """Training inputs that set the ranges of int8."""
     samples: int = 3000
     """Held-out inputs to compare the files on."""
-    precisions: tuple[packaging.Precision, ...] = ("float16", "int8")
+    precisions: tuple[package.Precision, ...] = ("float16", "int8")
     """Files to make beside those in float32, which share their weights."""
     repeats: int = 400
     """Timed calls of each file."""
@@ -152,9 +152,9 @@ def run(arguments: Arguments) -> Path:
         calibration, reference = calibration_of(weights), reference_of(arguments, weights)
         samples = samples_of(config, arguments)
         untrained = arguments.checkpoint is None
-        task = packaging.Task(config, params, weights, samples, calibration, reference, untrained, arguments.precisions)
-        limits = packaging.Limits(arguments.tolerance, arguments.int8_limit, arguments.repeats)
-        found = packaging.write(task, directory, limits)
+        task = package.Task(config, params, weights, samples, calibration, reference, untrained, arguments.precisions)
+        limits = package.Limits(arguments.tolerance, arguments.int8_limit, arguments.repeats)
+        found = package.write(task, directory, limits)
         report.write(directory, found)
         write_sums(directory)
     return output

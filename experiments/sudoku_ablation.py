@@ -24,19 +24,22 @@ import jax
 import numpy as np
 import pandas as pd
 import tyro
-from sudoku_studies import PRESETS, STUDIES
 
-from trm_jax import accounting, model, report, sudoku_task
-from trm_jax.command import errors_in_one_line
-from trm_jax.config import Config
-from trm_jax.data.sudoku import Splits
-from trm_jax.files import write_text
-from trm_jax.fit import evaluated_weights, fit
-from trm_jax.options import differences, parse_options
-from trm_jax.report_tables import accuracy_table
-from trm_jax.runlog import RunDirectory, environment
-from trm_jax.runtime import configure, is_first_process, on_first_process
-from trm_jax.seeds import to_host
+from trm_jax.core import model
+from trm_jax.core.config import Config
+from trm_jax.study import report
+from trm_jax.study.tables import accuracy_table
+from trm_jax.sudoku import task as sudoku_task
+from trm_jax.sudoku.puzzles import Splits
+from trm_jax.sudoku.studies import PRESETS, STUDIES
+from trm_jax.support import flops
+from trm_jax.support.cli import errors_in_one_line
+from trm_jax.support.files import write_text
+from trm_jax.support.schema import differences, parse_options
+from trm_jax.training.devices import to_host
+from trm_jax.training.loop import evaluated_weights, fit
+from trm_jax.training.processes import configure, is_first_process, on_first_process
+from trm_jax.training.run_directory import RunDirectory, environment
 
 ROOT = Path(__file__).resolve().parent.parent
 REUSED = "reused_from.txt"  # in the directory of an arm that was copied
@@ -143,7 +146,7 @@ def run_arm(study: str, name: str, config: Config, task, directory: Path) -> lis
         "arm": name,
         "parameters": model.count_parameters(config.model, one),
         "layer_applications": config.layer_applications,
-        "flops": accounting.matmul_flops(lambda params: model.forward(config, params, inputs), one),
+        "flops": flops.matmul_flops(lambda params: model.forward(config, params, inputs), one),
     }
     return [
         shared

@@ -26,21 +26,21 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import tyro
-from wafer_presets import SMOKE_WAFERS
 
-from trm_jax.baselines import cnn_training, rules
-from trm_jax.baselines.cnn import CNNConfig
-from trm_jax.baselines.cnn_training import CNNTraining
-from trm_jax.command import errors_in_one_line
-from trm_jax.data import wafer
-from trm_jax.data.wafer_grid import Representation, to_grid
-from trm_jax.data.wafer_maps import CLASSES, Wafers
-from trm_jax.data.wafer_splits import Kind, Split, folds
-from trm_jax.data.wafer_synthetic import synthetic_wafers
-from trm_jax.files import replacing, write_text
-from trm_jax.runlog import environment
-from trm_jax.runtime import configure
-from trm_jax.wafer_report import Outcome, write_report
+from trm_jax.support.cli import errors_in_one_line
+from trm_jax.support.files import replacing, write_text
+from trm_jax.training.processes import configure
+from trm_jax.training.run_directory import environment
+from trm_jax.wafer.baselines import cnn_training, rules
+from trm_jax.wafer.baselines.cnn import CNNConfig
+from trm_jax.wafer.baselines.cnn_training import CNNTraining
+from trm_jax.wafer.baselines.report import Outcome, write_report
+from trm_jax.wafer.data import load
+from trm_jax.wafer.maps.grid import Representation, to_grid
+from trm_jax.wafer.maps.maps import CLASSES, Wafers
+from trm_jax.wafer.presets import SMOKE_WAFERS
+from trm_jax.wafer.splits import Kind, Split, folds
+from trm_jax.wafer.synthetic import synthetic_wafers
 
 ROOT = Path(__file__).resolve().parent.parent
 Model = Literal[
@@ -97,7 +97,7 @@ def prepare(arguments: Arguments) -> tuple[Arguments, Task]:
         small = CNNConfig(widths=(8, 16), convolutions=(1, 1))  # nearly all of the time goes into compiling
         arguments = dataclasses.replace(arguments, training=training, cnn=small)
     generated = arguments.preset == "smoke" and arguments.data is None
-    wafers = synthetic_wafers(SMOKE_WAFERS) if generated else wafer.load(arguments.data)
+    wafers = synthetic_wafers(SMOKE_WAFERS) if generated else load(arguments.data)
     splits = folds(wafers, arguments.folds, arguments.split)
     return arguments, Task(wafers, splits, cache(lambda look: look(wafers)))
 

@@ -16,17 +16,19 @@ from typing import Literal
 
 import numpy as np
 import tyro
-from wafer_presets import run_and_wafers
 
-from trm_jax import markdown, plots, wafer_errors, wafer_evaluation, wafer_evaluation_plots
-from trm_jax.command import errors_in_one_line
-from trm_jax.data.wafer_maps import CLASSES
-from trm_jax.data.wafer_splits import folds
-from trm_jax.files import write_text
-from trm_jax.options import require
-from trm_jax.runlog import environment
-from trm_jax.wafer_error_page import page
-from trm_jax.wafer_runs import join_runs, read_run
+from trm_jax.reporting import markdown
+from trm_jax.reporting.style import svg
+from trm_jax.support.cli import errors_in_one_line
+from trm_jax.support.files import write_text
+from trm_jax.support.schema import require
+from trm_jax.training.run_directory import environment
+from trm_jax.wafer.evaluation import errors, figures, pooled
+from trm_jax.wafer.evaluation.error_page import page
+from trm_jax.wafer.evaluation.runs import join_runs, read_run
+from trm_jax.wafer.maps.maps import CLASSES
+from trm_jax.wafer.presets import run_and_wafers
+from trm_jax.wafer.splits import folds
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ def write_summary(directory: Path, table, labels, sentences: list[str], provenan
     """errors.md: the sentences, the confusion pairs and the likeliest label errors."""
     pairs = [
         (row.true, row.predicted, row.errors, f"{row.share:.1%}", f"{row.confidence:.3f}")
-        for row in wafer_errors.confused_pairs(table).head(10).itertuples()
+        for row in errors.confused_pairs(table).head(10).itertuples()
     ]
     doubtful = [
         (row.wafer, row.row, row.label, row.suggested, f"{row.p_label:.3f}", f"{row.p_suggested:.3f}")
@@ -84,10 +86,10 @@ def run(arguments: Arguments) -> None:
     directory, wafers = run_and_wafers(arguments.run, arguments.preset, arguments.synthetic, arguments.data)
     splits = folds(wafers)
     used = join_runs([read_run(path, wafers, splits) for path in (directory, *arguments.more_seeds)])
-    tested = wafer_evaluation.pool(used, wafers)
-    table = wafer_errors.error_table(tested, wafers, [fold.split.name for fold in used], arguments.seed)
-    labels = wafer_errors.label_table(tested, wafers)
-    sentences = wafer_errors.findings(table, tested, arguments.seed)
+    tested = pooled.pool(used, wafers)
+    table = errors.error_table(tested, wafers, [fold.split.name for fold in used], arguments.seed)
+    labels = errors.label_table(tested, wafers)
+    sentences = errors.findings(table, tested, arguments.seed)
     output = arguments.output or directory / "errors"
     output.mkdir(parents=True, exist_ok=True)
     write_text(output / "errors.csv", table.to_csv(index=False, float_format="%.6g"))
@@ -98,8 +100,8 @@ def run(arguments: Arguments) -> None:
     top = table.head(arguments.pictures)
     shares = top[[f"p_{name}" for name in CLASSES]].to_numpy(np.float64)
     maps = [wafers.map(index) for index in top["wafer"].tolist()]
-    figure = wafer_evaluation_plots.confident_errors(maps, top["true"].tolist(), shares, CLASSES, wafers.source)
-    write_text(output / "confident_errors.svg", plots.svg(figure))
+    figure = figures.confident_errors(maps, top["true"].tolist(), shares, CLASSES, wafers.source)
+    write_text(output / "confident_errors.svg", svg(figure))
     write_summary(output, table, labels, sentences, provenance)
     print("\n".join(sentences))
     print(f"\nPage: {output / 'errors.html'}")

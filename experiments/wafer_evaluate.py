@@ -23,21 +23,21 @@ from typing import Literal
 import jax
 import numpy as np
 import tyro
-from wafer_presets import run_and_wafers
 
-from trm_jax import model, wafer_evaluation
-from trm_jax.command import errors_in_one_line
-from trm_jax.config import ModelConfig
-from trm_jax.data.wafer_labels import class_index
-from trm_jax.data.wafer_maps import CLASSES, Wafers
-from trm_jax.data.wafer_splits import Split, folds
-from trm_jax.options import require
-from trm_jax.runlog import environment
-from trm_jax.wafer_checkpoint import load_checkpoint
-from trm_jax.wafer_classify import halting_times
-from trm_jax.wafer_evaluation_report import write_report
-from trm_jax.wafer_evaluation_results import Other, compute
-from trm_jax.wafer_runs import Fold, join_runs, read_run
+from trm_jax.core import model
+from trm_jax.core.config import ModelConfig
+from trm_jax.support.cli import errors_in_one_line
+from trm_jax.support.schema import require
+from trm_jax.training.run_directory import environment
+from trm_jax.wafer.checkpoint import load_checkpoint
+from trm_jax.wafer.classify import halting_times
+from trm_jax.wafer.evaluation import pooled as wafer_evaluation
+from trm_jax.wafer.evaluation.report import write_report
+from trm_jax.wafer.evaluation.results import Other, compute
+from trm_jax.wafer.evaluation.runs import Fold, join_runs, read_run
+from trm_jax.wafer.maps.maps import CLASSES, Wafers, class_index
+from trm_jax.wafer.presets import run_and_wafers
+from trm_jax.wafer.splits import Split, folds
 
 
 @dataclass(frozen=True)

@@ -22,18 +22,18 @@ import numpy as np
 import tyro
 from matplotlib.figure import Figure
 from tqdm import tqdm
-from wafer_presets import SMOKE_WAFERS
 
-from trm_jax import wafer_plots
-from trm_jax.command import errors_in_one_line
-from trm_jax.data import wafer
-from trm_jax.data.wafer_features import NAMES, RADIAL, spatial_features
-from trm_jax.data.wafer_grid import to_grid
-from trm_jax.data.wafer_maps import CLASSES, UNKNOWN, Wafers
-from trm_jax.data.wafer_synthetic import synthetic_wafers
-from trm_jax.files import replacing, write_text
-from trm_jax.options import require
-from trm_jax.plots import svg
+from trm_jax.reporting.style import svg
+from trm_jax.support.cli import errors_in_one_line
+from trm_jax.support.files import replacing, write_text
+from trm_jax.support.schema import require
+from trm_jax.wafer import figures as wafer_plots
+from trm_jax.wafer.data import load
+from trm_jax.wafer.maps.features import NAMES, RADIAL, spatial_features
+from trm_jax.wafer.maps.grid import to_grid
+from trm_jax.wafer.maps.maps import CLASSES, UNKNOWN, Wafers
+from trm_jax.wafer.presets import SMOKE_WAFERS
+from trm_jax.wafer.synthetic import synthetic_wafers
 
 ROOT = Path(__file__).resolve().parent.parent
 SHOWN = {
@@ -216,7 +216,7 @@ def run(arguments: Arguments) -> None:
         require(getattr(arguments, name) >= 1, f"--{name} must be 1 or more, got {getattr(arguments, name)}")
     smoke = arguments.preset == "smoke"
     require(not smoke or arguments.data is None, "--preset smoke looks at generated wafers; leave out --data")
-    wafers = synthetic_wafers(SMOKE_WAFERS) if smoke else wafer.load(arguments.data)
+    wafers = synthetic_wafers(SMOKE_WAFERS) if smoke else load(arguments.data)
     output = arguments.output or ROOT / "runs" / ("explore-smoke" if smoke else "explore")
     found = look(wafers.take((wafers.label != UNKNOWN) & wafers.clean), arguments)
     classes = list(found.counts)

@@ -18,19 +18,19 @@ from typing import Literal
 import jax
 import numpy as np
 import tyro
-from wafer_presets import PRESETS
 
-from trm_jax import model
-from trm_jax.command import errors_in_one_line
-from trm_jax.config import Config
-from trm_jax.data import wafer
-from trm_jax.data.wafer_check import Loaded
-from trm_jax.data.wafer_synthetic import synthetic_wafers
-from trm_jax.edge.answers import check_output, decide, write_answers
-from trm_jax.options import require
-from trm_jax.runtime import configure
-from trm_jax.wafer_checkpoint import Calibration, Shipped, load_checkpoint
-from trm_jax.wafer_classify import classify
+from trm_jax.core import model
+from trm_jax.core.config import Config
+from trm_jax.support.cli import errors_in_one_line
+from trm_jax.support.schema import require
+from trm_jax.training.processes import configure
+from trm_jax.wafer.checkpoint import Calibration, Shipped, load_checkpoint
+from trm_jax.wafer.classify import classify
+from trm_jax.wafer.maps import source
+from trm_jax.wafer.maps.answers import check_output, decide, write_answers
+from trm_jax.wafer.maps.validate import Loaded
+from trm_jax.wafer.presets import PRESETS
+from trm_jax.wafer.synthetic import synthetic_wafers
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -62,7 +62,7 @@ def prepare(arguments: Arguments) -> tuple[Shipped, Loaded]:
         )
     if arguments.checkpoint is None or arguments.input is None:
         raise ValueError("give --checkpoint and --input, or --preset smoke")
-    return load_checkpoint(arguments.checkpoint), wafer.read(arguments.input, sys.stderr.isatty(), to_classify=True)
+    return load_checkpoint(arguments.checkpoint), source.read(arguments.input, sys.stderr.isatty(), to_classify=True)
 
 
 def run(arguments: Arguments) -> None:

@@ -16,14 +16,14 @@ from typing import Any, Literal
 
 import numpy as np
 import tyro
-from wafer_presets import SMOKE_WAFERS
 
-from trm_jax.command import errors_in_one_line
-from trm_jax.data import wafer, wafer_cache
-from trm_jax.data.wafer_check import Loaded
-from trm_jax.data.wafer_maps import UNKNOWN
-from trm_jax.data.wafer_synthetic import synthetic_wafers
-from trm_jax.options import require
+from trm_jax.support.cli import errors_in_one_line
+from trm_jax.support.schema import require
+from trm_jax.wafer.maps import cache, source
+from trm_jax.wafer.maps.maps import UNKNOWN
+from trm_jax.wafer.maps.validate import Loaded
+from trm_jax.wafer.presets import SMOKE_WAFERS
+from trm_jax.wafer.synthetic import synthetic_wafers
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -63,12 +63,12 @@ def select(loaded: Loaded, arguments: Arguments) -> Loaded:
 
 def already_prepared(output: Path, origin: dict) -> bool:
     """Whether the output has been made of this source. Raises ValueError if it has been made of another."""
-    if not wafer_cache.is_cache(output):
+    if not cache.is_cache(output):
         return False
-    known = wafer_cache.read_manifest(output)
+    known = cache.read_manifest(output)
     if any(known[name] != origin[name] for name in ("sha256", "selection")):
         raise ValueError(f"{output} was prepared from {known['source']} or another selection; --force replaces it")
-    wafer_cache.read_cache(output)
+    cache.read_cache(output)
     return True
 
 
@@ -82,12 +82,12 @@ def source_of(arguments: Arguments) -> tuple[dict[str, Any], Callable[[], Loaded
         wafers = synthetic_wafers(SMOKE_WAFERS)
         checksum = hashlib.sha256(wafers.flat.tobytes()).hexdigest()
         return origin | {"source": wafers.source, "sha256": checksum, "notice": ""}, lambda: Loaded(wafers, [])
-    source = wafer.find(arguments.input)
-    if source is None:
+    path = source.find(arguments.input)
+    if path is None:
         raise FileNotFoundError("there are no wafer maps to prepare; give --input, or set TRM_DATA")
-    origin["source"], origin["sha256"] = source.name, wafer_cache.source_sha256(source)
-    origin["notice"] = wafer_cache.notice(source)
-    return origin, lambda: wafer.read(source, arguments.progress)
+    origin["source"], origin["sha256"] = path.name, cache.source_sha256(path)
+    origin["notice"] = cache.notice(path)
+    return origin, lambda: source.read(path, arguments.progress)
 
 
 def run(arguments: Arguments) -> None:
@@ -97,7 +97,7 @@ def run(arguments: Arguments) -> None:
     if not arguments.force and already_prepared(output, origin):
         print(f"{output} is already prepared from {origin['source']}")
         return
-    manifest = wafer_cache.write_cache(output, select(read(), arguments), origin)
+    manifest = cache.write_cache(output, select(read(), arguments), origin)
     for name, count in manifest["counts"].items():
         text = ", ".join(f"{key} {value:,}" for key, value in count.items()) if name == "classes" else f"{count:,}"
         print(f"{name:12}{text}")

@@ -19,26 +19,28 @@ import jinja2
 import numpy as np
 import tyro
 from scipy.special import softmax
-from wafer_presets import SMOKE_RUN, run_and_wafers
 
-from trm_jax import accounting, confidence, model, wafer_metrics
-from trm_jax.checkpoint import load_weights
-from trm_jax.command import errors_in_one_line
-from trm_jax.config import Config
-from trm_jax.data import wafer
-from trm_jax.data.wafer_cache import notice
-from trm_jax.data.wafer_maps import CLASSES, Wafers
-from trm_jax.data.wafer_splits import Split, all_lots
+from trm_jax.core import model
+from trm_jax.core.config import Config
 from trm_jax.edge.monitor import FEWEST_LOTS, reference
-from trm_jax.options import require
-from trm_jax.runlog import environment
-from trm_jax.wafer_checkpoint import Calibration, Shipped, refuse_existing, save_checkpoint
-from trm_jax.wafer_evaluation import lots
-from trm_jax.wafer_evaluation_results import DECIDED, FULL_MIX, SCORES
-from trm_jax.wafer_metrics import Interval
-from trm_jax.wafer_predictions import Predicted, load_predicted, stopped_at
-from trm_jax.wafer_report import WM811K_LABELLED, WM811K_NONE, ranged
-from trm_jax.wafer_runs import best_update, read_curve, read_made, recipe
+from trm_jax.support import flops
+from trm_jax.support.cli import errors_in_one_line
+from trm_jax.support.schema import require
+from trm_jax.training.checkpoint import load_weights
+from trm_jax.training.run_directory import environment
+from trm_jax.wafer.baselines.report import WM811K_LABELLED, WM811K_NONE, ranged
+from trm_jax.wafer.checkpoint import Calibration, Shipped, refuse_existing, save_checkpoint
+from trm_jax.wafer.evaluation import confidence, metrics
+from trm_jax.wafer.evaluation.metrics import Interval
+from trm_jax.wafer.evaluation.pooled import lots
+from trm_jax.wafer.evaluation.results import DECIDED, FULL_MIX, SCORES
+from trm_jax.wafer.evaluation.runs import best_update, read_curve, read_made, recipe
+from trm_jax.wafer.evaluation.stored import Predicted, load_predicted, stopped_at
+from trm_jax.wafer.maps import source
+from trm_jax.wafer.maps.cache import notice
+from trm_jax.wafer.maps.maps import CLASSES, Wafers
+from trm_jax.wafer.presets import SMOKE_RUN, run_and_wafers
+from trm_jax.wafer.splits import Split, all_lots
 
 SHOWN = ("accuracy", "macro_f1", "balanced_accuracy", "ece_tempered")
 
@@ -116,7 +118,7 @@ def class_rows(numbers: dict[tuple[str, str, str], Interval]) -> list[list[str]]
     with intervals; empty where there is none."""
     rows = []
     for name in CLASSES:
-        keys = [("score", "all", f"{score}_{name}") for score in wafer_metrics.BY_CLASS]
+        keys = [("score", "all", f"{score}_{name}") for score in metrics.BY_CLASS]
         keys += [(DECIDED, name, score) for score in ("coverage", "errors")]
         rows.append([name, *(ranged(numbers[key]) if key in numbers else "" for key in keys)])
     return rows
@@ -124,7 +126,7 @@ def class_rows(numbers: dict[tuple[str, str, str], Interval]) -> list[list[str]]
 
 def said_of(arguments: Arguments, wafers: Wafers) -> str:
     """The notice that goes with the data."""
-    found = None if arguments.preset == "smoke" else wafer.find(arguments.data)
+    found = None if arguments.preset == "smoke" else source.find(arguments.data)
     if found is None:
         return "Generated wafers; no notice."
     return notice(found) or f"No notice came with {wafers.source}."
@@ -152,14 +154,14 @@ def render_card(arguments: Arguments, shipped: Shipped, wafers: Wafers, split: S
         for row in made["evaluated"].get("numbers", [])
     }
     blank, counts = model.blank_inputs(config.model, 1), np.bincount(wafers.label[split.train], minlength=len(CLASSES))
-    template = Path(model.__file__).parent / "templates" / "model_card.md"
+    template = Path(source.__file__).parents[1] / "model_card.md"
     return jinja2.Template(template.read_text(encoding="utf-8"), undefined=jinja2.StrictUndefined).render(
         **made, alpha=arguments.alpha, delta=arguments.delta, config=config, calibration=shipped.calibration,
         scores=score_rows(numbers), classes=class_rows(numbers), together=made["evaluated"].get("errors together"),
         mixed=[numbers[key].value for name in ("accuracy", "macro_f1") if (key := (FULL_MIX, "all", name)) in numbers],
         full_share=f"{100 * WM811K_NONE / WM811K_LABELLED:.0f}",
         parameters=f"{model.count_parameters(config.model, params):,}",
-        gflop=f"{accounting.matmul_flops(lambda inputs: model.forward(config, params, inputs), blank) / 1e9:.3f}",
+        gflop=f"{flops.matmul_flops(lambda inputs: model.forward(config, params, inputs), blank) / 1e9:.3f}",
         source=wafers.source, trained=f"{len(split.train):,}", validated=f"{len(split.validation):,}",
         rare=", ".join(f"{CLASSES[index]} {counts[index]:,}" for index in np.argsort(counts)[:3]),
         notice=said_of(arguments, wafers), command=shlex.join(["python", *sys.argv]), commit=environment()["commit"],
@@ -175,7 +177,7 @@ def run(arguments: Arguments) -> None:
     trained = Config.from_json((directory / "config.json").read_text(encoding="utf-8"))
     depth, seeds = trained.recursion.N_sup, trained.run.seeds
     logits = answers.logits[:, depth - 1]
-    scores = wafer_metrics.seed_scores(wafers.label[answers.index], logits.argmax(axis=-1), len(CLASSES))
+    scores = metrics.seed_scores(wafers.label[answers.index], logits.argmax(axis=-1), len(CLASSES))
     best = int(scores.macro_f1.argmax())
     config, params = load_weights(directory / f"weights-{seeds[best]}")
     calibration = calibrate(logits[best], wafers, answers.index, arguments.alpha, arguments.delta)

@@ -20,24 +20,26 @@ from typing import Literal
 import jax
 import numpy as np
 import tyro
-from wafer_presets import PRESETS, SMOKE_WAFERS
 
-from trm_jax import accounting, model, wafer_task
-from trm_jax.checkpoint import save_weights
-from trm_jax.command import errors_in_one_line
-from trm_jax.config import Config
-from trm_jax.data import wafer
-from trm_jax.data.wafer_maps import CLASSES, Wafers
-from trm_jax.data.wafer_mixes import mixed_wafers
-from trm_jax.data.wafer_splits import Split, all_lots, folds
-from trm_jax.data.wafer_synthetic import synthetic_wafers
-from trm_jax.files import write_text
-from trm_jax.fit import fit
-from trm_jax.options import parse_options, require
-from trm_jax.runtime import configure
-from trm_jax.seeds import to_host
-from trm_jax.wafer_metrics import seed_scores
-from trm_jax.wafer_predictions import Predicted, load_predicted, save_predicted
+from trm_jax.core import model
+from trm_jax.core.config import Config
+from trm_jax.support import flops as accounting
+from trm_jax.support.cli import errors_in_one_line
+from trm_jax.support.files import write_text
+from trm_jax.support.schema import parse_options, require
+from trm_jax.training.checkpoint import save_weights
+from trm_jax.training.devices import to_host
+from trm_jax.training.loop import fit
+from trm_jax.training.processes import configure
+from trm_jax.wafer import task as wafer_task
+from trm_jax.wafer.data import load
+from trm_jax.wafer.evaluation.metrics import seed_scores
+from trm_jax.wafer.evaluation.stored import Predicted, load_predicted, save_predicted
+from trm_jax.wafer.maps.maps import CLASSES, Wafers
+from trm_jax.wafer.mixtures import mixed_wafers
+from trm_jax.wafer.presets import PRESETS, SMOKE_WAFERS
+from trm_jax.wafer.splits import Split, all_lots, folds
+from trm_jax.wafer.synthetic import synthetic_wafers
 
 ROOT = Path(__file__).resolve().parent.parent
 MIXES = 500
@@ -51,8 +53,8 @@ class Arguments:
     data: Path | None = None
     """Prepared cache, .npz, .pkl or folder of maps; else $TRM_DATA, ../shared/data, or synthetic wafers."""
     preset: Literal["smoke", "edge", "cnn", "paper"] = "edge"
-    """Size: smoke (1,200 synthetic wafers), edge (the model that ships), cnn (no recursion: the baseline), paper (a token
-    for every cell, for a GPU)."""
+    """Size: smoke (1,200 synthetic wafers), edge (the model that ships), cnn (no recursion: the baseline), paper (a
+    token for every cell, for a GPU)."""
     folds: tuple[int, ...] = ()
     """Numbers of the folds to train; all if empty."""
     all_lots: bool = False
@@ -77,7 +79,7 @@ def prepare(arguments: Arguments) -> tuple[Config, Wafers, list[Split]]:
     """Config, wafers and the splits to train. Raises ValueError for an unknown option or fold."""
     config = Config().override(**PRESETS[arguments.preset]).override(**parse_options(arguments.options))
     generated = arguments.preset == "smoke" and arguments.data is None
-    wafers = synthetic_wafers(SMOKE_WAFERS) if generated else wafer.load(arguments.data)
+    wafers = synthetic_wafers(SMOKE_WAFERS) if generated else load(arguments.data)
     return config, wafers, choose_splits(arguments, wafers)
 
 

@@ -14,8 +14,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from trm_jax.data.wafer_grid import to_grid
-from trm_jax.data.wafer_maps import CLASSES, Wafers
+from trm_jax.wafer.maps.grid import to_grid
+from trm_jax.wafer.maps.maps import CLASSES, Wafers
 
 SIZE, STEPS = 8, 3
 FLOAT = TensorProto.FLOAT

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
-from trm_jax.config import Config
-from trm_jax.data.wafer_maps import CLASSES, Wafers
-from trm_jax.data.wafer_mixes import mixed_wafers
-from trm_jax.data.wafer_splits import Split, folds
-from trm_jax.wafer_predictions import Predicted, save_predicted
+from trm_jax.core.config import Config
+from trm_jax.wafer.evaluation.stored import Predicted, save_predicted
+from trm_jax.wafer.maps.maps import CLASSES, Wafers
+from trm_jax.wafer.mixtures import mixed_wafers
+from trm_jax.wafer.splits import Split, folds
 
 NEIGHBOURS = {"Center": "Donut", "Donut": "Center", "Edge-Loc": "Edge-Ring", "Edge-Ring": "Edge-Loc", "Loc": "none",
               "Near-full": "Random", "Random": "Near-full", "Scratch": "Loc", "none": "Loc"}  # fmt: skip
@@ -81,7 +81,7 @@ def write_baselines(directory: Path, wafers: Wafers, splits: list[Split]) -> Non
 if __name__ == "__main__":
     import sys
 
-    from trm_jax.data.wafer_synthetic import synthetic_wafers
+    from trm_jax.wafer.synthetic import synthetic_wafers
 
     made = synthetic_wafers(int(sys.argv[2]))
     write_run(Path(sys.argv[1]) / "run", made, folds(made))

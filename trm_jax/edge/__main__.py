@@ -12,12 +12,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from trm_jax.data import wafer
 from trm_jax.edge import benchmark
-from trm_jax.edge.answers import check_output, decide, write_answers
 from trm_jax.edge.classify import check, classify
 from trm_jax.edge.monitor import Monitor
 from trm_jax.edge.package import PROVIDERS, QUESTION, Model, Options, check_sums, choose, open_model, report
+from trm_jax.wafer.maps import source
+from trm_jax.wafer.maps.answers import check_output, decide, write_answers
 
 
 def parser() -> argparse.ArgumentParser:
@@ -66,7 +66,7 @@ def run_classify(arguments: argparse.Namespace) -> None:
     check_output(arguments.output)
     model = opened(arguments)
     monitor = Monitor(model.metadata.reference, arguments.monitor) if arguments.monitor else None
-    loaded = wafer.read(arguments.input, to_classify=True)
+    loaded = source.read(arguments.input, to_classify=True)
     made = classify(model, loaded.wafers, arguments.batch, arguments.threshold)
     threshold = model.metadata.review_threshold
     write_answers(arguments.output, loaded, made.probabilities, made.steps, threshold)
@@ -87,7 +87,7 @@ def run_benchmark(arguments: argparse.Namespace) -> None:
         speeds = [benchmark.measure_alone(line) for line in _each_file(arguments)]
     else:
         choose(arguments.model)
-        wafers = wafer.read(arguments.input).wafers
+        wafers = source.read(arguments.input).wafers
         options = Options(arguments.provider, arguments.threads, arguments.cache)
         speeds = [
             benchmark.measure(arguments.model, wafers, options, arguments.batch, arguments.threshold, arguments.repeats)

@@ -4,9 +4,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from trm_jax.data.wafer_grid import to_grid
-from trm_jax.data.wafer_maps import CLASSES, FAIL, Wafers
 from trm_jax.edge.package import Model
+from trm_jax.wafer.maps.grid import to_grid
+from trm_jax.wafer.maps.maps import CLASSES, FAIL, Wafers
 
 _PREPARED = 256  # maps whose grids are made at once, at least
 

@@ -23,10 +23,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from trm_jax.data.wafer_features import RADIAL, RADIAL_BINS, spatial_features
-from trm_jax.data.wafer_grid import to_grid
-from trm_jax.data.wafer_maps import CLASSES, Wafers
-from trm_jax.edge.answers import decide
+from trm_jax.wafer.maps.answers import decide
+from trm_jax.wafer.maps.features import RADIAL, RADIAL_BINS, spatial_features
+from trm_jax.wafer.maps.grid import to_grid
+from trm_jax.wafer.maps.maps import CLASSES, Wafers
 
 ALPHA = 0.01
 """Largest share of unchanged windows that raise an alarm."""

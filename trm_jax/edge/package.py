@@ -13,9 +13,9 @@ import numpy as np
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state
 
-from trm_jax.data.wafer_grid import Representation
-from trm_jax.data.wafer_maps import CLASSES
-from trm_jax.files import DAMAGE, sha256
+from trm_jax.support.files import DAMAGE, sha256
+from trm_jax.wafer.maps.grid import Representation
+from trm_jax.wafer.maps.maps import CLASSES
 
 SUMS = "SHA256SUMS"
 STEP, INITIAL, QUESTION = "step.onnx", "initial.npz", "question.onnx"

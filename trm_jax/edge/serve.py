@@ -22,14 +22,14 @@ from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
-from trm_jax.data.wafer_check import LARGEST_SIDE, Loaded, assemble
-from trm_jax.data.wafer_maps import CLASSES, FAIL
-from trm_jax.data.wafer_npz import read_npz
-from trm_jax.edge.answers import Answer, answers
 from trm_jax.edge.classify import Classified, classify
 from trm_jax.edge.monitor import Monitor
 from trm_jax.edge.package import Model
-from trm_jax.files import DAMAGE
+from trm_jax.support.files import DAMAGE
+from trm_jax.wafer.maps.answers import Answer, answers
+from trm_jax.wafer.maps.maps import CLASSES, FAIL
+from trm_jax.wafer.maps.npz import read_npz
+from trm_jax.wafer.maps.validate import LARGEST_SIDE, Loaded, assemble
 
 _JSON, _NPZ = "application/json", ("application/octet-stream", "application/x-npz", "application/zip")
 

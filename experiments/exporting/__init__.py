@@ -1,1 +1,0 @@
-"""Parts of `experiments/export_onnx.py`."""

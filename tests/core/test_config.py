@@ -1,0 +1,230 @@
+"""Options: refused when unknown or wrong, kept through JSON, and every one of them consumed."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from trm_jax.core import model, train_step
+from trm_jax.core.config import Config
+from trm_jax.core.train_step import no_augmentation
+from trm_jax.support.schema import differences
+
+SMALL = Config().override(
+    **{
+        "model.width": 8,
+        "model.layers": 1,
+        "model.hidden_multiple": 1,
+        "recursion.N_sup": 2,
+        "recursion.n": 2,
+        "run.batch": 3,
+        "run.steps": 10,
+        "optim.warmup": 2,
+    }
+)
+DATA = {
+    "inputs": jnp.asarray(np.random.default_rng(0).integers(1, 6, (5, 16)), jnp.int32),
+    "labels": jnp.asarray(np.random.default_rng(1).integers(2, 6, (5, 16)), jnp.int32),
+}
+
+
+def test_json_round_trip_keeps_every_option():
+    config = SMALL.override(**{"loss.class_weights": (1.0, 2.0, 1.0, 1.0, 1.0, 0.5), "data.box": (2, 3)})
+    assert Config.from_json(config.to_json()) == config
+    assert differences(config, SMALL) == ["loss.class_weights", "data.box"]
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("model.widht", 32, "unknown option model.widht"),
+        ("modle.width", 32, "unknown section 'modle'"),
+        ("model.width", "32", "ModelConfig.width must be int"),
+        ("model.width", 0, "model.width must be at least 1"),
+        ("model.width", True, "must be int"),
+        ("model.mixer", "mlp", "one of linear, swiglu, attention"),
+        ("model.positions", "rotary_2d", "acts in attention only"),
+        ("optim.learning_rate", float("nan"), "must be float"),
+        ("optim.ema", 1.0, "optim.ema must be in"),
+        ("run.seeds", [1, 1], "must differ"),
+        ("run.evaluate_every", 75, "multiple of run.chunk"),
+        ("data.blanks", [9, 8], "must be a range"),
+        ("data.first_share", 1.5, "data.first_share must be between 0 and 1"),
+        ("loss.class_weights", [1.0], "1 entries for 6 classes"),
+        ("model.separate_nets", 1, "must be bool"),
+        ("recursion.T", 0, "recursion.T must be at least 1"),
+    ],
+)
+def test_a_wrong_option_is_refused_with_its_name(option, value, message):
+    with pytest.raises(ValueError, match=message):
+        Config().override(**{option: value})
+
+
+def test_options_that_contradict_each_other_are_refused():
+    with pytest.raises(ValueError, match="first_blanks must be a range within"):
+        Config().override(**{"data.first_share": 0.5, "data.first_blanks": [6, 17]})
+    with pytest.raises(ValueError, match="first_share needs generated puzzles"):
+        Config().override(**{"data.first_share": 0.5, "data.train_file": "a.csv", "data.test_file": "b.csv"})
+    with pytest.raises(ValueError, match="keeps test solutions out of both"):
+        Config().override(**{"data.first_share": 0.5, "data.split": "random"})
+    with pytest.raises(ValueError, match="no meaning in the joint form"):
+        Config().override(**{"model.form": "joint"})
+    with pytest.raises(ValueError, match="is not trained"):
+        Config().override(**{"model.initial_state": "learned", "recursion.gradient": "one_step"})
+    with pytest.raises(ValueError, match="separate_nets needs"):
+        Config().override(**{"model.separate_nets": True, "model.use_z": False})
+    with pytest.raises(ValueError, match=r"model.stem_widths needs wafer grids"):
+        Config().override(**{"model.stem_widths": (8,)})
+    with pytest.raises(ValueError, match=r"model.patch=6 must be a multiple of 4"):
+        Config().override(**{"model.patch": 6, "model.stem_widths": (8, 8)})
+    with pytest.raises(ValueError, match=r"model.views=2 needs wafer grids"):
+        Config().override(**{"model.views": 2})
+    with pytest.raises(ValueError, match=r"model.stem_convolutions=\(1, 2\) must be a positive number for each"):
+        Config().override(**{"model.patch": 4, "model.stem_widths": (8,), "model.stem_convolutions": (1, 2)})
+    with pytest.raises(ValueError, match=r"first_share needs recursion\.first_N_sup of at least 1"):
+        Config().override(**{"recursion.first_share": 0.5})
+    with pytest.raises(ValueError, match="depthwise filters a grid"):
+        Config().override(**{"model.mixer": "depthwise", "model.prefix_tokens": 1, "model.prefix_width": 4})
+    with pytest.raises(ValueError, match=r"model.grid=\(4, 4\) must be \(7, 7\)"):
+        Config().override(**{"model.patch": 4})
+    with pytest.raises(ValueError, match="must divide the width"):
+        Config().override(**{"model.mixer": "attention", "model.heads": 5})
+    with pytest.raises(ValueError, match="unknown option 'speed'"):
+        Config.from_json('{"run": {"speed": 3}}')
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        # The paper's Sudoku model: 16 steps of 3 cycles of 6 + 1 evaluations of 2 layers.
+        ({"recursion.N_sup": 16, "recursion.T": 3, "recursion.n": 6}, 16 * 42),
+        ({"model.form": "joint", "recursion.T": 1, "recursion.n": 12, "recursion.N_sup": 1}, 24),
+        ({"recursion.N_sup": 1, "recursion.T": 1, "recursion.n": 1, "model.layers": 4}, 8),
+    ],
+)
+def test_effective_depth_is_counted(options, expected):
+    assert Config().override(**options).layer_applications == expected
+
+
+def example(config: Config):
+    """Data in the shape that the model takes."""
+    labels = DATA["labels"] if config.model.readout == "cell" else DATA["labels"][:, 0]
+    if not config.model.patch:
+        return {"inputs": DATA["inputs"], "labels": labels}
+    side = config.model.image
+    grids = np.random.default_rng(2).integers(0, 256, (5, side, side, 2), np.uint8)
+    return {"inputs": jnp.asarray(grids), "labels": labels}
+
+
+@functools.cache
+def program(config: Config) -> str:
+    """What initialisation, a training step and evaluation compute, as text with every constant."""
+
+    data = example(config)
+
+    def run(seed):
+        state, metrics = train_step.train_step(config, no_augmentation, train_step.init(config, data, seed), data)
+        evaluated = train_step.evaluated_params(config, state)
+        return metrics, evaluated, model.forward(config, evaluated, data["inputs"])
+
+    traced = jax.make_jaxpr(run)(0)
+    return f"{traced} {[np.asarray(constant).tolist() for constant in traced.consts]}"
+
+
+ATTENTION = {"model.mixer": "attention", "model.heads": 1, "model.positions": "rotary_1d"}
+PREFIX = {"model.prefix_tokens": 1, "model.prefix_width": 4}
+WAFER = {"model.patch": 4, "model.image": 8, "model.grid": (2, 2), "model.readout": "pooled"}
+# Option: (new value, options that must be on for it to matter)
+CHANGES = {
+    "model.vocabulary": (7, {}),
+    "model.classes": (7, {}),
+    "model.grid": ((2, 8), ATTENTION | {"model.positions": "rotary_2d"}),
+    "model.patch": (5, WAFER),
+    "model.image": (7, WAFER),
+    "model.stem_widths": ((4,), WAFER),
+    "model.stem_convolutions": ((2,), WAFER | {"model.stem_widths": (4,)}),
+    "model.forward_only": (True, WAFER | {"model.stem_widths": (4,)}),
+    "model.views": (2, WAFER),
+    "model.width": (12, {}),
+    "model.layers": (2, {}),
+    "model.heads": (2, ATTENTION),
+    "model.mixer": ("swiglu", {}),
+    "model.positions": ("learned", {}),
+    "model.rotary_base": (10.0, ATTENTION),
+    "model.norm": ("pre", {}),
+    "model.norm_scale": (True, {}),
+    "model.identity_start": (True, {}),
+    "model.norm_epsilon": (0.1, {}),
+    "model.expansion": (2.0, {}),
+    "model.hidden_multiple": (16, {}),
+    "model.form": ("joint", {"recursion.T": 1}),
+    "model.combine": ("concat", {}),
+    "model.use_z": (False, {}),
+    "model.separate_nets": (True, {}),
+    "model.initial_state": ("zero", {}),
+    "model.readout": ("mean_max", {}),
+    "model.readout_bias": (True, {}),
+    "model.halt_token": ("mean", {}),
+    "model.prefix_tokens": (2, PREFIX),
+    "model.prefix_width": (5, PREFIX),
+    "model.puzzles": (3, PREFIX),
+    "model.dtype": ("bfloat16", {}),
+    "recursion.N_sup": (3, {}),
+    "recursion.T": (3, {}),
+    "recursion.n": (3, {}),
+    "recursion.gradient": ("one_step", {}),
+    "recursion.detach_between_steps": (False, {}),
+    "loss.supervision": ("carried", {}),
+    "loss.cross_entropy": ("stablemax", {}),
+    "loss.class_weights": ((1.0, 1.0, 5.0, 1.0, 1.0, 1.0), {}),
+    "loss.halt_weight": (5.0, {}),
+    "loss.continue_loss": (True, {}),
+    "optim.learning_rate": (1e-2, {}),
+    "optim.schedule": ("constant", {}),
+    "optim.warmup": (3, {}),
+    "optim.final_fraction": (0.9, {}),
+    "optim.beta1": (0.5, {}),
+    "optim.beta2": (0.5, {}),
+    "optim.weight_decay": (0.9, {}),
+    "optim.clip": (1e-3, {}),
+    "optim.ema": (0.5, {}),
+    "run.steps": (20, {}),
+    "run.batch": (4, {}),
+}
+# Proved elsewhere, because they change the program and not its result, or act outside the training step.
+ELSEWHERE = {
+    "recursion.remat": "test_model.py",
+    "recursion.first_N_sup": "test_fit.py",
+    "recursion.first_share": "test_fit.py",
+    "recursion.unroll": "test_model.py",
+    "recursion.segment": "test_model.py",
+    "loss.exploration": "test_train.py",
+    "run.seeds": "test_fit.py",
+    "run.chunk": "test_fit.py",
+    "run.evaluate_every": "test_fit.py",
+    "run.checkpoint_every": "test_fit.py",
+    "run.seed_axis": "test_seeds.py",
+    "run.data_parallel": "test_devices.py",
+    "run.patience": "test_fit.py",
+    **{f"wafer.{field.name}": "test_wafer_task.py" for field in dataclasses.fields(SMALL.wafer)},
+    **{f"data.{field.name}": "test_sudoku_task.py" for field in dataclasses.fields(SMALL.data)},
+}
+
+
+def test_every_option_has_a_proof_that_it_is_consumed():
+    options = {
+        f"{section.name}.{field.name}"
+        for section in dataclasses.fields(Config)
+        for field in dataclasses.fields(getattr(SMALL, section.name))
+    }
+    assert options == set(CHANGES) | set(ELSEWHERE)
+
+
+@pytest.mark.parametrize("option", CHANGES)
+def test_changing_an_option_changes_the_program(option):
+    value, needed = CHANGES[option]
+    base = SMALL.override(**needed)
+    assert program(base) != program(base.override(**{option: value}))

@@ -1,0 +1,295 @@
+"""The training step: gradients, carried slots, exploration, chunks, and that it learns."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from trm_jax.core import losses, model, predict, train_step
+from trm_jax.core.config import Config
+from trm_jax.core.train_step import no_augmentation
+from trm_jax.sudoku import puzzles
+from trm_jax.sudoku.solver import Box
+
+PUZZLES = puzzles.generate(8, Box(2, 2), (8, 8), seed=0)
+INPUTS, LABELS = (jnp.asarray(tokens) for tokens in puzzles.to_tokens(PUZZLES))
+DATA = {"inputs": INPUTS, "labels": LABELS}
+SMALL = Config().override(
+    **{
+        "model.width": 16,
+        "model.layers": 1,
+        "recursion.n": 2,
+        "recursion.T": 1,
+        "recursion.N_sup": 3,
+        "run.batch": 8,
+        "optim.warmup": 5,
+        "run.steps": 100,
+    }
+)
+CARRIED = SMALL.override(**{"loss.supervision": "carried", "recursion.N_sup": 4})
+
+
+def start(config, data=DATA, seed=0):
+    return jax.jit(lambda seed: train_step.init(config, data, seed))(seed)
+
+
+def jitted(config, augment=no_augmentation, data=DATA):
+    return jax.jit(lambda state: train_step.train_step(config, augment, state, data))
+
+
+def assert_equal_trees(one, two):
+    one, two = (jax.tree.map(lambda leaf: np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf), tree)
+                for tree in (one, two))  # fmt: skip
+    jax.tree.map(np.testing.assert_array_equal, one, two)
+
+
+def _is_key(leaf):
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def all_of_them(data=DATA):
+    """An augmentation that replaces the drawn batch by the data in order: no randomness left."""
+    return lambda key, batch: data
+
+
+@pytest.mark.parametrize("mixer", ["linear", "swiglu", "attention"])
+def test_one_batch_is_learnt_by_heart(mixer):
+    config = SMALL.override(
+        **{"model.mixer": mixer, "model.width": 32, "optim.weight_decay": 0.0, "optim.ema": 0.9, "run.steps": 150,
+           "optim.learning_rate": 1e-2,
+           "model.positions": "rotary_2d" if mixer == "attention" else "none"}
+    )  # fmt: skip
+    state = start(config, DATA, 0)
+    before = predict.predict(config, state.params, INPUTS).classes[-1]
+    state, metrics = jax.jit(lambda s: train_step.train_chunk(config, all_of_them(), 150, s, DATA))(state)
+    predicted = predict.predict(config, train_step.evaluated_params(config, state), INPUTS).classes[-1]
+    assert not (np.asarray(before) == LABELS).all(axis=-1).any()
+    assert (np.asarray(predicted) == LABELS).all()
+    assert metrics["exact"][-1] == 1.0 and metrics["loss"][-1] < 0.1 * metrics["loss"][0]
+
+
+def test_a_net_that_returns_zeros_solves_nothing():
+    state = start(SMALL, DATA, 0)
+    zeros = jax.tree.map(jnp.zeros_like, state.params)
+    predicted = puzzles.to_digits(np.asarray(predict.predict(SMALL, zeros, INPUTS).classes))
+    scores = puzzles.score(predicted, PUZZLES.puzzles, PUZZLES.solutions, Box(2, 2))
+    assert scores["exact"].max() == scores["valid"].max() == 0
+
+
+def test_a_chunk_equals_the_loop_of_its_steps_bitwise():
+    config = CARRIED.override(**{"loss.exploration": 0.5})
+    begin, step = start(config, DATA, 3), jitted(config)
+    looped, rows = begin, []
+    for _ in range(6):
+        looped, metrics = step(looped)
+        rows.append(metrics)
+    chunked, metrics = jax.jit(lambda state: train_step.train_chunk(config, no_augmentation, 6, state, DATA))(begin)
+    assert_equal_trees(looped, chunked)
+    np.testing.assert_array_equal([row["loss"] for row in rows], metrics["loss"])
+    assert int(chunked.step) == 6 and not np.array_equal(chunked.params["tokens"], begin.params["tokens"])
+
+
+def test_the_summed_loss_is_the_sum_over_all_supervision_steps():
+    state = start(SMALL, DATA, 0)
+    readings = jax.jit(lambda params: model.forward(SMALL, params, INPUTS))(state.params)
+    by_step = [jax.tree.map(lambda leaf, k=k: leaf[k], readings) for k in range(3)]
+    steps = [losses.step_terms(SMALL.loss, reading, LABELS) for reading in by_step]
+    _, metrics = jitted(SMALL, all_of_them())(state)
+    assert steps[0].total != steps[1].total != steps[2].total
+    np.testing.assert_allclose(metrics["loss"], sum(float(step.total) for step in steps), rtol=1e-6)
+
+
+def test_seeds_differ_in_weights_and_in_data_order():
+    first, second = (start(SMALL, DATA, seed) for seed in (0, 1))
+    assert not np.array_equal(first.params["tokens"], second.params["tokens"])
+    one, other = (train_step.draw_batch(SMALL, DATA, no_augmentation, state.key, 0) for state in (first, second))
+    assert not np.array_equal(one["inputs"], other["inputs"])
+
+
+def test_every_step_draws_another_batch_and_the_same_one_again_on_resuming():
+    seen = []
+
+    def spy(key, batch):
+        jax.debug.callback(lambda inputs: seen.append(np.asarray(inputs)), batch["inputs"])
+        return batch
+
+    state = start(SMALL, DATA, 0)
+    step = jitted(SMALL, spy)
+    after, _ = step(state)
+    step(after)
+    step(after)
+    jax.effects_barrier()
+    assert not np.array_equal(seen[0], seen[1])
+    np.testing.assert_array_equal(seen[1], seen[2])
+
+
+@pytest.mark.parametrize(("share", "steps", "firsts"), [(0.5, 100, 50), (0.25, 10, 2), (1.0, 10, 10)])
+def test_the_first_updates_draw_from_the_second_half_of_the_data_and_the_others_from_the_first(share, steps, firsts):
+    config = SMALL.override(**{"data.first_share": share, "run.steps": steps, "run.batch": 64, "optim.warmup": 1})
+    rows = {"row": jnp.arange(10)}
+
+    def drawn(config, data, step):
+        draw = jax.jit(lambda step: train_step.draw_batch(config, data, no_augmentation, jax.random.key(3), step))
+        return np.asarray(draw(step)["row"])
+
+    half = drawn(config.override(**{"data.first_share": 0.0}), {"row": jnp.arange(5)}, 0)
+    assert set(half) == set(range(5))
+    for step in range(steps):
+        if step in (0, firsts - 1, firsts, steps - 1):
+            np.testing.assert_array_equal(drawn(config, rows, step), half + (5 if step < firsts else 0))
+
+
+def test_training_counts_its_updates_to_know_what_to_draw():
+    seen = []
+
+    def spy(key, batch):
+        jax.debug.callback(lambda labels: seen.append(int(np.asarray(labels).max())), batch["labels"])
+        return batch
+
+    config = SMALL.override(**{"data.first_share": 0.5, "run.steps": 6, "optim.warmup": 1})
+    later = DATA | {"labels": jnp.full_like(LABELS, 2)}
+    both = {name: jnp.concatenate([later[name], jnp.full_like(DATA[name], 3)]) for name in DATA}
+    jax.block_until_ready(jax.jit(lambda s: train_step.train_chunk(config, spy, 6, s, both))(start(config, both)))
+    jax.effects_barrier()
+    assert seen == [3, 3, 3, 2, 2, 2]
+
+
+def carried_states(config, steps=8, seed=0):
+    """States before and after each of some carried updates."""
+    state, step = start(config, DATA, seed), jitted(config)
+    states = [state]
+    for _ in range(steps):
+        state, _ = step(state)
+        states.append(state)
+    return states
+
+
+def test_labels_stay_with_their_slot_until_it_halts():
+    states = carried_states(CARRIED.override(**{"loss.exploration": 0.0}))
+    pairs = {tuple(i): tuple(label) for i, label in zip(np.asarray(INPUTS), np.asarray(LABELS), strict=True)}
+    for before, after in itertools.pairwise(states[1:]):
+        kept = ~np.asarray(before.carry.halted)
+        for name in ("inputs", "labels"):
+            np.testing.assert_array_equal(before.carry.batch[name][kept], after.carry.batch[name][kept])
+        for slot in range(8):
+            batch = after.carry.batch
+            assert pairs[tuple(np.asarray(batch["inputs"][slot]))] == tuple(np.asarray(batch["labels"][slot]))
+
+
+def test_the_loss_is_that_of_the_carried_labels_and_not_of_the_new_batch():
+    config = CARRIED
+    state = carried_states(config, 2)[-1]
+    assert not state.carry.halted.any()
+    foreign = {"inputs": INPUTS, "labels": jnp.full_like(LABELS, 2)}
+    _, ours = jitted(config)(state)
+    _, other = jitted(config, data=foreign)(state)
+    assert ours["loss"] == other["loss"]
+
+
+def test_slots_run_all_steps_and_are_refilled_with_initial_states():
+    states = carried_states(CARRIED, steps=9)
+    steps = np.array([state.carry.steps for state in states[1:]])
+    # The halting head starts at -5: no sample stops early, so all slots count 1..4 and start again.
+    np.testing.assert_array_equal(steps[:, 0], [1, 2, 3, 4, 1, 2, 3, 4, 1])
+    assert states[4].carry.halted.all() and not states[3].carry.halted.any()
+    fresh = train_step._refill(CARRIED, states[4], {"inputs": INPUTS, "labels": LABELS})
+    y, z = model.initial(CARRIED, states[4].params, 8)
+    np.testing.assert_array_equal(fresh.y, y)
+    np.testing.assert_array_equal(fresh.z, z)
+    np.testing.assert_array_equal(fresh.steps, 0)
+
+
+def test_a_confident_sample_halts_early_and_only_its_slot_is_refilled():
+    state = carried_states(CARRIED.override(**{"loss.exploration": 0.0}), 1)[-1]
+    # Give the halting head a weight, so that samples differ, and a bias between them.
+    params = dict(state.params)
+    readings = model.read(CARRIED, params, state.carry.y)
+    direction = jax.random.normal(jax.random.key(0), params["halting"]["kernel"].shape)
+    params["halting"] = {"kernel": direction, "bias": jnp.zeros(2)}
+    assert readings.halt.shape == (8,)
+    x = model.embed(CARRIED, params, state.carry.batch["inputs"])
+    y, _ = model.supervision_step(CARRIED, params, x, state.carry.y, state.carry.z)
+    logits = model.read(CARRIED, params, y).halt
+    params["halting"]["bias"] = -jnp.array([jnp.median(logits), 0.0])
+    config = CARRIED.override(**{"loss.exploration": 0.0})
+    after, _ = jitted(config)(state._replace(params=params))
+    np.testing.assert_array_equal(after.carry.halted, logits > jnp.median(logits))
+    assert 0 < after.carry.halted.sum() < 8
+
+
+def test_exploration_is_drawn_for_every_sample():
+    config = CARRIED.override(**{"loss.exploration": 0.5, "recursion.N_sup": 16})
+    drawn = np.asarray(train_step.minimum_steps(config, jax.random.key(0), (4000,)))
+    explores = drawn > 0
+    assert abs(explores.mean() - 0.5) < 0.03
+    assert set(drawn[explores]) == set(range(2, 17))
+    never = train_step.minimum_steps(config.override(**{"loss.exploration": 0.0}), jax.random.key(0), (100,))
+    assert not never.any()
+
+
+def test_a_slot_that_goes_on_keeps_its_sample_while_others_are_refilled():
+    config = CARRIED.override(**{"loss.exploration": 0.0})
+    state = carried_states(config, 1)[-1]
+    halted = jnp.arange(8) % 2 == 0
+    before = state.carry._replace(halted=halted)
+    after = train_step._refill(config, state._replace(carry=before), {"inputs": INPUTS[::-1], "labels": LABELS[::-1]})
+    np.testing.assert_array_equal(after.steps, np.where(halted, 0, before.steps))
+    for name, fresh in (("inputs", INPUTS[::-1]), ("labels", LABELS[::-1])):
+        np.testing.assert_array_equal(after.batch[name], jnp.where(halted[:, None], fresh, before.batch[name]))
+    np.testing.assert_array_equal(after.z[1::2], before.z[1::2])
+    assert not np.array_equal(after.z[::2], before.z[::2])
+
+
+@pytest.mark.parametrize(
+    ("bias", "options", "halts"),
+    [
+        ([10.0, 0.0], {"loss.exploration": 0.0}, True),
+        ([10.0, 0.0], {"loss.exploration": 1.0}, False),
+        ([-5.0, -6.0], {"loss.exploration": 0.0, "loss.continue_loss": True}, True),
+        ([-5.0, -6.0], {"loss.exploration": 0.0}, False),
+        ([5.0, 6.0], {"loss.exploration": 0.0, "loss.continue_loss": True}, False),
+    ],
+)
+def test_a_sample_halts_by_its_logits_unless_it_explores(bias, options, halts):
+    config = CARRIED.override(**options)
+    state = start(config)
+    params = state.params | {"halting": state.params["halting"] | {"bias": jnp.array(bias)}}
+    after, _ = jitted(config)(state._replace(params=params))
+    assert (np.asarray(after.carry.halted) == halts).all()
+
+
+def test_no_gradient_crosses_from_one_carried_update_to_the_next():
+    state = carried_states(CARRIED, 2)[-1]
+    slots = state.carry
+
+    def loss(y):
+        return train_step._carried_loss(CARRIED, state.params, slots._replace(y=y), jax.random.key(0))[1][1].y.sum()
+
+    assert not jax.grad(loss)(slots.y).any()
+
+
+def test_continue_loss_trains_the_second_halting_output_and_nothing_else_does():
+    for supervision in ("sum", "carried"):
+        for continue_loss in (False, True):
+            config = CARRIED.override(**{"loss.supervision": supervision, "loss.continue_loss": continue_loss})
+            state = after = start(config, DATA, 0)
+            # Both outputs start at -5, where a step more is worth what stopping is: the first update moves only one.
+            for _ in range(3):
+                after, _ = jitted(config)(after)
+            change = np.asarray(after.params["halting"]["bias"] - state.params["halting"]["bias"])
+            assert change[0] != 0 and (change[1] != 0) == continue_loss
+
+
+def test_evaluated_weights_are_the_debiased_average_of_the_updated_weights_or_the_weights():
+    config = SMALL.override(**{"optim.warmup": 0, "optim.ema": 0.9})
+    step = jitted(config)
+    one, _ = step(start(config))
+    two, _ = step(one)
+    expected = (0.9 * one.params["tokens"] + two.params["tokens"]) / 1.9
+    averaged = train_step.evaluated_params(config, two)["tokens"]
+    np.testing.assert_allclose(averaged, expected, rtol=1e-5, atol=1e-6)
+    raw = train_step.evaluated_params(config.override(**{"optim.ema": 0.0}), two)
+    np.testing.assert_array_equal(raw["tokens"], two.params["tokens"])
+    assert float(jnp.abs(averaged - raw["tokens"]).max()) > 1e-3

@@ -1,0 +1,273 @@
+"""The HTTP service: right answers, and every limit holds before it costs anything."""
+
+import asyncio
+import io
+import json
+import pickle
+import threading
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import edge_models
+import httpx
+import numpy as np
+import pytest
+
+from trm_jax.edge import serve
+from trm_jax.edge.__main__ import main
+from trm_jax.edge.package import open_model
+from trm_jax.edge.serve import Limits, Service, check_host, create_app
+from trm_jax.wafer.maps.maps import CLASSES, Wafers
+from trm_jax.wafer.synthetic import synthetic_wafers
+
+COUNT = 9
+NPZ = {"content-type": "application/octet-stream"}
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Service:
+    path = edge_models.save(tmp_path_factory.mktemp("edge") / "model.onnx", edge_models.plain())
+    return Service(open_model(path), batch=4)
+
+
+@pytest.fixture(scope="module")
+def wafers() -> Wafers:
+    return synthetic_wafers(COUNT, seed=3)
+
+
+def npz(wafers: Wafers, **more: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    np.savez_compressed(file, flat=wafers.flat, height=wafers.height, width=wafers.width, **more)  # type: ignore[arg-type]
+    return file.getvalue()
+
+
+def as_lists(wafers: Wafers) -> list[Any]:
+    return [wafers.map(index).tolist() for index in range(len(wafers))]
+
+
+def request(service: Service, method: str, path: str, **options: Any) -> httpx.Response:
+    """One request to a new application."""
+
+    async def send() -> httpx.Response:
+        transport = httpx.ASGITransport(create_app(service))
+        async with httpx.AsyncClient(transport=transport, base_url="http://device") as client:
+            return await client.request(method, path, **options)
+
+    return asyncio.run(send())
+
+
+def post(service: Service, **options: Any) -> httpx.Response:
+    return request(service, "POST", "/classify", **options)
+
+
+def test_json_and_npz_give_the_answers_of_the_model(service: Service, wafers: Wafers) -> None:
+    every = edge_models.expected(wafers)[:, -1]
+    for given in ({"json": {"maps": as_lists(wafers)}}, {"content": npz(wafers), "headers": NPZ}):
+        response = post(service, **given)
+        body = response.json()
+        assert response.status_code == 200 and body["labels"] == list(CLASSES) and body["alarms"] == []
+        assert [one["row"] for one in body["answers"]] == list(range(COUNT))
+        found = np.array([one["probabilities"] for one in body["answers"]])
+        np.testing.assert_allclose(found, every, atol=1e-5)
+        for one, row in zip(body["answers"], every, strict=True):
+            assert one["prediction"] == CLASSES[row.argmax()] and one["steps"] == 3
+            assert one["decision"] == ("review" if row.max() < 0.5 else "auto")
+
+
+def test_broken_maps_are_rejected_one_by_one(service: Service, wafers: Wafers) -> None:
+    good = wafers.map(0).tolist()
+    strange = [[list(row) for row in good] for _ in range(4)]
+    strange[0][3][3], strange[1][3][3], strange[2][3][3] = 3, -1, 1.5
+    strange[3][3] = strange[3][3][:-1]
+    maps = [good, *strange, 7, [], [[1] * 5], [[True] * 5] * 5, [[0] * 6] * 6, [[10**30] * 6] * 6, good]
+    answers = post(service, json={"maps": maps}).json()["answers"]
+    assert [one["decision"] == "rejected" for one in answers] == [False] + [True] * 10 + [False]
+    assert answers[0]["probabilities"] == answers[-1]["probabilities"] and "probabilities" not in answers[1]
+    assert answers[1]["reason"] == "has a cell '3'; cells are 0, 1 or 2" and "-1" in answers[2]["reason"]
+    assert "same length" in answers[4]["reason"] and answers[9]["reason"] == "has no die"
+    assert answers[7]["reason"].startswith("is 1 x 5")
+    only = post(service, json={"maps": [7]})
+    assert only.status_code == 200 and [one["decision"] for one in only.json()["answers"]] == ["rejected"]
+
+
+class Stop:
+    """Pickled, it would write a file when read."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __reduce__(self) -> tuple:
+        return Path.touch, (self.path,)
+
+
+def test_bodies_that_are_nothing_of_the_kind(service: Service, wafers: Wafers, tmp_path: Path) -> None:
+    marker, pickled = tmp_path / "executed", io.BytesIO()
+    objects = np.empty(1, object)
+    objects[0] = Stop(marker)
+    np.savez(pickled, flat=objects, height=np.array([1]), width=np.array([1]))
+    text = {"content-type": "application/json"}
+    for content, headers, status in [
+        (b"", text, 400),
+        (b"[]", text, 400),
+        (b'{"maps": []}', text, 400),
+        (b'{"maps": 3}', text, 400),
+        (b"[" * 100_000, text, 400),
+        (b"\xff\xfe\x00", text, 400),
+        (b"PK\x03\x04", NPZ, 400),
+        (npz(wafers)[:-100], NPZ, 400),
+        (pickle.dumps(Stop(marker)), NPZ, 400),
+        (pickled.getvalue(), NPZ, 400),
+        (b'{"maps": []}', {"content-type": "text/plain"}, 415),
+        (b'{"maps": []}', {}, 415),
+        (pickle.dumps(Stop(marker)), {"content-type": "application/x-pickle"}, 415),
+    ]:
+        response = post(service, content=content, headers=headers)
+        assert response.status_code == status and "\n" not in response.json()["detail"], response.text
+        assert "/tmp" not in response.text
+    assert not marker.exists()
+
+
+def test_a_body_that_is_too_long_is_not_read_to_its_end(service: Service, wafers: Wafers) -> None:
+    small, sent = service._replace(limits=Limits(body=10_000)), []
+
+    async def endless() -> AsyncIterator[bytes]:
+        for number in range(1000):
+            sent.append(number)
+            yield b" " * 1000
+
+    response = post(small, content=endless(), headers={"content-type": "application/json"})
+    assert response.status_code == 413 and len(sent) < 1000
+    declared = post(small, content=b" " * 20_000, headers={"content-type": "application/json"})
+    assert declared.status_code == 413 and declared.json()["detail"] == "the body is longer than 10,000 bytes"
+    few = service._replace(limits=Limits(maps=COUNT - 1))
+    for given in ({"content": npz(wafers), "headers": NPZ}, {"json": {"maps": as_lists(wafers)}}):
+        response = post(few, **given)
+        assert response.status_code == 413 and response.json()["detail"] == "more than 8 maps in a request"
+
+
+def test_an_npz_that_would_fill_the_memory_is_not_unpacked(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serve, "read_npz", lambda path: pytest.fail("it was unpacked"))
+    file, count = io.BytesIO(), 20_000
+    sides = np.full(count, 30, np.int16)
+    np.savez_compressed(file, flat=np.ones(900 * count, np.uint8), height=sides, width=sides)
+    response = post(service, content=file.getvalue(), headers=NPZ)
+    assert len(file.getvalue()) < 100_000 and response.status_code == 413
+    assert response.json()["detail"] == "the .npz unpacks to more than 16,777,216 bytes"
+
+
+def test_a_body_that_does_not_arrive(service: Service) -> None:
+    async def slow() -> AsyncIterator[bytes]:
+        yield b"{"
+        await asyncio.sleep(5)
+
+    hasty = service._replace(limits=Limits(seconds=0.05))
+    assert post(hasty, content=slow(), headers={"content-type": "application/json"}).status_code == 408
+
+
+def test_too_many_requests_are_sent_away_and_the_others_answered(
+    service: Service, wafers: Wafers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release, real = threading.Event(), serve.classify
+    running, most = [0], [0]
+
+    def slow(*given: Any) -> Any:
+        running[0] += 1
+        most[0] = max(most[0], running[0])
+        release.wait(10)
+        running[0] -= 1
+        return real(*given)
+
+    monkeypatch.setattr(serve, "classify", slow)
+
+    async def send() -> list[httpx.Response]:
+        transport = httpx.ASGITransport(create_app(service._replace(limits=Limits(waiting=2))))
+        async with httpx.AsyncClient(transport=transport, base_url="http://device") as client:
+            body = {"maps": as_lists(wafers)[:1]}
+            sent = [asyncio.create_task(client.post("/classify", json=body)) for _ in range(5)]
+            while sum(task.done() for task in sent) < 2:
+                await asyncio.sleep(0.01)
+            assert (await client.get("/health")).json()["status"] == "ok"  # also when busy
+            inside = (await client.get("/metrics")).text
+            assert "trm_requests_inside 3.0" in inside
+            release.set()
+            answered = [await task for task in sent]
+            assert (await client.post("/classify", json=body)).status_code == 200
+            return answered
+
+    answered = asyncio.run(send())
+    assert sorted(one.status_code for one in answered) == [200, 200, 200, 503, 503] and most == [1]
+    refused = [one for one in answered if one.status_code == 503]
+    assert all(one.headers["retry-after"] == "1" for one in refused)
+
+
+def test_metrics_count_requests_maps_and_time(service: Service, wafers: Wafers) -> None:
+    async def send() -> str:
+        transport = httpx.ASGITransport(create_app(service))
+        async with httpx.AsyncClient(transport=transport, base_url="http://device") as client:
+            await client.post("/classify", json={"maps": [*as_lists(wafers), 7]})
+            await client.post("/classify", json={})
+            return (await client.get("/metrics")).text
+
+    lines = asyncio.run(send()).splitlines()
+    assert 'trm_requests_total{status="200"} 1.0' in lines and 'trm_requests_total{status="400"} 1.0' in lines
+    counts = [float(line.split()[-1]) for line in lines if line.startswith("trm_maps_total{")]
+    assert sum(counts) == COUNT + 1 and 'trm_maps_total{decision="rejected",prediction=""} 1.0' in lines
+    assert "trm_seconds_count 2.0" in lines
+
+
+def test_a_token_is_needed_where_there_is_one(service: Service, wafers: Wafers) -> None:
+    closed, body = service._replace(token="secret"), {"maps": as_lists(wafers)[:1]}
+    for header in (None, "secret", "Bearer secre", "Bearer secret2", "bearer secret", "Bearer s\u00e9cret"):
+        headers = {} if header is None else {"authorization": header.encode("latin-1")}
+        response = post(closed, json=body, headers=headers)
+        assert response.status_code == 401 and response.headers["www-authenticate"] == "Bearer"
+        assert request(closed, "GET", "/metrics", headers=headers).status_code == 401
+    assert post(closed, json=body, headers={"authorization": "Bearer secret"}).status_code == 200
+    assert request(closed, "GET", "/health").status_code == 200
+    assert request(closed, "GET", "/docs").status_code == 404
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.7", "device.local", "127.0.0.1.example.com", ""])
+def test_a_host_that_others_can_reach_needs_a_token(
+    host: str, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ValueError, match="can be reached by others: give --token"):
+        check_host(host, "")
+    check_host(host, "secret")
+    monkeypatch.delenv("TRM_EDGE_TOKEN", raising=False)
+    with pytest.raises(SystemExit, match=r"error: .*TRM_EDGE_TOKEN"):
+        main(["serve", "--model", str(service.model.path), "--host", host])
+
+
+def test_loopback_needs_none_and_a_token_must_be_one_that_can_be_sent() -> None:
+    for host in ("127.0.0.1", "::1", "localhost", "127.9.9.9"):
+        check_host(host, "")
+    for token in ("s\u00e9cret", "a\nb", " a"):
+        with pytest.raises(ValueError, match="printable ASCII"):
+            check_host("127.0.0.1", token)
+
+
+def test_the_command_serves_with_the_token_of_the_environment(
+    service: Service, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    started: list[Any] = []
+    monkeypatch.setattr(serve.uvicorn, "run", lambda app, **options: started.append(options))
+    monkeypatch.setenv("TRM_EDGE_TOKEN", "secret")
+    line = ["serve", "--model", str(service.model.path), "--host", "0.0.0.0", "--port", "81", "--batch", "2"]
+    main(line)
+    assert started[0]["host"] == "0.0.0.0" and started[0]["port"] == 81
+    assert "runs on CPUExecutionProvider" in capsys.readouterr().err
+    monkeypatch.delenv("TRM_EDGE_TOKEN")
+    main(["serve", "--model", str(service.model.path)])
+    assert started[1]["host"] == "127.0.0.1"
+
+
+def test_the_monitor_sees_what_is_served(service: Service, wafers: Wafers) -> None:
+    class Watch:
+        def add(self, wafers: Wafers, *given: Any) -> list[str]:
+            return [f"{len(wafers)} seen"]
+
+    response = post(service._replace(monitor=Watch()), json={"maps": as_lists(wafers)})  # type: ignore[arg-type]
+    assert response.json()["alarms"] == ["9 seen"]
+    assert json.loads(response.text)["answers"]

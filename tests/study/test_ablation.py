@@ -1,0 +1,171 @@
+"""The main job as its user runs it."""
+
+import importlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from trm_jax.core.config import Config
+from trm_jax.training.checkpoint import Checkpoints
+from trm_jax.training.run_directory import RunDirectory
+
+SCRIPT = Path(__file__).resolve().parents[2] / "experiments" / "sudoku_ablation.py"
+SMALL = ["--preset", "smoke", "--arms", "no_ema", "--options", "model.width=8", "model.layers=1", "recursion.n=1"]
+
+
+@pytest.fixture
+def script(monkeypatch):
+    """The script as a module."""
+    monkeypatch.syspath_prepend(SCRIPT.parent)
+    return importlib.import_module("sudoku_ablation")
+
+
+def ablation(*arguments, check=True):
+    return subprocess.run([sys.executable, SCRIPT, *map(str, arguments)], capture_output=True, text=True, check=check)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    output = tmp_path_factory.mktemp("runs")
+    result = ablation(*SMALL, "--arm", "wide: model.width=12", "--name", "mine", "--output", output)
+    return output / "mine", result
+
+
+def test_a_run_prints_and_saves_a_row_for_every_arm_seed_and_number_of_blanks(finished):
+    directory, result = finished
+    table = pd.read_csv(directory / "results.csv")
+    assert list(table["arm"].unique()) == ["full", "no_ema", "wide"]
+    assert set(table.groupby(["arm", "blanks"])["seed"].nunique()) == {2}
+    columns = "study arm seed blanks exact valid cells best_exact parameters layer_applications flops train_seconds"
+    assert set(columns.split()) <= set(table.columns)
+    wide = table[table["arm"] == "wide"]["parameters"].iloc[0]
+    assert wide > table[table["arm"] == "full"]["parameters"].iloc[0] > 0
+    assert "95 % interval" in result.stdout and "no_ema" in result.stdout
+    made = json.loads((directory / "results.json").read_text())
+    assert made["arms"]["wide"]["model"]["width"] == 12 and "commit" in made["made by"]
+    assert {"report.md", "report.html", "figures"} <= {path.name for path in directory.iterdir()}
+
+
+def test_without_averaging_the_training_is_the_same_and_the_evaluated_weights_are_not(finished):
+    losses = []
+    for arm in ("full", "no_ema"):
+        lines = (finished[0] / "arms" / arm / "metrics.jsonl").read_text().splitlines()
+        losses.append([json.loads(line)["loss"] for line in lines])
+    assert losses[0] == losses[1]
+    cells = pd.read_csv(finished[0] / "results.csv").groupby("arm")["cells"].mean()
+    assert cells["full"] != cells["no_ema"]
+
+
+def test_a_run_that_would_drop_arms_from_a_report_is_refused(finished):
+    directory, _ = finished
+    before = (directory / "results.csv").read_text()
+    result = ablation(*SMALL, "--name", "mine", "--output", directory.parent, check=False)
+    assert result.returncode == 1 and "holds results of other arms (wide); choose another --name" in result.stderr
+    assert (directory / "results.csv").read_text() == before
+
+
+def test_running_again_gives_the_same_results_and_other_options_are_refused(finished):
+    directory, _ = finished
+    before = (directory / "results.csv").read_text()
+    again = [*SMALL, "--arm", "wide: model.width=12", "--name", "mine", "--output", directory.parent]
+    ablation(*again)
+    assert (directory / "results.csv").read_text() == before
+    changed = [*SMALL, "optim.clip=0.5", "--arm", "wide: model.width=12"]
+    other = ablation(*changed, "--name", "mine", "--output", directory.parent, check=False)
+    assert other.returncode == 1
+    assert "holds a run with other options (optim.clip)" in other.stderr
+
+
+def finished_arm(directory, config, environment):
+    """What a run leaves of an arm, without training it."""
+    RunDirectory(directory, config)
+    (directory / "environment.json").write_text(json.dumps(environment))
+    checkpoints = Checkpoints(directory / "checkpoints")
+    checkpoints.save(config.run.steps, {"weights": [1.0]}, config)
+    checkpoints.close()
+    return directory
+
+
+def contents(directory):
+    return {str(file.relative_to(directory)) for file in directory.rglob("*") if file.is_file()} - {"lock"}
+
+
+HERE = {"commit": "0123456789ab", "machine": "one"}
+
+
+def test_an_arm_that_another_run_has_finished_is_copied_with_a_note(script, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(script, "environment", lambda: HERE)
+    config = Config()
+    source = finished_arm(tmp_path / "first" / "arms" / "full", config, HERE)
+    target = tmp_path / "second" / "arms" / "n_2"
+    script.reuse(config, target, tmp_path)
+    assert f"arm n_2 reused from {source}" in capsys.readouterr().out
+    assert contents(target) == contents(source) | {script.REUSED}
+    assert (target / script.REUSED).read_text() == "first/arms/full"
+    assert [path.name for path in target.parents[1].iterdir()] == ["arms"]
+    third = tmp_path / "a_third" / "arms" / "full"
+    (source / "config.json").unlink()
+    script.reuse(config, third, tmp_path)
+    assert (third / script.REUSED).read_text() == "first/arms/full"
+
+
+@pytest.mark.parametrize(
+    ("environment", "options", "made"),
+    [
+        (HERE, {"optim.clip": 0.5}, HERE),
+        (HERE, {}, HERE | {"commit": "ba9876543210"}),
+        (HERE, {}, HERE | {"machine": "other"}),
+        (HERE | {"commit": "0123456789ab+changes"}, {}, HERE | {"commit": "0123456789ab+changes"}),
+        (HERE | {"commit": "unknown"}, {}, HERE | {"commit": "unknown"}),
+    ],
+)
+def test_an_arm_is_not_reused_unless_it_would_be_the_same(script, monkeypatch, tmp_path, environment, options, made):
+    monkeypatch.setattr(script, "environment", lambda: environment)
+    finished_arm(tmp_path / "first" / "arms" / "full", Config(), made)
+    target = tmp_path / "second" / "arms" / "full"
+    script.reuse(Config().override(**options), target, tmp_path)
+    assert not target.exists()
+
+
+def test_an_unfinished_arm_is_not_reused_and_one_that_exists_is_left_alone(script, monkeypatch, tmp_path):
+    monkeypatch.setattr(script, "environment", lambda: HERE)
+    source = finished_arm(tmp_path / "first" / "arms" / "full", Config(), HERE)
+    begun = tmp_path / "second" / "arms" / "full"
+    RunDirectory(begun, Config())
+    before = contents(begun)
+    script.reuse(Config(), begun, tmp_path)
+    assert contents(begun) == before
+    (source / "checkpoints" / "400").rename(source / "checkpoints" / "300")
+    script.reuse(Config(), tmp_path / "third" / "arms" / "full", tmp_path)
+    assert not (tmp_path / "third").exists()
+
+
+def test_the_arms_of_transfer_differ_only_in_what_the_first_updates_draw(script):
+    arms = script.build_arms(script.Arguments(study="transfer", options=("data.first_blanks=[4,5]",)))
+    assert {name: config.data.first_share for name, config in arms.items()} == {
+        "many": 0.0,
+        "few_then_many": 0.5,
+        "few": 1.0,
+    }
+    assert len({config.override(**{"data.first_share": 0.0}) for config in arms.values()}) == 1
+    assert arms["many"].data.blanks == (11, 11) and arms["many"].data.first_blanks == (4, 5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--arms", "fulll"], "unknown arm fulll; the study components has full, stop_gradient"),
+        (["--options", "model.widht=3"], "unknown option model.widht"),
+        (["--options", "model.width"], "expected option=value, got 'model.width'"),
+        (["--options", "data.blanks=[13,13]"], "needs at least 4"),
+        (["--arm", "wide model.width=48"], 'an arm is "NAME: option=value ..."'),
+    ],
+)
+def test_wrong_arguments_get_one_line_that_says_what_to_do(arguments, message, tmp_path):
+    result = ablation(*arguments, "--output", tmp_path, check=False)
+    assert result.returncode == 1 and message in result.stderr and result.stderr.count("\n") == 1
+    assert not any(tmp_path.iterdir())

@@ -1,0 +1,72 @@
+"""Every sentence about an effect is a decision, and nothing else is."""
+
+import re
+
+import numpy as np
+from fake_study import SIX_ARMS
+
+from trm_jax.study import findings, published
+from trm_jax.study.statistics import Comparison, Interval, compare_arms
+
+EFFECT = re.compile(r"scores [\d.]+ points (lower|higher)")
+
+
+def test_every_effect_in_the_text_is_a_decision_and_every_interval_over_zero_is_none() -> None:
+    random = np.random.default_rng(0)
+    seen = set()
+    for _ in range(60):
+        seeds, size = int(random.integers(2, 8)), random.choice([0.0, 0.02, 0.1])
+        scores = {arm: dict(enumerate(0.8 + 0.02 * random.normal(size=seeds))) for arm in SIX_ARMS}
+        scores["no_z"] = {seed: value - size for seed, value in scores["no_z"].items()}
+        compared = compare_arms(scores, "full", resamples=999)
+        headline = findings.headline(list(compared.values()), "full")
+        for arm, comparison in compared.items():
+            sentence = findings.effect(comparison, "full", 5) + findings.against_paper(comparison)
+            covered = comparison.interval.covers_zero or comparison.bootstrap.covers_zero or comparison.p_holm > 0.05
+            assert comparison.detected == (not covered)
+            assert (findings.NONE in sentence) == covered
+            assert bool(EFFECT.search(sentence)) == comparison.detected
+            assert (f"`{arm}` (" in headline) == comparison.detected
+            if comparison.detected:
+                assert EFFECT.search(sentence)[1] == ("lower" if comparison.interval.mean < 0 else "higher")
+            else:
+                assert "same direction" not in sentence and "contradicts" not in sentence
+            seen.add((comparison.detected, covered))
+    assert seen == {(True, False), (False, True)}
+
+
+def test_an_interval_that_loses_to_the_correction_or_to_the_bootstrap_is_explained() -> None:
+    comparison = Comparison(
+        arm="no_ema",
+        seeds=(0, 1, 2, 3, 4),
+        differences=(-0.01, -0.02, -0.03, -0.02, -0.01),
+        interval=Interval(-0.018, -0.028, -0.008),
+        bootstrap=Interval(-0.018, -0.025, -0.01),
+        effect=-1.7,
+        p=0.012,
+        p_holm=0.06,
+        detectable=0.03,
+        detected=False,
+    )
+    assert findings.effect(comparison, "full", 5).replace("\N{MINUS SIGN}", "-") == (
+        "`no_ema`: no difference detected (mean difference -1.8 points; 95 % interval -2.8 to -0.8, Holm-corrected p "
+        "0.060, 5 seeds). Its own interval excludes zero; the correction for 5 arms does not let that count. The "
+        "smallest difference that this comparison finds with 80 % probability is 3.0 points."
+    )
+    assert findings.against_paper(comparison).replace("\N{MINUS SIGN}", "-") == (
+        'The paper reports -7.5 points for "no EMA" (Sudoku-Extreme, single run): this study does not confirm that; a '
+        "difference of that size would probably have been found here."
+    )
+    scores = {"full": dict.fromkeys(range(5), 0.5), "no_ema": dict(enumerate([0.52, 0.52, 0.52, 0.52, 0.494]))}
+    sentence = findings.effect(compare_arms(scores, "full")["no_ema"], "full", 1).replace("\N{MINUS SIGN}", "-")
+    assert (
+        "p 0.047, 5 seeds). That interval excludes zero, the bootstrap interval, -0.08 to +2.0, does not." in sentence
+    )
+
+
+def test_published_table_is_in_points_of_the_reference() -> None:
+    assert published.lookup("no_ema").difference == -7.5
+    assert published.lookup("no_z") is published.lookup("single_z")
+    assert published.lookup("stop_gradient") is None and published.lookup("full") is None
+    arms = [arm for row in published.ROWS for arm in row.arms]
+    assert len(set(arms)) == len(arms)

@@ -1,0 +1,116 @@
+"""Checkpoints: what comes back is bitwise what was saved, and nothing is overwritten."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from trm_jax.core import model, train_step
+from trm_jax.core.config import Config
+from trm_jax.training.checkpoint import Checkpoints, load_weights, save_weights
+
+CONFIG = Config().override(
+    **{"model.width": 8, "model.layers": 1, "loss.supervision": "carried", "run.batch": 2, "recursion.N_sup": 2}
+)
+
+
+@pytest.fixture(scope="module")
+def state() -> train_step.TrainState:
+    """A training state with typed keys and a carry, in which no two leaves are alike."""
+    data = {"inputs": jnp.zeros((3, 16), jnp.int32), "labels": jnp.zeros((3, 16), jnp.int32)}
+    rng = np.random.default_rng(0)
+
+    def filled(leaf):
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            return jax.random.key(123)
+        return jnp.asarray(rng.integers(-100, 100, leaf.shape) + rng.random(leaf.shape)).astype(leaf.dtype)
+
+    return jax.tree.map(filled, jax.eval_shape(lambda: train_step.init(CONFIG, data, 0)))
+
+
+def raw(tree) -> list[tuple]:
+    """Type, shape and bytes of every leaf, in order."""
+    leaves = []
+    for leaf in jax.tree.leaves(tree):
+        kind = str(leaf.dtype)
+        data = np.asarray(jax.random.key_data(leaf) if kind.startswith("key") else leaf)
+        leaves.append((kind, data.shape, data.tobytes()))
+    return leaves
+
+
+def test_a_training_state_with_typed_keys_comes_back_bitwise(tmp_path, state):
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    assert checkpoints.latest() is None
+    checkpoints.save(7, state, CONFIG)
+    checkpoints.close()
+
+    again = Checkpoints(tmp_path / "checkpoints")
+    restored = again.restore(jax.eval_shape(lambda: state))
+    again.close()
+    assert again.latest() == 7
+    assert jax.tree.structure(restored) == jax.tree.structure(state)
+    assert raw(restored) == raw(state) and len(raw(state)) > 20
+    draws = [jax.random.normal(jax.random.fold_in(tree.key, 3), (4,)) for tree in (state, restored)]
+    assert np.array_equal(*draws)
+
+
+def test_the_newest_of_the_last_two_checkpoints_is_restored(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    for step in (1, 2, 3):
+        checkpoints.save(step, {"w": jnp.full(3, float(step))}, CONFIG)
+    assert checkpoints.latest() == 3
+    assert checkpoints.restore({"w": jnp.zeros(3)})["w"].tolist() == [3.0] * 3
+    checkpoints.close()
+    assert {path.name for path in tmp_path.iterdir()} == {"2", "3"}
+    saved = json.loads(next((tmp_path / "3").glob("config/*metadata")).read_text())
+    assert Config.from_json(json.dumps(saved)) == CONFIG
+
+
+def test_restoring_without_a_checkpoint_says_where_it_looked(tmp_path):
+    checkpoints = Checkpoints(tmp_path / "empty")
+    with pytest.raises(FileNotFoundError, match=f"no checkpoint in {tmp_path / 'empty'}"):
+        checkpoints.restore({"w": jnp.zeros(3)})
+    checkpoints.close()
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """A directory of weights, its config and the weights."""
+    config = CONFIG.override(**{"optim.clip": 2.5, "loss.class_weights": (1.0, 2.0, 1.0, 1.0, 1.0, 1.0)})
+    shapes = jax.eval_shape(lambda: model.initialise(config.model, jax.random.key(0)))
+    rng = np.random.default_rng(1)
+    params = jax.tree.map(lambda leaf: jnp.asarray(rng.normal(size=leaf.shape), leaf.dtype), shapes)
+    directory = tmp_path_factory.mktemp("weights") / "model"
+    save_weights(directory, params, config)
+    return directory, config, params
+
+
+def test_weights_and_their_config_come_back_bitwise(saved):
+    directory, config, params = saved
+    loaded_config, loaded = load_weights(directory)
+    assert loaded_config == config
+    assert jax.tree.structure(loaded) == jax.tree.structure(params)
+    assert raw(loaded) == raw(params) and len(raw(params)) >= 9
+
+
+def test_weights_never_replace_a_directory_that_exists(saved, tmp_path):
+    directory, config, params = saved
+    with pytest.raises(FileExistsError, match=f"{directory} exists; choose another directory"):
+        save_weights(directory, jax.tree.map(jnp.zeros_like, params), config)
+    assert raw(load_weights(directory)[1]) == raw(params)
+    with pytest.raises(FileExistsError, match="exists"):
+        save_weights(tmp_path, params, config)
+    assert not list(tmp_path.iterdir())
+
+
+def test_loading_from_a_directory_that_is_not_there_names_it(tmp_path):
+    with pytest.raises(FileNotFoundError, match=f"no checkpoint directory at {tmp_path / 'nothing'}"):
+        load_weights(tmp_path / "nothing")
+
+
+def test_a_relative_path_is_taken_from_where_the_program_runs(saved, monkeypatch):
+    directory, config, _ = saved
+    monkeypatch.chdir(directory.parent)
+    assert load_weights(directory.relative_to(directory.parent))[0] == config

@@ -1,0 +1,57 @@
+"""The axis of seeds: a seed gives the same run alone, among others, vectorised, and on two devices."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from trm_jax.core import train_step
+from trm_jax.core.config import Config
+from trm_jax.training.devices import over_seeds, place_seeds, replicate, seed_mesh
+
+CONFIG = Config().override(
+    **{"model.width": 8, "model.layers": 1, "recursion.N_sup": 1, "recursion.T": 1, "recursion.n": 1, "run.batch": 4,
+       "run.steps": 10, "optim.warmup": 2}
+)  # fmt: skip
+DATA = {
+    "inputs": jnp.asarray(np.random.default_rng(0).integers(1, 6, (9, 16)), jnp.int32),
+    "labels": jnp.asarray(np.random.default_rng(1).integers(2, 6, (9, 16)), jnp.int32),
+}
+
+
+def run(seeds, devices, seed_axis="auto"):
+    """Weights and losses of five steps for some seeds on some devices."""
+    mesh = seed_mesh(len(seeds), devices)
+    start = over_seeds(lambda seed, data: train_step.init(CONFIG, data, seed), mesh)
+    chunk = over_seeds(
+        lambda state, data: train_step.train_chunk(CONFIG, train_step.no_augmentation, 5, state, data), mesh, seed_axis
+    )
+    data = replicate(mesh, DATA)
+    state, metrics = chunk(start(place_seeds(mesh, np.array(seeds)), data), data)
+    return jax.device_get(state.params), np.asarray(metrics["loss"])
+
+
+@pytest.mark.parametrize(("devices", "seed_axis"), [(1, "map"), (1, "vmap"), (2, "auto"), (2, "vmap")])
+def test_a_seed_among_others_equals_its_solo_run(devices, seed_axis):
+    together, losses = run([5, 3, 8, 1], jax.devices()[:devices], seed_axis)
+    for index, seed in ((0, 5), (2, 8)):
+        alone, loss = run([seed], jax.devices()[:1])
+        np.testing.assert_allclose(losses[index], loss[0], rtol=1e-5)
+        jax.tree.map(lambda a, b, i=index: np.testing.assert_allclose(a[i], b[0], atol=1e-5), together, alone)
+    assert np.ptp(losses[:, -1]) > 1e-3
+
+
+def test_seeds_are_spread_over_as_many_devices_as_divide_them():
+    devices = jax.devices()
+    assert len(devices) == 2
+    assert [seed_mesh(seeds).size for seeds in (1, 2, 3, 4, 6)] == [1, 2, 1, 2, 2]
+    placed = place_seeds(seed_mesh(4), np.arange(4))
+    assert len(placed.sharding.device_set) == 2
+
+
+def test_a_donated_state_is_gone():
+    mesh = seed_mesh(2)
+    state = place_seeds(mesh, np.arange(2, dtype=np.float32))
+    double = over_seeds(lambda value: 2 * value, mesh, donate=True)
+    np.testing.assert_array_equal(double(state), [0.0, 2.0])
+    assert state.is_deleted()

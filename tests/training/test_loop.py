@@ -1,0 +1,197 @@
+"""The training loop: resuming bitwise after a kill, stopping on a NaN, best weights, and what it writes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from trm_jax.core.config import Config
+from trm_jax.training import loop
+from trm_jax.training.checkpoint import Checkpoints
+
+CONFIG = Config().override(
+    **{"model.width": 8, "model.layers": 1, "recursion.N_sup": 2, "recursion.T": 1, "recursion.n": 1, "run.batch": 4,
+       "run.steps": 50, "optim.warmup": 2, "run.seeds": (4, 7), "run.chunk": 4, "run.evaluate_every": 8,
+       "run.checkpoint_every": 12, "loss.supervision": "carried"}
+)  # fmt: skip
+DATA = {
+    "inputs": jnp.asarray(np.random.default_rng(0).integers(1, 6, (9, 16)), jnp.int32),
+    "labels": jnp.asarray(np.random.default_rng(1).integers(2, 6, (9, 16)), jnp.int32),
+}
+
+
+def validate(params):
+    """A score that depends on the weights: their mean size."""
+    return {"size": np.asarray(jnp.abs(params["tokens"]).mean(axis=(1, 2)))}
+
+
+def train(directory, config=CONFIG, data=None, validate=validate):
+    return loop.fit(config, data or DATA, validate, "size", directory, name="arm")
+
+
+def arrays(tree):
+    def host(leaf):
+        return np.asarray(jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf)
+
+    return jax.tree.map(host, tree)
+
+
+def rows(directory):
+    return [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+
+
+def assert_same_end(one, two, directory_one, directory_two):
+    jax.tree.map(np.testing.assert_array_equal, arrays(one.state), arrays(two.state))
+    jax.tree.map(np.testing.assert_array_equal, arrays(one.best), arrays(two.best))
+    assert rows(directory_one) == rows(directory_two)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("runs") / "whole"
+    return directory, train(directory)
+
+
+def test_a_run_writes_config_environment_metrics_and_checkpoints(uninterrupted):
+    directory, progress = uninterrupted
+    assert Config.from_json((directory / "config.json").read_text()) == CONFIG
+    assert {"commit", "packages", "devices"} <= set(json.loads((directory / "environment.json").read_text()))
+    steps = [row["step"] for row in rows(directory)]
+    # Chunks of 4 until 48, and a last one of 2.
+    assert steps == [*range(4, 49, 4), 50]
+    assert all(len(row["loss"]) == 2 for row in rows(directory))
+    assert [row["step"] for row in rows(directory) if "validation_size" in row] == [8, 16, 24, 32, 40, 48, 50]
+    np.testing.assert_array_equal(progress.state.step, 50)
+    assert Checkpoints(directory / "checkpoints").latest() == 50
+
+
+def test_the_weights_with_the_best_score_are_kept_for_each_seed(uninterrupted):
+    directory, progress = uninterrupted
+    scores = {row["step"]: row["validation_size"] for row in rows(directory) if "validation_size" in row}
+    for seed in range(2):
+        best = max(scores, key=lambda step, seed=seed: scores[step][seed])
+        assert progress.best.step[seed] == best
+        np.testing.assert_allclose(progress.best.score[seed], scores[best][seed], atol=1e-6)
+    np.testing.assert_allclose(validate(progress.best.params)["size"], progress.best.score, rtol=1e-6)
+
+
+def test_a_finished_run_is_not_trained_again(uninterrupted):
+    directory, progress = uninterrupted
+    before = (directory / "metrics.jsonl").read_text()
+
+    def never(params):
+        raise AssertionError("evaluated again")
+
+    again = train(directory, validate=never)
+    assert_same_end(progress, again, directory, directory)
+    assert (directory / "metrics.jsonl").read_text() == before
+
+
+@pytest.mark.parametrize("stop", [1, 4, 7])
+def test_a_run_interrupted_at_an_evaluation_ends_bitwise_equal(uninterrupted, tmp_path, stop):
+    calls = []
+
+    def interrupted(params):
+        calls.append(1)
+        if len(calls) == stop:
+            raise KeyboardInterrupt
+        return validate(params)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "run", validate=interrupted)
+    assert_same_end(uninterrupted[1], train(tmp_path / "run"), uninterrupted[0], tmp_path / "run")
+
+
+def test_a_run_killed_at_any_moment_ends_bitwise_equal(uninterrupted, tmp_path):
+    directory = tmp_path / "run"
+    code = f"import sys; sys.path[:0] = {sys.path!r}; import conftest, test_loop as t; t.train(t.Path('{directory}'))"
+    for lines in (2, 9):
+        with open(tmp_path / "log", "w") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-c", code], cwd=Path(__file__).parent, stdout=log, stderr=subprocess.STDOUT
+            )
+            metrics = directory / "metrics.jsonl"
+            deadline = time.monotonic() + 240
+            while not (metrics.exists() and metrics.read_text().count("\n") >= lines) and process.poll() is None:
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            os.kill(process.pid, signal.SIGKILL)
+            process.wait()
+    assert metrics.exists(), (tmp_path / "log").read_text()
+    assert_same_end(uninterrupted[1], train(directory), uninterrupted[0], directory)
+
+
+def test_other_options_are_refused_in_the_directory_of_a_run(uninterrupted):
+    with pytest.raises(ValueError, match=r"other options .optim.learning_rate.*choose another name"):
+        train(uninterrupted[0], CONFIG.override(**{"optim.learning_rate": 0.5}))
+
+
+@pytest.mark.parametrize("broken", ["loss", "gradient_norm"])
+def test_a_nan_stops_the_run_names_step_seed_and_arm_and_keeps_the_last_good_checkpoint(tmp_path, monkeypatch, broken):
+    honest = loop.train.train_chunk
+
+    def poisoned(config, augment, K, state, data):
+        """The second seed's loss is no number at step 15."""
+        new, metrics = honest(config, augment, K, state, data)
+        step = state.step + 1 + jnp.arange(K)
+        second = jnp.array_equal(jax.random.key_data(state.key), keys[1])
+        return new, metrics | {broken: jnp.where((step == 15) & second, jnp.nan, metrics[broken])}
+
+    seeds = [jax.random.split(jax.random.key(seed))[1] for seed in CONFIG.run.seeds]
+    keys = [jax.random.key_data(key) for key in seeds]
+    monkeypatch.setattr(loop.train, "train_chunk", poisoned)
+    with pytest.raises(loop.Diverged, match="arm: the loss or gradient of seed 7 is no number at step 15; the last"):
+        train(tmp_path / "run")
+    assert Checkpoints(tmp_path / "run" / "checkpoints").latest() == 12
+
+
+def test_training_stops_when_no_seed_improves(tmp_path):
+    scored = iter([[0.1, 0.2], [0.3, 0.1], [0.3, 0.2], [0.2, 0.2], [0.9, 0.9]])
+    config = CONFIG.override(**{"run.patience": 2})
+    ended = train(tmp_path / "run", config, validate=lambda params: {"size": np.asarray(next(scored))})
+    # The first seed is best at the second evaluation; two later ones bring nothing.
+    assert rows(tmp_path / "run")[-1]["step"] == 4 * 8
+    np.testing.assert_array_equal(ended.best.step, [16, 8])
+    np.testing.assert_allclose(ended.best.score, [0.3, 0.2])
+
+
+def test_the_depth_curriculum_trains_the_first_updates_with_fewer_steps(tmp_path, monkeypatch):
+    seen = []
+
+    def spied(config, augment, K, state, data):
+        seen.append((config.recursion.N_sup, K))
+        return real(config, augment, K, state, data)
+
+    real = loop.train.train_chunk
+    monkeypatch.setattr(loop.train, "train_chunk", spied)
+    config = CONFIG.override(
+        **{"loss.supervision": "sum", "optim.schedule": "constant", "run.steps": 10, "run.evaluate_every": 40,
+           "run.checkpoint_every": 40, "recursion.N_sup": 3, "recursion.first_N_sup": 1, "recursion.first_share": 0.5}
+    )  # fmt: skip
+    train(tmp_path / "curriculum", config)
+    # Half of ten updates, in whole chunks of four; then a whole chunk and what is left, at full depth.
+    assert seen == [(1, 4), (3, 4), (3, 2)]
+    alone = config.override(**{"recursion.N_sup": 1, "recursion.first_share": 0.0, "run.steps": 4})
+    train(tmp_path / "shallow", alone)
+    first, shallow = rows(tmp_path / "curriculum")[0], rows(tmp_path / "shallow")[0]
+    assert first["loss"] == shallow["loss"]
+
+
+def test_weights_and_patience_of_the_first_phase_do_not_count(tmp_path):
+    options = {"loss.supervision": "sum", "run.patience": 2, "run.steps": 64, "recursion.first_N_sup": 1}
+    config = CONFIG.override(**options, **{"recursion.first_share": 0.5})
+    falling = iter([[0.9 - step / 100] * 2 for step in range(9)])
+    progress = train(tmp_path / "run", config, validate=lambda params: {"size": np.asarray(next(falling))})
+    assert rows(tmp_path / "run")[-1]["step"] == 32 + 8 + 2 * 8
+    recorded = {row["step"]: row["best_step"] for row in rows(tmp_path / "run") if "best_step" in row}
+    assert recorded == {8 * step: [8, 8] if step <= 4 else [40, 40] for step in range(1, 8)}
+    np.testing.assert_array_equal(progress.best.step, 32 + 8)  # lower than all before, and trained to take N_sup steps
+    np.testing.assert_allclose(progress.best.score, 0.9 - 4 / 100)

@@ -1,0 +1,209 @@
+"""Where wafer maps are found, and that preparing them loses and changes nothing."""
+
+import csv
+import hashlib
+import importlib.util
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import fields, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from legacy_frame import write_legacy_frame
+
+from trm_jax.wafer.data import load
+from trm_jax.wafer.maps import cache, source
+from trm_jax.wafer.maps.maps import UNKNOWN, Wafers
+from trm_jax.wafer.maps.validate import Loaded, Rejected
+from trm_jax.wafer.synthetic import synthetic_wafers
+
+SCRIPT = Path(__file__).parents[3] / "experiments" / "wafer_prepare.py"
+ORIGIN = {"source": "somewhere", "sha256": "0", "selection": {}, "notice": ""}
+
+
+def assert_same(found: Wafers, expected: Wafers) -> None:
+    for field in fields(Wafers):
+        if field.name not in ("flat", "start", "source"):
+            one, other = getattr(found, field.name), getattr(expected, field.name)
+            assert one.dtype == other.dtype and np.array_equal(one, other), field.name
+    assert all(np.array_equal(found.map(index), expected.map(index)) for index in range(len(expected)))
+
+
+@pytest.fixture
+def loaded() -> Loaded:
+    """Generated maps, of which some have been taken out, so that their cells have gaps and are out of order."""
+    wafers = synthetic_wafers(60)
+    wafers = replace(wafers, official=np.resize([0, 1, UNKNOWN], 60).astype(np.int8))
+    chosen = np.random.default_rng(0).permutation(60)[:40]
+    return Loaded(wafers.take(np.concatenate([np.arange(5), chosen[chosen > 4]])), [Rejected(7, 'odd, "quoted"')])
+
+
+def test_a_cache_gives_back_what_it_was_made_of(tmp_path: Path, loaded: Loaded) -> None:
+    manifest = cache.write_cache(tmp_path / "deep" / "cache", loaded, ORIGIN)
+    found = cache.read_cache(tmp_path / "deep" / "cache")
+    assert_same(found.wafers, loaded.wafers)
+    assert isinstance(found.wafers.flat, np.memmap) and found.wafers.source == "somewhere"
+    assert len(found.wafers.flat) == sum(loaded.wafers.map(index).size for index in range(len(loaded.wafers)))
+    assert found.rejected == loaded.rejected
+    counts = manifest["counts"]
+    assert (counts["maps"], counts["rejected"], counts["labelled"]) == (len(loaded.wafers), 1, len(loaded.wafers))
+    assert sum(counts["classes"].values()) == counts["labelled"] and list(tmp_path.iterdir()) == [tmp_path / "deep"]
+
+
+def test_an_interrupted_preparation_leaves_the_old_cache(
+    tmp_path: Path, loaded: Loaded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "cache"
+    cache.write_cache(path, loaded, ORIGIN)
+    before = {file.name: file.read_bytes() for file in path.iterdir()}
+    with monkeypatch.context() as patch:
+        patch.setattr(np, "save", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+        with pytest.raises(OSError, match="disk full"):
+            cache.write_cache(path, loaded, ORIGIN | {"sha256": "1"})
+    assert {file.name: file.read_bytes() for file in path.iterdir()} == before and list(tmp_path.iterdir()) == [path]
+
+
+def test_nothing_but_a_cache_is_replaced(tmp_path: Path, loaded: Loaded) -> None:
+    (tmp_path / "precious.txt").write_text("keep")
+    for path in (tmp_path, tmp_path / "precious.txt"):
+        with pytest.raises(ValueError, match="exists and is no cache"):
+            cache.write_cache(path, loaded, ORIGIN)
+    assert (tmp_path / "precious.txt").read_text() == "keep"
+
+
+def damage(path: Path, name: str, change: Callable[[bytes], bytes]) -> None:
+    (path / name).write_bytes(change((path / name).read_bytes()))
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "reason"),
+    [
+        ("flat.npy", lambda data: data[:-1], "is damaged; prepare it again"),
+        ("wafers.npy", lambda data: data[:-1], "is damaged; prepare it again"),
+        ("wafers.npy", lambda data: data.replace(b"}", b"\0"), "is damaged; prepare it again"),
+        ("wafers.npy", lambda data: data[:-28] + bytes([255] * 8) + data[-20:], "is damaged; prepare it again"),
+        ("rejected.csv", lambda data: b"row,reason\n", "other sizes than its manifest says"),
+        ("rejected.csv", lambda data: b"row,reason\nx,y\n", "is damaged; prepare it again"),
+        ("manifest.json", lambda data: data[:-9], "manifest.json is damaged"),
+        ("manifest.json", lambda data: b"[]", "manifest.json is damaged"),
+        (
+            "manifest.json",
+            lambda data: data.replace(b'"format": 1', b'"format": 2'),
+            r"another version .format 2, not 1",
+        ),
+        ("manifest.json", lambda data: data.replace(b'"Donut",', b'"Donat",'), "another version"),
+        ("manifest.json", lambda data: data.replace(b'"maps": ', b'"maps": 1'), "other sizes"),
+    ],
+)
+def test_a_damaged_cache_is_refused(tmp_path: Path, loaded: Loaded, name: str, change: Callable, reason: str) -> None:
+    path = tmp_path / "cache"
+    cache.write_cache(path, loaded, ORIGIN)
+    damage(path, name, change)
+    with pytest.raises(ValueError, match=reason) as caught:
+        source.read(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_places_are_searched_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(source, "ROOT", tmp_path / "project")
+    monkeypatch.delenv("TRM_DATA", raising=False)
+    assert source.find(None) is None and load(None).source.startswith("synthetic")
+    shared = tmp_path / "shared" / "data" / "wm811k" / "wm811k_labelled.npz"
+    shared.parent.mkdir(parents=True)
+    shared.touch()
+    assert source.find(None) == shared == source.find(tmp_path / "shared" / "data")
+    (tmp_path / "env").mkdir()
+    monkeypatch.setenv("TRM_DATA", str(tmp_path / "env"))
+    assert source.find(None) == tmp_path / "env" and source.find(shared) == shared
+    with pytest.raises(FileNotFoundError, match=r"no wafer maps at \S*nowhere; give a cache"):
+        source.find(tmp_path / "nowhere")
+    monkeypatch.setenv("TRM_DATA", str(tmp_path / "nowhere"))
+    with pytest.raises(FileNotFoundError, match=r"nowhere \(from TRM_DATA\)"):
+        load(None)
+
+
+def test_loading_tells_how_many_maps_were_left_out(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    for index, rows in enumerate([6, 3, 2]):
+        np.savetxt(tmp_path / f"{index}.csv", np.ones((rows, 7)), "%d", ",")
+    assert len(load(tmp_path)) == 1
+    message = capsys.readouterr().err
+    assert "2 broken maps left out, the first: row 1 ('1.csv') is 3 x 7" in message and message.count("\n") == 1
+    (tmp_path / "0.csv").unlink()
+    with pytest.raises(ValueError, match=r"has no wafer map that can be used: row 0 .*'1.csv'"):
+        load(tmp_path)
+    with pytest.raises(ValueError, match=r"maps.txt is an unknown kind of file; give a cache, an .npz"):
+        (tmp_path / "maps.txt").touch()
+        load(tmp_path / "maps.txt")
+
+
+@pytest.fixture
+def prepare(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """The script's main with these arguments."""
+    spec = importlib.util.spec_from_file_location("wafer_prepare", SCRIPT)
+    assert spec and spec.loader
+    monkeypatch.syspath_prepend(SCRIPT.parent)
+    script = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "wafer_prepare", script)
+    spec.loader.exec_module(script)
+
+    def main(*arguments: object) -> None:
+        monkeypatch.setattr(sys, "argv", ["wafer_prepare.py", *map(str, arguments)])
+        script.main()
+
+    return main
+
+
+def test_preparing_a_pickle(tmp_path: Path, prepare: Callable[..., None], capsys: pytest.CaptureFixture) -> None:
+    maps = [synthetic_wafers(9).map(index) for index in range(9)]
+    labels = ["none", "", "Loc", "Donut", "", "", "Scratch", "Lok", "none"]
+    source, output = tmp_path / "LSWMD.pkl", tmp_path / "cache"
+    write_legacy_frame(source, maps, labels, ["lot"] * 9, ["Test"] * 9, repeat=2)
+    prepare("--input", source, "--output", output)
+    said = capsys.readouterr()
+    assert "maps        16" in said.out and "reading LSWMD.pkl" in said.err
+    manifest = json.loads((output / "manifest.json").read_text())
+    assert manifest["sha256"] == hashlib.sha256(source.read_bytes()).hexdigest()
+    assert manifest["notice"].startswith("Copyright 2015 Jyh-Shing Roger Jang") and manifest["source"] == "LSWMD.pkl"
+    expected = {"maps": 16, "labelled": 10, "unlabelled": 6, "rejected": 2, "duplicates": 8, "conflicts": 0}
+    assert expected.items() <= manifest["counts"].items() and manifest["counts"]["classes"]["none"] == 4
+    assert_same(source.read(output).wafers, source.read(source).wafers)
+    with (output / "rejected.csv").open(newline="") as file:
+        rows = list(csv.reader(file))
+    assert [row[0] for row in rows] == ["row", "7", "16"] and "unknown class 'Lok'" in rows[1][1]
+
+    prepare("--input", source, "--output", output)
+    assert "already prepared from LSWMD.pkl" in capsys.readouterr().out
+    smaller = ["--input", source, "--output", output, "--labelled-only", "--clean-only", "--no-progress"]
+    with pytest.raises(SystemExit, match=r"^error: \S*cache was prepared from LSWMD.pkl .*--force replaces it$"):
+        prepare(*smaller)
+    prepare(*smaller, "--force")
+    assert len(source.read(output).wafers) == 5 and capsys.readouterr().err == ""
+
+
+def test_the_smoke_preset_prepares_generated_maps_that_call_themselves_so(
+    tmp_path: Path, prepare: Callable[..., None], capsys: pytest.CaptureFixture
+) -> None:
+    prepare("--preset", "smoke", "--output", tmp_path / "cache")
+    found, expected = load(tmp_path / "cache"), synthetic_wafers(1200)
+    assert_same(found, expected)
+    assert found.source == expected.source and "synthetic" in found.source
+    prepare("--preset", "smoke", "--output", tmp_path / "cache")
+    assert "already prepared from" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="leave out --input"):
+        prepare("--preset", "smoke", "--input", tmp_path / "cache", "--output", tmp_path / "other")
+
+
+def test_a_mistake_on_the_command_line_ends_in_one_line(tmp_path: Path) -> None:
+    command = [sys.executable, SCRIPT, "--input", tmp_path / "nowhere.pkl"]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 1 and result.stdout == "" and result.stderr.count("\n") == 1
+    assert result.stderr.startswith(f"error: no wafer maps at {tmp_path / 'nowhere.pkl'}; give a cache")
+
+
+def test_the_notice_goes_with_wm811k_only(tmp_path: Path, loaded: Loaded) -> None:
+    cache.write_cache(tmp_path / "cache", loaded, ORIGIN | {"notice": "of theirs"})
+    assert cache.notice(tmp_path / "cache") == "of theirs" and cache.notice(tmp_path) == ""
+    assert cache.notice(Path("wm811k_labelled.npz")) == cache.NOTICE != cache.notice(Path("own.npz"))

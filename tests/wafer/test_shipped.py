@@ -1,0 +1,60 @@
+"""The checkpoint that ships: small, whole, and as good on real wafers as its model card says."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from trm_jax.edge.classify import classify as edge_classify
+from trm_jax.edge.monitor import examine, measured
+from trm_jax.edge.package import choose, open_model
+from trm_jax.wafer.checkpoint import load_checkpoint
+from trm_jax.wafer.classify import classify
+from trm_jax.wafer.data import load
+from trm_jax.wafer.splits import all_lots
+from trm_jax.wafer.synthetic import synthetic_wafers
+
+SHIPPED = Path(__file__).resolve().parents[2] / "checkpoints" / "wafer-edge"
+
+
+def test_it_is_small_and_says_what_it_is():
+    assert sum(path.stat().st_size for path in SHIPPED.rglob("*") if path.is_file()) < 3e6
+    card = (SHIPPED / "model_card.md").read_text(encoding="utf-8")
+    shipped = load_checkpoint(SHIPPED)
+    assert f"{shipped.calibration.review_threshold:.3f}" in card and "| Scratch |" in card
+    assert 0.5 < shipped.calibration.review_threshold < 1
+
+
+def test_it_classifies_generated_wafers_better_than_chance():
+    """It never saw one, and they are cleaner than real ones."""
+    wafers = synthetic_wafers(128)
+    answers = classify(load_checkpoint(SHIPPED), wafers).probabilities
+    assert np.mean(answers.argmax(axis=1) == wafers.label) > 0.5
+    np.testing.assert_allclose(answers.sum(axis=1), 1, rtol=1e-5)
+
+
+def test_on_lots_that_it_was_not_trained_on_it_is_as_good_as_its_card_says(data_root):
+    wafers = load(data_root / "wm811k" / "wm811k_labelled.npz")
+    chosen = np.random.default_rng(0).choice(all_lots(wafers).validation, 1024, replace=False)
+    shown, shipped = wafers.take(chosen), load_checkpoint(SHIPPED)
+    answers = classify(shipped, shown)
+    right = answers.probabilities.argmax(axis=1) == shown.label
+    assert right.mean() > 0.94
+    sure = answers.probabilities.max(axis=1) >= shipped.calibration.review_threshold
+    assert sure.mean() > 0.8 and right[sure].mean() > 0.98
+    # A window of the wafers that made the reference raises no alarm.
+    reference = json.loads((SHIPPED / "reference.json").read_text(encoding="utf-8"))
+    values = measured(shown, answers.probabilities, answers.steps, shipped.calibration.review_threshold)
+    assert not examine(reference, values[: reference["window"]]).alarms
+
+
+def test_the_exported_package_beside_it_answers_as_it_does():
+    """On the device's own code; its checksums are right."""
+    wafers, shipped = synthetic_wafers(64), load_checkpoint(SHIPPED)
+    expected = classify(shipped, wafers)
+    for name in ("model.onnx", "model_dynamic.onnx", "model_adaptive.onnx", "step.onnx"):
+        opened = open_model(choose(SHIPPED / "onnx" / name))
+        found = edge_classify(opened, wafers)
+        np.testing.assert_allclose(found.probabilities, expected.probabilities, atol=2e-5)
+        assert opened.metadata.review_threshold == shipped.calibration.review_threshold
+        assert opened.metadata.reference == json.loads((SHIPPED / "reference.json").read_text(encoding="utf-8"))

@@ -1,0 +1,222 @@
+"""Wafers as a task: the class mix that is drawn, scores, and answers of every step; the scripts around it."""
+
+import dataclasses
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from trm_jax.core import model, train_step
+from trm_jax.core.config import Config
+from trm_jax.training.checkpoint import load_weights
+from trm_jax.wafer import task as wafer_task
+from trm_jax.wafer.evaluation.stored import load_predicted
+from trm_jax.wafer.maps.maps import CLASSES
+from trm_jax.wafer.splits import all_lots
+from trm_jax.wafer.synthetic import synthetic_wafers
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIG = Config().override(
+    **{"model.classes": 9, "model.patch": 4, "model.image": 12, "model.grid": (3, 3), "model.stem_widths": (4,),
+       "model.width": 8, "model.layers": 1, "model.readout": "mean_max", "model.halt_token": "mean",
+       "recursion.N_sup": 2, "recursion.T": 1, "recursion.n": 1, "run.seeds": (3, 5), "run.batch": 8}
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def wafers():
+    return synthetic_wafers(1200)
+
+
+@pytest.fixture(scope="module")
+def grids(wafers):
+    return wafer_task.grids_of(CONFIG, wafers)
+
+
+@pytest.mark.parametrize(("balance", "expected"), [(1.0, None), (0.0, np.full(9, 1 / 9))])
+def test_classes_are_drawn_in_the_stated_mix(wafers, grids, balance, expected):
+    split = all_lots(wafers)
+    config = CONFIG.override(**{"wafer.balance": balance, "run.batch": 20000, "wafer.untouched": 1.0})
+    task = wafer_task.prepare(config, grids, wafers.label, split)
+    data = {**task.data, "inputs": task.data["labels"] + 1}
+    drawn = train_step.draw_batch(config, data, train_step.no_augmentation, jax.random.key(0), 0)
+    np.testing.assert_array_equal(drawn["inputs"], drawn["labels"] + 1)
+    share = np.bincount(drawn["labels"], minlength=9) / 20000
+    natural = np.bincount(wafers.label[split.train], minlength=9) / len(split.train)
+    np.testing.assert_allclose(share, natural if expected is None else expected, atol=0.015)
+
+
+def test_every_training_wafer_can_be_drawn_and_no_probability_is_lost():
+    labels = np.repeat(np.arange(9), np.arange(1, 10))
+    cumulated = wafer_task.cumulative(labels, 0.5)
+    assert cumulated[-1] == pytest.approx(1) and (np.diff(cumulated, prepend=0) > 0).all()
+    by_class = np.bincount(labels, np.diff(cumulated, prepend=0))
+    np.testing.assert_allclose(by_class / by_class[0], np.sqrt(np.arange(1, 10)))
+
+
+def test_a_class_that_is_left_out_is_neither_drawn_nor_validated(wafers, grids):
+    split = wafer_task.without(all_lots(wafers), wafers.label, 3)
+    assert not (wafers.label[np.concatenate([split.train, split.validation])] == 3).any()
+    task = wafer_task.prepare(CONFIG.override(**{"run.batch": 500}), grids, wafers.label, split)
+    drawn = train_step.draw_batch(CONFIG, task.data, train_step.no_augmentation, jax.random.key(0), 0)
+    assert not (drawn["labels"] == 3).any() and (np.diff(task.data["cumulative"], prepend=0) > 0).all()
+
+
+def test_grids_are_made_of_the_wafers_that_are_used(wafers, grids, monkeypatch):
+    monkeypatch.setattr(wafer_task, "RESIZED", 7)
+    index = np.array([5, 900, 3, 3, 41, 77, 1199, 6, 8])
+    found = wafer_task.some_grids(CONFIG, wafers, index)
+    np.testing.assert_array_equal(found[index], grids[index])
+    assert found.shape == grids.shape and not np.delete(found, index, axis=0).any()
+
+
+def test_options_of_wafers_reach_the_grids_and_the_augmentation(wafers, grids):
+    nearest = wafer_task.grids_of(CONFIG.override(**{"wafer.representation": "nearest"}), wafers)
+    assert (nearest != grids).any()
+    split = all_lots(wafers)
+
+    def augmented(**options):
+        config = CONFIG.override(**{f"wafer.{name}": value for name, value in options.items()})
+        batch = {"inputs": jnp.asarray(grids[:40]), "labels": jnp.zeros(40, jnp.int32)}
+        return np.asarray(
+            wafer_task.prepare(config, grids, wafers.label, split).augment(jax.random.key(0), batch)["inputs"]
+        )
+
+    np.testing.assert_array_equal(augmented(untouched=1.0), grids[:40])
+    base = augmented(untouched=0.0)
+    assert (base != augmented(untouched=0.0, compose=False)).any()
+    assert (base != augmented(untouched=0.0, noise=(0.5, 0.6))).any()
+
+
+def test_scores_and_answers_agree_with_the_forward_pass(wafers, grids):
+    split = all_lots(wafers)
+    params = jax.vmap(lambda seed: model.initialise(CONFIG.model, jax.random.key(seed)))(jnp.arange(2))
+    predicted = wafer_task.predict(CONFIG, params, grids[split.validation], split.validation, steps=3)
+    assert predicted.logits.shape == (2, 3, len(split.validation), len(CLASSES))
+    deep = CONFIG.override(**{"recursion.N_sup": 3})
+    one = model.forward(deep, wafer_task.one_seed(params, 1), jnp.asarray(grids[split.validation]))
+    np.testing.assert_allclose(predicted.logits[1], one.logits, atol=1e-4)
+    np.testing.assert_allclose(predicted.halt[1], one.halt, atol=1e-4)
+    found = wafer_task.validator(CONFIG, grids, wafers.label, split)(params)
+    right = predicted.logits[:, 1].argmax(-1) == wafers.label[split.validation]
+    np.testing.assert_allclose(found["accuracy"], right.mean(axis=1))
+
+
+@pytest.mark.parametrize("views", [2, 4])
+def test_views_answer_with_the_mean_over_the_images_of_a_grid(grids, views):
+    params = jax.tree.map(
+        lambda leaf: leaf + 0.3 * jax.random.normal(jax.random.key(leaf.size), leaf.shape),
+        model.initialise(CONFIG.model, jax.random.key(0)),
+    )
+    one = np.moveaxis(grids[:6], 0, -1)  # (size, size, 2, B), so that numpy's own turns apply
+    falling = one.swapaxes(0, 1)
+    images = [one, np.rot90(falling, 2), np.rot90(one, 2), falling][:views]
+    alone = [model.forward(CONFIG, params, jnp.asarray(np.moveaxis(image, -1, 0))) for image in images]
+    several = CONFIG.override(**{"model.views": views})
+    found = model.forward(several, params, jnp.asarray(grids[:6]))
+    for name in ("logits", "halt"):
+        expected = np.mean([getattr(reading, name) for reading in alone], axis=0)
+        np.testing.assert_allclose(getattr(found, name), expected, atol=1e-5)
+    assert np.abs(found.logits - alone[0].logits).max() > 1e-2
+    # The views are a group: its images of a grid have the same answer.
+    for image in images:
+        same = model.forward(several, params, jnp.asarray(np.moveaxis(image, -1, 0)))
+        np.testing.assert_allclose(same.logits, found.logits, atol=1e-5)
+
+
+def test_without_layers_the_stem_and_the_readout_are_all_that_answers(grids):
+    """The control that has no net to repeat: a CNN in the same engine."""
+    options = {"model.layers": 0, "model.norm": "pre", "model.initial_state": "zero", "recursion.N_sup": 1}
+    config = CONFIG.override(**options)
+    params = model.initialise(config.model, jax.random.key(0))
+    assert config.layer_applications == 0 and "net" not in params
+    x = np.asarray(model.embed(config, params, jnp.asarray(grids[:6])))
+    y = x / np.sqrt((x**2).mean(axis=-1, keepdims=True))
+    expected = np.concatenate([y.mean(axis=1), y.max(axis=1)], axis=-1) @ params["readout"]["kernel"]
+    found = model.forward(config, params, jnp.asarray(grids[:6])).logits[0]
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    assert np.std(found, axis=0).min() > 1e-2
+
+
+def test_for_prediction_the_logits_move_by_the_share_of_each_class(grids):
+    params = jax.vmap(lambda key: model.initialise(CONFIG.model, key))(jax.random.split(jax.random.key(0), 2))
+    labels = np.repeat(np.arange(9), [500, 100, 100, 100, 50, 50, 50, 50, 0])
+    changed, weights = wafer_task.for_prediction(CONFIG, params, labels, 1, 0.5)
+    index = np.arange(20)
+    before = wafer_task.predict(CONFIG, params, grids[:20], index)
+    after = wafer_task.predict(changed, weights, grids[:20], index)
+    share = np.array([500, 100, 100, 100, 50, 50, 50, 50, 1]) / 1000  # a class of none counts as one of a single wafer
+    np.testing.assert_allclose(
+        after.logits - before.logits, np.broadcast_to(np.log(share) / 2, after.logits.shape), atol=1e-5
+    )
+    np.testing.assert_allclose(after.halt, before.halt, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_the_preset_for_a_gpu_trains(wafers, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "experiments")
+    options = importlib.import_module("wafer_presets").PRESETS["paper"]
+    alone = {"run.seeds": (0,), "run.batch": 1, "run.steps": 6, "optim.warmup": 1}
+    config = Config().override(**options).override(**alone)
+    assert (config.model.grid, config.layer_applications) == ((26, 26), 3 * 6 * 2)
+    one = wafers.take(np.flatnonzero(wafers.label == CLASSES.index("Scratch"))[:1])
+    data = {"inputs": jnp.asarray(wafer_task.grids_of(config, one)), "labels": jnp.asarray(one.label, jnp.int32)}
+    state = train_step.init(config, data, 0)
+    chunk = jax.jit(lambda state: train_step.train_chunk(config, train_step.no_augmentation, 6, state, data))
+    trained, metrics = chunk(state)
+    assert metrics["loss"][-1] < metrics["loss"][0] - 0.5  # one wafer is soon learned by heart
+    for before, after in zip(jax.tree.leaves(state.params), jax.tree.leaves(trained.params), strict=True):
+        assert (before != after).any()
+
+
+def run(script, *arguments):
+    command = [sys.executable, ROOT / "experiments" / script, *arguments]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def test_training_from_the_command_line_and_again(tmp_path, monkeypatch):
+    options = ["--preset", "smoke", "--folds", "1", "--output", tmp_path, "--name", "run", "--extra-steps", "0"]
+    small = [
+        "--options",
+        "model.layers=1",
+        "model.stem_widths=[]",
+        "run.steps=20",
+        "recursion.N_sup=1",
+        "recursion.first_share=0",
+    ]
+    options += small
+    first = run("wafer_train.py", *options)
+    assert first.returncode == 0, first.stderr
+    assert "synthetic" in first.stdout and "lot-1 seed 1, validation: accuracy" in first.stdout
+    directory = tmp_path / "run" / "lot-1"
+    config, params = load_weights(directory / "weights-1")
+    tested, validated = (load_predicted(directory / f"{part}.npz") for part in ("test", "validation"))
+    answers = validated.logits[1, config.recursion.N_sup - 1].argmax(axis=-1)
+    right = answers == synthetic_wafers(1200).label[validated.index]
+    assert f"accuracy {right.mean():.4f}" in first.stdout.splitlines()[-1]
+    grids = wafer_task.grids_of(config, synthetic_wafers(1200))
+    again = model.forward(config, params, jnp.asarray(grids[tested.index]))
+    np.testing.assert_allclose(tested.logits[1, : config.recursion.N_sup], again.logits, atol=1e-4)
+    assert load_predicted(directory / "unknown-mixes.npz").logits.shape[2] == 500
+    for script in ("wafer_evaluate.py", "wafer_errors.py"):
+        after = run(script, "--preset", "smoke", "--run", tmp_path / "run")
+        assert after.returncode == 0, after.stderr
+    assert "synthetic" in (tmp_path / "run/evaluation/report.md").read_text().splitlines()[0]
+    second = run("wafer_train.py", *options)
+    assert second.stdout == first.stdout
+    monkeypatch.syspath_prepend(ROOT / "experiments")
+    script = importlib.import_module("wafer_train")
+    known = script.Arguments(preset="smoke", output=tmp_path, name="run", options=tuple(small[1:]))
+    with pytest.raises(ValueError, match=r"holds a run with other options \(model.width\)"):
+        script.run(dataclasses.replace(known, folds=(1,), options=(*known.options, "model.width=24")))
+    with pytest.raises(ValueError, match="holds a run on other wafers"):
+        script.run(dataclasses.replace(known, leave_out="Donut"))
+    with pytest.raises(ValueError, match="with other --views or --prior"):
+        script.run(dataclasses.replace(known, views=4))
+    with pytest.raises(ValueError, match="there is no fold 7; there are 0 to 3"):
+        script.run(dataclasses.replace(known, folds=(7,)))

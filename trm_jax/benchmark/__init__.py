@@ -1,0 +1,1 @@
+"""Speed beside the same model in PyTorch."""

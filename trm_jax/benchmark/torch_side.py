@@ -1,0 +1,129 @@
+"""The peer's training step and inference: loss of deep supervision, backward, clipping, AdamW and moving average."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from trm_jax.benchmark.torch_model import TRM, load
+from trm_jax.core.config import Config, OptimConfig
+from trm_jax.support.machine import cores
+
+IGNORE = -100  # label of a cell that does not count; PyTorch's own default too
+
+
+def use_all_cores() -> int:
+    """Let PyTorch compute with every core this process may use, as jax does; returns their number."""
+    torch.set_num_threads(cores())
+    return torch.get_num_threads()
+
+
+def build(config: Config, params: Any, compiled: bool) -> TRM:
+    """The peer with our weights; ``compiled`` gives its supervision step to torch.compile, as the official code does.
+
+    All N_sup steps in one graph would take PyTorch minutes to compile.
+    """
+    model = load(config, params)
+    if compiled:
+        torch._dynamo.reset()
+        model.supervision_step = torch.compile(model.supervision_step, dynamic=False)  # type: ignore[method-assign]
+    return model
+
+
+def deep_supervision(config: Config, logits: Tensor, halt: Tensor, labels: Tensor) -> Tensor:
+    """Sum over supervision steps of the mean cross-entropy and the weighted halting loss."""
+    every = labels.expand(len(logits), *labels.shape)  # (N_sup, B, L) or (N_sup, B)
+    values = F.cross_entropy(logits.flatten(0, -2), every.flatten(), ignore_index=IGNORE, reduction="none")
+    values = values.view_as(every)
+    counted = every != IGNORE
+    right = (logits.argmax(dim=-1) == every) | ~counted
+    if labels.ndim == 2:
+        values = values.sum(dim=-1) / counted.sum(dim=-1).clamp(min=1)
+        right, counted = right.all(dim=-1), counted.any(dim=-1)
+    halting = F.binary_cross_entropy_with_logits(halt, (right & counted).float(), reduction="none")
+    return (values + config.loss.halt_weight * halting).mean(dim=1).sum()
+
+
+def learning_rate_factor(config: OptimConfig, steps: int) -> Callable[[int], float]:
+    """Share of the peak learning rate in optimizer step 0, 1, ...: linear warm-up, then cosine or constant."""
+
+    def factor(step: int) -> float:
+        if step < config.warmup:
+            return step / config.warmup
+        if config.schedule == "constant":
+            return 1.0
+        progress = min((step - config.warmup) / (steps - config.warmup), 1.0)
+        return config.final_fraction + (1 - config.final_fraction) * 0.5 * (1 + math.cos(math.pi * progress))
+
+    return factor
+
+
+class Trainer:
+    """A training run of the peer on data (N, cells) and (N, L) or (N,)."""
+
+    def __init__(self, model: TRM, data: dict[str, np.ndarray]):
+        self.config, self.model = model.config, model
+        self.inputs, self.labels = (torch.tensor(data[name], dtype=torch.int64) for name in ("inputs", "labels"))
+        self.weights = list(model.parameters())
+        # Biases, norm scales and initial states, which are vectors, do not decay.
+        decayed = [weight for weight in self.weights if weight.ndim > 1]
+        others = [weight for weight in self.weights if weight.ndim == 1]
+        options = self.config.optim
+        groups = [{"params": decayed, "weight_decay": options.weight_decay}, {"params": others, "weight_decay": 0.0}]
+        self.optimizer = torch.optim.AdamW(
+            groups, lr=options.learning_rate, betas=(options.beta1, options.beta2), fused=True
+        )
+        factor = learning_rate_factor(options, self.config.run.steps)
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, factor)
+        self.ema = [torch.zeros_like(value) for value in self.weights]
+
+    def step(self) -> float:
+        """One optimizer update on a batch drawn with replacement; returns the loss."""
+        index = torch.randint(len(self.inputs), (self.config.run.batch,))
+        logits, halt = self.model(self.inputs[index])
+        loss = deep_supervision(self.config, logits, halt, self.labels[index])
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.weights, self.config.optim.clip)
+        self.optimizer.step()
+        self.schedule.step()
+        with torch.no_grad():
+            torch._foreach_lerp_(self.ema, self.weights, 1 - self.config.optim.ema)
+        return loss.item()
+
+
+def predictor(model: TRM, inputs: np.ndarray) -> Callable[[], tuple[Tensor, Tensor]]:
+    """A call that gives classes and halting probabilities after every supervision step."""
+    tokens = torch.tensor(inputs, dtype=torch.int64)
+
+    def predict() -> tuple[Tensor, Tensor]:
+        with torch.inference_mode():
+            logits, halt = model(tokens)
+            return logits.argmax(dim=-1), halt.sigmoid()
+
+    return predict
+
+
+def logits(model: TRM, inputs: np.ndarray) -> np.ndarray:
+    """Logits of every supervision step, computed as in inference."""
+    with torch.inference_mode():
+        return model(torch.tensor(inputs, dtype=torch.int64))[0].numpy()
+
+
+def logits_and_gradients(model: TRM, data: dict[str, np.ndarray]):
+    """Logits, and the gradient of the loss for every trained weight under our path, as numpy arrays."""
+    inputs, labels = (torch.tensor(data[name], dtype=torch.int64) for name in ("inputs", "labels"))
+    logits, halt = model(inputs)
+    model.zero_grad(set_to_none=True)
+    deep_supervision(model.config, logits, halt, labels).backward()
+    gradients = {}
+    for name, weight in model.named_parameters():
+        # A gradient mode may leave out a weight altogether.
+        gradient = torch.zeros_like(weight) if weight.grad is None else weight.grad
+        path = model.paths[name]
+        gradients[path] = (gradient.T if path[-1] == "kernel" else gradient).numpy().copy()
+    return logits.detach().numpy(), gradients

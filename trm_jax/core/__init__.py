@@ -1,0 +1,1 @@
+"""The model and how it learns. Knows no task and no disk."""

@@ -1,0 +1,110 @@
+"""Losses on the readings of supervision steps.
+
+Labels are class indices, (B, L) or (B,); IGNORE marks cells that do not count.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from trm_jax.core.config import LossConfig
+
+IGNORE = -100
+
+
+def log_stablemax(logits):
+    """Logarithm of stablemax, s(v) / sum s with s(v) = v + 1 for v >= 0 and 1 / (1 - v) below (Prieto et al. 2025)."""
+    # log s directly: log1p of |v| with the sign of v is exact where s itself would lose digits.
+    size = jnp.log1p(jnp.abs(logits))
+    log_s = jnp.where(logits >= 0, size, -size)  # not sign(v) * size, whose gradient at 0 is 0 instead of 1
+    return log_s - jax.nn.logsumexp(log_s, axis=-1, keepdims=True)
+
+
+def cross_entropy(logits, labels, kind: str = "softmax", class_weights: tuple[float, ...] = ()):
+    """Cross-entropy of each counted cell, and 0 where the label is IGNORE. Same shape as ``labels``."""
+    log_probabilities = log_stablemax(logits) if kind == "stablemax" else jax.nn.log_softmax(logits)
+    counted = labels != IGNORE
+    index = jnp.where(counted, labels, 0)
+    loss = -jnp.take_along_axis(log_probabilities, index[..., None], axis=-1)[..., 0]
+    if class_weights:
+        loss = loss * jnp.asarray(class_weights, loss.dtype)[index]
+    return jnp.where(counted, loss, 0.0)
+
+
+def sequence_mean(values, labels):
+    """Mean over the counted cells of each sample, (B, L) -> (B,); labels of shape (B,) count as one cell."""
+    if labels.ndim == 1:
+        return values
+    counted = (labels != IGNORE).sum(axis=-1)
+    return values.sum(axis=-1) / jnp.maximum(counted, 1)
+
+
+def sequence_right(logits, labels):
+    """True where every counted cell of a sample is predicted right, (B,).
+
+    A sample without counted cells is not right; the official code, which never meets one in training, says it is.
+    """
+    right = (logits.argmax(axis=-1) == labels) | (labels == IGNORE)
+    if labels.ndim == 1:
+        return right & (labels != IGNORE)
+    return right.all(axis=-1) & (labels != IGNORE).any(axis=-1)
+
+
+def binary_cross_entropy(logits, targets):
+    """Binary cross-entropy with logits, element by element."""
+    return jax.nn.softplus(logits) - logits * targets
+
+
+class Terms(NamedTuple):
+    """Loss of a supervision step, each the mean over the batch."""
+
+    total: Any
+    cross_entropy: Any
+    halt: Any
+    go_on: Any
+    exact: Any  # share of samples whose counted cells are all right
+
+
+def step_terms(config: LossConfig, reading, labels, go_on_target=None) -> Terms:
+    """Loss terms of one supervision step (paper, Algorithm 3): cross-entropy plus weighted halting losses.
+
+    ``go_on_target`` (B,) in 0..1 switches the ACT continue loss on for this step.
+    """
+    values = cross_entropy(reading.logits, labels, config.cross_entropy, config.class_weights)
+    prediction = sequence_mean(values, labels).mean()
+    right = jax.lax.stop_gradient(sequence_right(reading.logits, labels))
+    halt = binary_cross_entropy(reading.halt, right.astype(jnp.float32)).mean()
+    go_on = jnp.zeros(())
+    if go_on_target is not None:
+        go_on = binary_cross_entropy(reading.go_on, jax.lax.stop_gradient(go_on_target)).mean()
+    total = prediction + config.halt_weight * (halt + go_on)
+    return Terms(total, prediction, halt, go_on, right.mean())
+
+
+def go_on_target(next_reading, last):
+    """Value of another step: the next halting probability, or the better of halting and going on (HRM, eq. 10).
+
+    ``last`` says whether the next step is one after which no other may follow.
+    """
+    best = jnp.maximum(next_reading.halt, next_reading.go_on)
+    return jax.nn.sigmoid(jnp.where(last, next_reading.halt, best))
+
+
+def deep_supervision(config: LossConfig, readings, labels) -> tuple[Any, Terms]:
+    """Sum of the losses of all N_sup steps (leading axis of ``readings``), and the terms of each step.
+
+    With the continue loss, a step's target comes from the step after it; the last step has none, so going on from
+    the step before it is worth what stopping after it is.
+    """
+    if not config.continue_loss:
+        terms = jax.vmap(lambda reading: step_terms(config, reading, labels))(readings)
+        return terms.total.sum(), terms
+    N_sup = readings.halt.shape[0]
+    steps = []
+    for k in range(N_sup):
+        reading, following = (jax.tree.map(lambda leaf, i=i: leaf[min(i, N_sup - 1)], readings) for i in (k, k + 1))
+        target = go_on_target(following, last=k + 2 >= N_sup) if k + 1 < N_sup else None
+        steps.append(step_terms(config, reading, labels, target))
+    terms = jax.tree.map(lambda *leaves: jnp.stack(leaves), *steps)
+    return terms.total.sum(), terms

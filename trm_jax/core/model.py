@@ -1,0 +1,238 @@
+"""TRM: embedding, net, read-out and halting head. It holds weights; the loops are in `trm_jax.core.recursion`."""
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from trm_jax.core import recursion
+from trm_jax.core.config import Config, ModelConfig
+from trm_jax.core.encoders import Stem, seen
+from trm_jax.core.layers import Linear, Stack
+
+INITIAL_STATES = ("initial_y", "initial_z")
+
+
+class Reading(NamedTuple):
+    """What the heads say of an answer y."""
+
+    logits: Any  # (B, L, V) per cell, or (B, classes) pooled
+    halt: Any  # (B,) logit of "the whole sequence is right"
+    go_on: Any  # (B,) logit of the value of another step; trained with loss.continue_loss only
+
+
+class TRM(nn.Module):
+    """Weights of a Tiny Recursive Model (Jolicoeur-Martineau 2025, "Less is More", section 4)."""
+
+    config: ModelConfig
+
+    def setup(self):
+        config = self.config
+        embedding_init = nn.initializers.truncated_normal(_truncated(config.width**-0.5))
+        if config.patch:
+            widths, counts = config.stem_widths, config.stem_convolutions
+            self.stem = Stem(widths, counts, config.patch, config.width, config.forward_only)
+        else:
+            self.tokens = self.param("tokens", embedding_init, (config.vocabulary, config.width))
+        if config.prefix_width:
+            self.puzzles = self.param("puzzles", nn.initializers.zeros, (config.puzzles, config.prefix_width))
+        if config.positions == "learned":
+            self.positions = self.param("positions", embedding_init, (config.tokens, config.width))
+        if config.initial_state != "zero":
+            state_init = nn.initializers.truncated_normal(_truncated(1.0))
+            self.initial_y = self.param("initial_y", state_init, (config.width,))
+            if config.use_z:
+                self.initial_z = self.param("initial_z", state_init, (config.width,))
+        linear = partial(Linear, forward_only=config.forward_only)
+        self.net = Stack(config)
+        if config.separate_nets:
+            self.net_y = Stack(config)
+        if config.form == "joint" or config.combine == "concat":
+            self.to_y = linear(config.width)
+            if config.use_z:
+                self.to_z = linear(config.width)
+        self.readout = linear(config.classes, use_bias=config.readout_bias)
+        self.halting = linear(
+            2, use_bias=True, kernel_init=nn.initializers.zeros, bias_init=nn.initializers.constant(-5.0)
+        )
+
+    def embed(self, inputs, puzzle=None):
+        """Embed inputs and puzzle identifiers (B,) as the question x, (B, L, D).
+
+        Inputs are tokens (B, cells), or with ``patch`` wafer grids (B, image, image, 2) of shares in 0..255.
+        """
+        config = self.config
+        # The stem gives unit variance, the embedding 1 / D.
+        if config.patch:
+            views = seen(inputs.astype(jnp.float32) / 255, config.views)
+            x = self.stem(views) * config.width**-0.5
+        else:
+            x = self.tokens[inputs]
+        if config.prefix_width:
+            puzzle = jnp.zeros(inputs.shape[0], jnp.int32) if puzzle is None else puzzle
+            padding = config.prefix_tokens * config.width - config.prefix_width
+            prefix = jnp.pad(self.puzzles[puzzle], ((0, 0), (0, padding)))
+            x = jnp.concatenate([prefix.reshape(-1, config.prefix_tokens, config.width), x], axis=1)
+        if config.positions == "learned":
+            x = (x + self.positions) * 2**-0.5
+        x = (x * config.width**0.5).astype(config.dtype)
+        return x.reshape(-1, config.state_tokens, config.width) if config.views > 1 else x
+
+    def initial(self, batch: int):
+        """Initial states y and z, (B, L, D); z is None in a model without it."""
+        config = self.config
+        shape = (batch, config.state_tokens, config.width)
+
+        def state(name):
+            if config.initial_state == "zero":
+                return jnp.zeros(shape, config.dtype)
+            vector = getattr(self, name)
+            if config.initial_state == "fixed":
+                vector = jax.lax.stop_gradient(vector)
+            return jnp.broadcast_to(vector, shape).astype(config.dtype)
+
+        return state("initial_y"), state("initial_z") if config.use_z else None
+
+    def update_z(self, x, y, z):
+        """New latent state ``net(x + y + z)``."""
+        h = self._each_view(self.net, self._combine(x, y, z))
+        return self.to_z(h) if self.config.combine == "concat" else h
+
+    def update_y(self, y, z):
+        """New answer ``net(y + z)``: the question is left out, so the net can tell the two updates apart."""
+        h = self._combine(jnp.zeros_like(y), y, z) if self.config.combine == "concat" else y + z
+        h = self._each_view(self.net_y if self.config.separate_nets else self.net, h)
+        return self.to_y(h) if self.config.combine == "concat" else h
+
+    def update(self, x, y, z):
+        """New answer and new latent state from one pass; z stays None in a model without it."""
+        h = self._each_view(self.net, self._combine(x, y, z))
+        projected = self.config.form == "joint" or self.config.combine == "concat"
+        y = self.to_y(h) if projected else h
+        return y, self.to_z(h) if self.config.use_z else None
+
+    def _combine(self, x, y, z):
+        parts = [x, y] if z is None else [x, y, z]
+        return jnp.concatenate(parts, axis=-1) if self.config.combine == "concat" else sum(parts[1:], parts[0])
+
+    def _each_view(self, net, h):
+        """Apply a net to the tokens of every view apart; in the states they stand one after another."""
+        if self.config.views == 1:
+            return net(h)
+        return net(h.reshape(-1, self.config.tokens, h.shape[-1])).reshape(-1, *h.shape[1:])
+
+    def read(self, y) -> Reading:
+        """Class logits and halting logits of an answer, in float32: the mean of those of its views."""
+        config = self.config
+        if config.views > 1:
+            y = y.reshape(-1, config.tokens, config.width)
+        cells = y[:, config.prefix_tokens :]
+        pooled = cells if config.readout == "cell" else cells.mean(axis=1)
+        if config.readout == "mean_max":
+            pooled = jnp.concatenate([pooled, cells.max(axis=1)], axis=-1)
+        logits = self.readout(pooled)
+        halting = self.halting(y[:, 0] if config.halt_token == "first" else y.mean(axis=1))
+        logits, halting = logits.astype(jnp.float32), halting.astype(jnp.float32)
+        if config.views > 1:
+            logits, halting = (one.reshape(-1, config.views, one.shape[-1]).mean(axis=1) for one in (logits, halting))
+        return Reading(logits, halting[:, 0], halting[:, 1])
+
+    def __call__(self, inputs):
+        """Touch every weight once; used to initialise them."""
+        x = self.embed(inputs)
+        y, z = self.initial(inputs.shape[0])
+        if self.config.form == "joint" or not self.config.use_z:
+            y, z = self.update(x, y, z)
+        else:
+            z = self.update_z(x, y, z)
+            y = self.update_y(y, z)
+        return self.read(y)
+
+
+def _truncated(std: float) -> float:
+    """Scale of a normal that has this standard deviation after truncation at two."""
+    return std / 0.87962566103423978
+
+
+def blank_inputs(config: ModelConfig, batch: int):
+    """Inputs of zeros in the shape and dtype that the model takes: tokens, or wafer grids."""
+    if config.patch:
+        return jnp.zeros((batch, config.image, config.image, 2), jnp.uint8)
+    return jnp.zeros((batch, config.cells), jnp.int32)
+
+
+def initialise(config: ModelConfig, key):
+    """Random weights as a nested dict of float32 arrays."""
+    return jax.jit(TRM(config).init)(key, blank_inputs(config, 1))["params"]
+
+
+def embed(config: Config, params, inputs, puzzle=None):
+    """The question x, (B, L, D)."""
+    return TRM(config.model).apply({"params": params}, inputs, puzzle, method="embed")
+
+
+def initial(config: Config, params, batch: int):
+    """Initial states (y, z), each (B, L, D)."""
+    return TRM(config.model).apply({"params": params}, batch, method="initial")
+
+
+def read(config: Config, params, y) -> Reading:
+    """What the heads say of the answer y, (B, L, D)."""
+    reading: Any = TRM(config.model).apply({"params": params}, y, method="read")
+    return reading
+
+
+def supervision_step(config: Config, params, x, y, z):
+    """One supervision step in the form, depth and gradient mode of the config. Returns the new (y, z)."""
+    model, depth = TRM(config.model), config.recursion
+
+    def net(method):
+        def evaluate(*states):
+            return model.apply({"params": params}, *states, method=method)
+
+        return jax.checkpoint(evaluate) if depth.remat else evaluate
+
+    options: dict[str, Any] = {
+        "T": depth.T,
+        "gradient": depth.gradient,
+        "unroll": depth.unroll,
+        "segment": depth.segment,
+    }
+    if config.model.form == "alternating" and config.model.use_z:
+        return recursion.alternating(net("update_z"), net("update_y"), x, y, z, n=depth.n, **options)
+    # Without z the answer takes its place, so that a cycle has as many evaluations as with it.
+    passes = depth.n + 1 if config.model.form == "alternating" else depth.n
+    return recursion.joint(net("update"), x, y, z, n=passes, **options)
+
+
+def forward(config: Config, params, inputs, puzzle=None) -> Reading:
+    """Readings after each of the N_sup supervision steps, every leaf with a leading axis N_sup."""
+    x, depth = embed(config, params, inputs, puzzle), config.recursion
+    together = config.model.forward_only  # one read-out for the answers of all steps: fewer nodes in an exported graph
+    _, readings = recursion.supervise(
+        lambda y, z: supervision_step(config, params, x, y, z),
+        lambda y: y if together else read(config, params, y),
+        *initial(config, params, inputs.shape[0]),
+        N_sup=depth.N_sup,
+        detach=depth.detach_between_steps,
+        unroll=depth.unroll,
+    )
+    if together:
+        found = read(config, params, readings.reshape(-1, *readings.shape[2:]))
+        return jax.tree.map(lambda leaf: leaf.reshape(depth.N_sup, -1, *leaf.shape[1:]), found)
+    return readings
+
+
+def trainable(config: ModelConfig, params):
+    """Tree of booleans: False for weights that no gradient reaches by design (fixed initial states)."""
+    fixed = INITIAL_STATES if config.initial_state == "fixed" else ()
+    return unflatten_dict({path: path[-1] not in fixed for path in flatten_dict(params)})
+
+
+def count_parameters(config: ModelConfig, params) -> int:
+    """Number of trained weights of one model (no seed axis)."""
+    counted = jax.tree.map(lambda leaf, keep: leaf.size * keep, params, trainable(config, params))
+    return sum(jax.tree.leaves(counted))

@@ -1,0 +1,165 @@
+"""The training step as a pure function of state and data, and its scan over K steps.
+
+A state here belongs to one model; `trm_jax.training.devices` runs many of them in one compiled program.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from trm_jax.core import losses, model, optim
+from trm_jax.core.config import Config
+from trm_jax.core.sharding import choose, share_batch
+
+Batch = dict[str, Any]  # "inputs" tokens or grids, "labels" (B, L) or (B,), and what an augmentation needs
+CUMULATIVE = "cumulative"  # in the data: cumulated probabilities (N,) of drawing each sample; none for equal ones
+Augment = Callable[[Any, Batch], Batch]
+
+
+class Carry(NamedTuple):
+    """What a slot of the batch keeps between updates when supervision is carried (paper, Algorithm 3)."""
+
+    batch: Batch
+    y: Any
+    z: Any
+    steps: Any  # (B,) supervision steps this sample has had
+    halted: Any  # (B,) the slot takes a new sample before the next step
+
+
+class TrainState(NamedTuple):
+    """Everything that training changes; resuming needs nothing else."""
+
+    step: Any  # optimizer steps done
+    params: Any
+    optimizer: Any
+    ema: Any
+    key: Any  # constant; every draw folds the step into it
+    carry: Carry | None
+
+
+def no_augmentation(key, batch: Batch) -> Batch:
+    """Leave the batch as it is."""
+    return batch
+
+
+def init(config: Config, data: Batch, seed) -> TrainState:
+    """State before the first update. ``seed`` decides weights and data order."""
+    key = jax.random.key(seed)
+    weights_key, training_key = jax.random.split(key)
+    params = model.initialise(config.model, weights_key)
+    carry = None
+    if config.loss.supervision == "carried":
+        samples = {name: values for name, values in data.items() if name != CUMULATIVE}
+        batch = jax.tree.map(lambda leaf: jnp.zeros((config.run.batch, *leaf.shape[1:]), leaf.dtype), samples)
+        y, z = model.initial(config, params, config.run.batch)
+        zeros = jnp.zeros(config.run.batch, jnp.int32)
+        carry = Carry(batch, y, z, zeros, jnp.ones(config.run.batch, bool))
+    opt_state = optim.optimizer(config.optim, config.run.steps).init(params)
+    return TrainState(jnp.zeros((), jnp.int32), params, opt_state, optim.init_ema(params), training_key, carry)
+
+
+def draw_batch(config: Config, data: Batch, augment: Augment, key, step) -> Batch:
+    """Draw B samples with replacement, with equal or with the given probabilities, and augment them.
+
+    Where ``data.first_share`` is above 0 the second half of the data is what the first updates draw, the first half
+    what the others draw.
+    """
+    index_key, augment_key = jax.random.split(key)
+    samples = {name: values for name, values in data.items() if name != CUMULATIVE}
+    size = next(iter(samples.values())).shape[0]
+    if CUMULATIVE in data:
+        index = jnp.searchsorted(data[CUMULATIVE], jax.random.uniform(index_key, (config.run.batch,)), side="right")
+        index = jnp.minimum(index, size - 1)  # the sum of the probabilities may be rounded to less than 1
+    elif not config.data.first_share:
+        index = jax.random.randint(index_key, (config.run.batch,), 0, size)
+    else:
+        first = step < round(config.data.first_share * config.run.steps)
+        index = jax.random.randint(index_key, (config.run.batch,), 0, size // 2) + jnp.where(first, size // 2, 0)
+    return share_batch(augment(augment_key, {name: values[index] for name, values in samples.items()}))
+
+
+def train_step(config: Config, augment: Augment, state: TrainState, data: Batch) -> tuple[TrainState, dict[str, Any]]:
+    """One optimizer update. Returns the new state and scalar metrics."""
+    batch_key, explore_key = jax.random.split(jax.random.fold_in(state.key, state.step))
+    batch = draw_batch(config, data, augment, batch_key, state.step)
+    if config.loss.supervision == "carried":
+        slots = _refill(config, state, batch)
+        loss = partial(_carried_loss, config, slots=slots, key=explore_key)
+    else:
+        loss = partial(_summed_loss, config, batch=batch)
+    gradient, (terms, carry) = jax.grad(loss, has_aux=True)(state.params)
+    updates, opt_state = optim.optimizer(config.optim, config.run.steps).update(gradient, state.optimizer, state.params)
+    params = optax.apply_updates(state.params, updates)
+    metrics = {
+        "loss": terms.total.sum(),
+        "cross_entropy": terms.cross_entropy.sum(),
+        "halt_loss": terms.halt.sum(),
+        "exact": jnp.atleast_1d(terms.exact)[-1],  # after the last step, or over slots at any step if carried
+        "gradient_norm": optax.tree.norm(gradient),
+    }
+    ema = optim.update_ema(config.optim, state.ema, params)
+    return TrainState(state.step + 1, params, opt_state, ema, state.key, carry), metrics
+
+
+def _summed_loss(config: Config, params, batch: Batch):
+    """All N_sup supervision steps from a fresh state; their losses are summed."""
+    readings = model.forward(config, params, batch["inputs"], batch.get("puzzle"))
+    total, terms = losses.deep_supervision(config.loss, readings, batch["labels"])
+    return total, (terms, None)
+
+
+def _refill(config: Config, state: TrainState, batch: Batch) -> Carry:
+    """Give every halted slot a new sample, its labels and initial states; the others keep all of theirs."""
+    assert state.carry is not None
+    halted = state.carry.halted
+    y, z = model.initial(config, state.params, config.run.batch)
+    fresh = Carry(batch, y, z, jnp.zeros_like(state.carry.steps), jnp.zeros_like(halted))
+    return choose(halted, fresh, state.carry)
+
+
+def _carried_loss(config: Config, params, slots: Carry, key):
+    """One supervision step from the carried state; says which slots halt after it (official code, ACT wrapper)."""
+    batch, N_sup = slots.batch, config.recursion.N_sup
+    x = model.embed(config, params, batch["inputs"], batch.get("puzzle"))
+    y, z = model.supervision_step(config, params, x, slots.y, slots.z)
+    reading = model.read(config, params, y)
+    steps = slots.steps + 1
+    last = steps >= N_sup
+    target = None
+    if config.loss.continue_loss:
+        stopped = jax.lax.stop_gradient((params, x, y, z))
+        following, _ = model.supervision_step(config, *stopped)
+        target = losses.go_on_target(model.read(config, params, following), last)
+    terms = losses.step_terms(config.loss, reading, batch["labels"], target)
+    stop = reading.halt > (reading.go_on if config.loss.continue_loss else 0.0)
+    halted = last | (stop & (steps >= minimum_steps(config, key, steps.shape)))
+    y, z = jax.lax.stop_gradient((y, z))
+    return terms.total, (terms, Carry(batch, y, z, steps, halted))
+
+
+def minimum_steps(config: Config, key, shape):
+    """Exploration, drawn per sample: with its probability a random minimum of 2..N_sup steps, else 0."""
+    explore_key, steps_key = jax.random.split(key)
+    explores = jax.random.bernoulli(explore_key, config.loss.exploration, shape)
+    drawn = jax.random.randint(steps_key, shape, 2, config.recursion.N_sup + 1)
+    return jnp.where(explores, drawn, 0)
+
+
+def train_chunk(config: Config, augment: Augment, K: int, state: TrainState, data: Batch):
+    """K training steps as one scan; metrics get a leading axis K."""
+
+    def body(state, _):
+        return train_step(config, augment, state, data)
+
+    return jax.lax.scan(body, state, None, length=K)
+
+
+def evaluated_params(config: Config, state: TrainState):
+    """Weights that are evaluated: the debiased moving average, or the weights themselves where ema is 0."""
+    if config.optim.ema == 0:
+        return state.params
+    return optim.debiased_ema(config.optim, state.ema, state.step)

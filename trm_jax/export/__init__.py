@@ -1,0 +1,1 @@
+"""ONNX files of a checkpoint, compared with JAX."""

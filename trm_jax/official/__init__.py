@@ -1,0 +1,1 @@
+"""Weights of the official PyTorch TRM, and tensor files read without running code."""

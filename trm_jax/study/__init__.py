@@ -1,0 +1,1 @@
+"""Arms with several seeds, compared: statistics, findings, tables, figures and the report."""

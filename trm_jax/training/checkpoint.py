@@ -1,0 +1,77 @@
+"""Checkpoints with orbax: whole training states to resume from, and weights alone to use."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from orbax.checkpoint.checkpoint_managers import LatestN
+
+from trm_jax.core.config import Config
+from trm_jax.core.model import initialise
+
+
+class _Manager(ocp.CheckpointManager):
+    def reached_preemption(self, step: int) -> bool:
+        """Never: the service that would tell is off (see `trm_jax.training.processes`), and asking it fails."""
+        return False
+
+
+class Checkpoints:
+    """The checkpoints of one run. A save is complete or absent: orbax writes aside and renames."""
+
+    def __init__(self, directory: Path):
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=LatestN(2), enable_async_checkpointing=False, create=True
+        )
+        self._manager = _Manager(directory.absolute(), options=options)
+
+    def latest(self) -> int | None:
+        """Step of the newest checkpoint, or None."""
+        return self._manager.latest_step()
+
+    def save(self, step: int, state: Any, config: Config) -> None:
+        """Save a pytree of arrays and the config."""
+        args = ocp.args.Composite(
+            state=ocp.args.StandardSave(state), config=ocp.args.JsonSave(json.loads(config.to_json()))
+        )
+        self._manager.save(step, args=args)
+
+    def restore(self, abstract: Any) -> Any:
+        """Newest checkpoint, in the structure, dtypes and shardings of ``abstract``. Raises FileNotFoundError."""
+        step = self.latest()
+        if step is None:
+            raise FileNotFoundError(f"no checkpoint in {self._manager.directory}")
+        args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
+        return self._manager.restore(step, args=args)["state"]
+
+    def close(self) -> None:
+        """Release the files."""
+        self._manager.close()
+
+
+def save_weights(directory: Path, params: Any, config: Config) -> None:
+    """Write the weights of one model and its config, for `load_weights`. Refuses a directory that exists."""
+    if directory.exists():
+        raise FileExistsError(f"{directory} exists; choose another directory or remove it")
+    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+        args = ocp.args.Composite(
+            params=ocp.args.StandardSave(params), config=ocp.args.JsonSave(json.loads(config.to_json()))
+        )
+        checkpointer.save(directory.absolute(), args=args)
+
+
+def load_weights(directory: Path) -> tuple[Config, Any]:
+    """Config and weights that `save_weights` wrote. Raises FileNotFoundError with the path."""
+    if not directory.is_dir():
+        raise FileNotFoundError(f"no checkpoint directory at {directory}")
+    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+        restored = checkpointer.restore(directory.absolute(), args=ocp.args.Composite(config=ocp.args.JsonRestore()))
+        config = Config.from_json(json.dumps(restored["config"]))
+        abstract = jax.eval_shape(lambda: initialise(config.model, jax.random.key(0)))
+        # Named here, because the devices it was saved on may not exist on this machine.
+        here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here), abstract)
+        args = ocp.args.Composite(params=ocp.args.StandardRestore(abstract))
+        return config, checkpointer.restore(directory.absolute(), args=args)["params"]

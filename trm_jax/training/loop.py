@@ -1,0 +1,204 @@
+"""The training loop on the host: compiled chunks, evaluation, checkpoints, resuming, and stopping on a NaN."""
+
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache, partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from trm_jax.core import train_step
+from trm_jax.core.config import Config, LossConfig, RecursionConfig, RunConfig
+from trm_jax.core.sharding import choose
+from trm_jax.core.train_step import Augment, Batch, TrainState, no_augmentation
+from trm_jax.training.checkpoint import Checkpoints
+from trm_jax.training.devices import over_seeds, place_seeds, replicate, run_mesh, threads_products, to_host
+from trm_jax.training.processes import is_first_process, of_first_process
+from trm_jax.training.run_directory import RunDirectory
+
+# Scores on validation of weights with a leading axis S; each value is one number per seed, higher is better.
+Validate = Callable[[Any], dict[str, np.ndarray]]
+
+
+class Best(NamedTuple):
+    """The evaluated weights with the highest validation score of each seed; those of a depth curriculum's first phase
+    only as long as there are no others."""
+
+    params: Any
+    score: Any  # (S,)
+    step: Any  # (S,)
+
+
+class Progress(NamedTuple):
+    """What a checkpoint holds."""
+
+    state: TrainState
+    best: Best
+    seconds: Any  # (S,) time all seeds together have trained, without compiling
+
+
+class Diverged(RuntimeError):
+    """A loss or gradient that is no number."""
+
+
+def fit(
+    config: Config,
+    data: Batch,
+    validate: Validate,
+    score: str,
+    directory: Path,
+    augment: Augment = no_augmentation,
+    name: str = "run",
+) -> Progress:
+    """Train all seeds of a config in ``directory``, or take up where it was interrupted.
+
+    ``data`` arrays have a leading axis of samples. ``score`` names the value of ``validate`` that decides the best
+    weights. Ends bitwise equal whether it was interrupted or not, and on other devices equal up to rounding. With
+    several processes all of them must call it together, with the same arguments and a directory they all see.
+    Raises ValueError when the directory holds another run, Diverged when a loss is no number.
+    """
+    with RunDirectory(directory, config) as run:
+        return _fit(config, data, validate, score, run, augment, name)
+
+
+@cache
+def evaluated_weights(config: Config) -> Callable[[TrainState], Any]:
+    """Compiled function from the state of all seeds to the weights that are evaluated; one program for a config."""
+    return over_seeds(partial(train_step.evaluated_params, config), run_mesh(config), config.run.seed_axis)
+
+
+def _fit(config: Config, data: Batch, validate: Validate, score: str, run: RunDirectory, augment, name) -> Progress:
+    seeds = np.array(config.run.seeds)
+    mesh = run_mesh(config)
+    _say_idle(config, mesh)
+    data = replicate(mesh, data)
+    evaluated = evaluated_weights(config)
+    progress = _start(config, data, mesh, seeds)
+    checkpoints = Checkpoints(run.path / "checkpoints")
+    if checkpoints.latest() is not None:
+        progress = checkpoints.restore(progress)
+    step = int(to_host(progress.state.step)[0])
+    run.truncate_metrics(step)
+    state, best = progress.state, progress.best
+    seconds = to_host(progress.seconds)
+    compiled: dict[tuple[int, int], Callable] = {}
+    hidden = not is_first_process()
+    with tqdm(total=config.run.steps, initial=step, desc=name, unit="step", file=sys.stderr, disable=hidden) as bar:
+        while step < config.run.steps and not _exhausted(config, best, step):
+            N_sup, end = _phase(config, step)
+            K = min(config.run.chunk, end - step)
+            if (K, N_sup) not in compiled:
+                phase = config.override(**{"recursion.N_sup": N_sup})
+                chunk = over_seeds(_chunk(phase, augment, K), mesh, config.run.seed_axis, donate=True)
+                compiled[K, N_sup] = chunk.lower(state, data).compile()
+            started = time.perf_counter()
+            state, metrics = jax.block_until_ready(compiled[K, N_sup](state, data))
+            seconds = seconds + (time.perf_counter() - started)
+            step += K
+            row = _row(config, metrics, step, name, run.path)
+            done = step == config.run.steps
+            if done or step % config.run.evaluate_every == 0:
+                scores = validate(weights := evaluated(state))
+                best = _better(config, best, weights, scores[score], step)
+                row |= {f"validation_{key}": _listed(values) for key, values in scores.items()}
+                row["best_step"] = to_host(best.step).tolist()
+                bar.set_postfix({score: f"{np.mean(scores[score]):.3f}"})
+            run.log(row)
+            if done or step % config.run.checkpoint_every == 0:
+                checkpoints.save(step, Progress(state, best, _shared(mesh, seconds)), config)
+            bar.update(K)
+    checkpoints.close()
+    return Progress(state, best, _shared(mesh, seconds))
+
+
+def _phase(config: Config, step: int) -> tuple[int, int]:
+    """Supervision steps of the update after ``step``, and the step until which they stay: the depth curriculum."""
+    first = first_phase(config)
+    return (config.recursion.first_N_sup, first) if step < first else (config.recursion.N_sup, config.run.steps)
+
+
+def first_phase(config: Config) -> int:
+    """Updates of the depth curriculum's first phase, in whole chunks; 0 without one."""
+    return round(config.recursion.first_share * config.run.steps / config.run.chunk) * config.run.chunk
+
+
+def _chunk(config: Config, augment: Augment, K: int) -> Callable:
+    return lambda state, data: train_step.train_chunk(config, augment, K, state, data)
+
+
+def _start(config: Config, data: Batch, mesh, seeds: np.ndarray) -> Progress:
+    state = _initial_state(_shape_of_state(config))(place_seeds(mesh, seeds), data)
+    none = replicate(mesh, np.full(len(seeds), -np.inf, np.float32))
+    steps = replicate(mesh, np.zeros(len(seeds), np.int32))
+    best = Best(jax.tree.map(jax.numpy.zeros_like, state.params), none, steps)
+    return Progress(state, best, replicate(mesh, np.zeros(len(seeds), np.float32)))
+
+
+def _shape_of_state(config: Config) -> Config:
+    """The config with only those options that the state before the first update depends on."""
+    run = replace(RunConfig(), batch=config.run.batch, seeds=config.run.seeds, data_parallel=config.run.data_parallel)
+    loss = LossConfig(supervision=config.loss.supervision)
+    return Config(config.model, RecursionConfig(T=1), loss, run=run)
+
+
+@cache
+def _initial_state(config: Config) -> Callable:
+    """Compiled state before the first update; arms that differ only in how they train share the program."""
+    return over_seeds(lambda seed, data: train_step.init(config, data, seed), run_mesh(config))
+
+
+def _shared(mesh, seconds: np.ndarray):
+    """Seconds as the first process measured them, on every device."""
+    return replicate(mesh, of_first_process(seconds))
+
+
+def _say_idle(config: Config, mesh) -> None:
+    """One line where devices stay idle that the run might have used."""
+    if mesh.size < jax.device_count() and not threads_products(config, jax.devices()) and is_first_process():
+        seed, data = mesh.devices.shape
+        print(
+            f"uses {mesh.size} of {jax.device_count()} devices: {seed} for {len(config.run.seeds)} seeds, times {data} "
+            f"for batches of {config.run.batch}",
+            file=sys.stderr,
+        )
+
+
+def _exhausted(config: Config, best: Best, step: int) -> bool:
+    """Whether no seed has improved for as many evaluations as ``run.patience`` allows."""
+    waited = step - max(int(to_host(best.step).max()), first_phase(config))
+    return 0 < config.run.patience * config.run.evaluate_every <= waited
+
+
+def _better(config: Config, best: Best, params, score: np.ndarray, step: int) -> Best:
+    """Replace the best weights of those seeds whose score has risen.
+
+    Those of the depth curriculum's first phase have not learned to take N_sup steps: any of the second replace them.
+    """
+    first = first_phase(config)
+    old = np.where((to_host(best.step) <= first) & (step > first), -np.inf, to_host(best.score))
+    new = Best(params, np.asarray(score, np.float32), np.full(len(score), step, np.int32))
+    return choose(score > old, new, best)
+
+
+def _row(config: Config, metrics, step: int, name: str, directory: Path) -> dict[str, Any]:
+    """Metrics of the chunk's last step, one value per seed, after a check that all of its steps were numbers."""
+    host = to_host(metrics)  # each (S, K)
+    broken = ~np.isfinite(host["loss"]) | ~np.isfinite(host["gradient_norm"])
+    if broken.any():
+        first = int(broken.any(axis=0).argmax())
+        seed = config.run.seeds[int(broken[:, first].argmax())]
+        at = step - broken.shape[1] + first + 1
+        raise Diverged(
+            f"{name}: the loss or gradient of seed {seed} is no number at step {at}; the last good checkpoint is kept "
+            f"in {directory / 'checkpoints'}. Lower optim.learning_rate or raise optim.warmup, and choose a new name"
+        )
+    return {"step": step, **{key: _listed(values[:, -1]) for key, values in host.items()}}
+
+
+def _listed(values) -> list[float]:
+    return [round(float(value), 6) for value in np.asarray(values)]

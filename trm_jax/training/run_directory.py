@@ -1,0 +1,121 @@
+"""The directory of a run: config, environment, metrics and progress. Everything a run writes lies in it."""
+
+import fcntl
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from trm_jax.core.config import Config
+from trm_jax.support.files import write_text
+from trm_jax.support.machine import processor
+from trm_jax.support.schema import differences
+from trm_jax.training.processes import is_first_process, on_first_process
+
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+
+
+def git_commit(directory: Path = Path(__file__).parent) -> str:
+    """Commit of the code that runs, with "+changes" where the tree differs from it, or "unknown" outside git."""
+    commands = (["rev-parse", "--short=12", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
+    try:
+        commit, changes = (
+            subprocess.run(["git", "-C", str(directory), *c], capture_output=True, text=True, check=True).stdout.strip()
+            for c in commands
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return commit + ("+changes" if changes else "")
+
+
+def environment() -> dict[str, Any]:
+    """What a number depends on besides the config: versions, devices, machine, commit."""
+    import jax
+
+    return {
+        "commit": git_commit(),
+        "python": platform.python_version(),
+        "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "devices": [device.device_kind for device in jax.devices()],
+        "machine": f"{processor()}, {os.cpu_count()} cores",
+        "xla_flags": os.environ.get("XLA_FLAGS", ""),
+    }
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text().splitlines() if path.exists() else []
+
+
+class RunDirectory:
+    """A run's directory, created or taken up again; as a context it is locked against a second run.
+
+    Of a run's processes the first alone writes; the others must make the same calls.
+    Raises ValueError when the directory holds a run with another config, or anything else, or is in use: nothing is
+    overwritten silently.
+    """
+
+    def __init__(self, path: Path, config: Config):
+        self.path = path
+        on_first_process(lambda: self._create(config))
+
+    def _create(self, config: Config) -> None:
+        path = self.path
+        config_file = path / "config.json"
+        if config_file.exists():
+            different = differences(Config.from_json(config_file.read_text()), config)
+            if different:
+                raise ValueError(
+                    f"{path} holds a run with other options ({', '.join(different)}); "
+                    "choose another name or remove the directory"
+                )
+            return
+        left = ("lock", "config.json", "environment.json")  # what an early kill leaves, whole or temporary
+        if path.exists() and any(not entry.name.startswith(left) for entry in path.iterdir()):
+            raise ValueError(f"{path} exists and is no run of this program; choose another name")
+        path.mkdir(parents=True, exist_ok=True)
+        write_text(path / "environment.json", json.dumps(environment(), indent=2))
+        write_text(config_file, config.to_json())
+
+    def __enter__(self) -> "RunDirectory":
+        on_first_process(self._acquire)
+        return self
+
+    def _acquire(self) -> None:
+        self._lock = os.open(self.path / "lock", os.O_WRONLY | os.O_CREAT)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(self._lock)
+            raise ValueError(f"another process trains in {self.path}; wait for it or choose another name") from None
+
+    def __exit__(self, *_: object) -> None:
+        if is_first_process():
+            os.close(self._lock)
+
+    @property
+    def metrics(self) -> list[dict[str, Any]]:
+        """Rows of metrics.jsonl so far; a line that a kill cut short is left out."""
+        rows = []
+        for line in _lines(self.path / "metrics.jsonl"):
+            try:
+                rows.append(json.loads(line))
+            except json.JSONDecodeError:
+                break
+        return rows
+
+    def truncate_metrics(self, step: int) -> None:
+        """Drop the rows after ``step``: a resumed run writes them again."""
+        if not is_first_process():
+            return
+        rows = [row for row in self.metrics if row["step"] <= step]
+        write_text(self.path / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+
+    def log(self, row: dict[str, Any]) -> None:
+        """Append one row to metrics.jsonl."""
+        if not is_first_process():
+            return
+        with open(self.path / "metrics.jsonl", "a") as file:
+            file.write(json.dumps(row) + "\n")

@@ -1,0 +1,1 @@
+"""Wafer maps as a task."""

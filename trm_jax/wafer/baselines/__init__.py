@@ -1,0 +1,1 @@
+"""Classifiers without recursion, and the features they use."""

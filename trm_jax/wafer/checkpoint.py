@@ -1,0 +1,69 @@
+"""A wafer classifier that ships: weights, calibration and model card in one directory."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from trm_jax.core.config import Config
+from trm_jax.support.files import replacing_directory, write_text
+from trm_jax.support.schema import check_types, from_plain, require
+from trm_jax.training.checkpoint import load_weights, save_weights
+
+WEIGHTS, CALIBRATION, CARD, REFERENCE = "weights", "calibration.json", "model_card.md", "reference.json"
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How logits become a decision."""
+
+    temperature: float = 1.0
+    """Logits are divided by it before the softmax."""
+    review_threshold: float = 1.0
+    """A wafer whose highest probability is below it is flagged for review; 1 flags all: nothing is promised yet."""
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        require(self.temperature > 0, f"temperature must be positive, got {self.temperature}")
+        require(0 <= self.review_threshold <= 1, f"review_threshold is a probability, got {self.review_threshold}")
+
+
+class Shipped(NamedTuple):
+    """What `load_checkpoint` reads."""
+
+    config: Config
+    params: Any
+    calibration: Calibration
+
+
+def refuse_existing(directory: Path) -> None:
+    """Raise FileExistsError for a directory that exists: a checkpoint is never overwritten by mistake."""
+    if directory.exists():
+        raise FileExistsError(f"{directory} exists; choose another directory or remove it")
+
+
+def save_checkpoint(
+    directory: Path, shipped: Shipped, card: str, reference: dict[str, Any], replace: bool = False
+) -> None:
+    """Write a checkpoint, whole or not at all; ``reference`` is what a device compares its wafers with.
+
+    Raises FileExistsError for a directory that exists, unless it may ``replace`` it.
+    """
+    if not replace:
+        refuse_existing(directory)
+    with replacing_directory(directory) as temporary:
+        save_weights(temporary / WEIGHTS, shipped.params, shipped.config)
+        write_text(temporary / CALIBRATION, json.dumps(asdict(shipped.calibration), indent=2) + "\n")
+        write_text(temporary / REFERENCE, json.dumps(reference) + "\n")
+        write_text(temporary / CARD, card)
+
+
+def load_checkpoint(directory: Path) -> Shipped:
+    """Read a checkpoint, or weights alone, which are not calibrated. Raises FileNotFoundError, or ValueError."""
+    if not (directory / WEIGHTS).is_dir():
+        return Shipped(*load_weights(directory), Calibration())
+    try:
+        options = json.loads((directory / CALIBRATION).read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{directory / CALIBRATION} is no JSON: {error}") from None
+    return Shipped(*load_weights(directory / WEIGHTS), from_plain(options, Calibration))

@@ -1,0 +1,1 @@
+"""How good a wafer classifier is and when to trust it."""

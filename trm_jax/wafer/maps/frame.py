@@ -1,0 +1,215 @@
+"""Columns of a pickled pandas frame of any age, as lists, without pandas and without running what the pickle says."""
+
+import functools
+import math
+import pickle
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trm_jax.wafer.maps.unpickle import Call, unpickle
+
+_PANDAS = {
+    "DataFrame", "BlockManager", "_unpickle_block", "_new_Index", "Index", "Int64Index", "RangeIndex",
+    "StringArray", "StringDtype", "__pyx_unpickle_NDArrayBacked",
+}  # fmt: skip
+_NUMPY = {"_reconstruct", "_frombuffer", "scalar", "ndarray", "dtype"}
+_BUILTIN = {("_codecs", "encode")} | {(m, n) for m in ("builtins", "__builtin__") for n in ("slice", "bytes")}
+_MOST_COLUMNS = 1000
+_DTYPE = re.compile(r"[iufbOSU][1-9]\d{0,3}")
+
+
+class Dtype:
+    """Type of an array's entries; the order of bytes arrives as state."""
+
+    __slots__ = ("order", "text")
+
+    def __init__(self, text: Any):
+        if type(text) is not str or not _DTYPE.fullmatch(text):
+            kind = text[:40] if type(text) is str else type(text).__name__
+            raise pickle.UnpicklingError(f"it has an array of type {kind!r}, which no frame of wafer maps needs")
+        self.text, self.order = text, "="
+
+    def build(self, state: Any) -> None:
+        """Take over the order of bytes from what numpy's dtype would get."""
+        if type(state) is not tuple or len(state) < 2 or state[1] not in ("<", ">", "|", "="):
+            raise pickle.UnpicklingError("it has an array of an unknown type")
+        self.order = state[1]
+
+    def numpy(self) -> np.dtype:
+        """The type in numpy."""
+        return _numpy(self.order + self.text)
+
+
+@functools.lru_cache(1000)
+def _numpy(text: str) -> np.dtype:
+    return np.dtype(text)
+
+
+class Array:
+    """An array of a pickle. Two-dimensional ones of small integers, the maps, stand in ``cells`` from ``begin`` on."""
+
+    __slots__ = ("begin", "cells", "data", "shape")
+
+    def __init__(self, cells: bytearray):
+        self.cells, self.begin = cells, -1
+        self.shape: tuple[int, ...] = ()
+        self.data: Any = None
+
+    def build(self, state: Any) -> None:
+        """Take shape, type and bytes, or the list of objects, from what numpy's array would get."""
+        if type(state) is not tuple or len(state) != 5 or self.data is not None or self.begin >= 0:
+            raise pickle.UnpicklingError("it builds an array in an unknown way")
+        self.fill(state[1], state[2], state[3], state[4])
+
+    def fill(self, shape: Any, dtype: Any, fortran: Any, data: Any) -> None:
+        """Check that shape and type account for the data to the last byte, and keep it."""
+        known = type(shape) is tuple and 0 < len(shape) <= 3
+        if not known or not all(type(side) is int and side >= 0 for side in shape):
+            raise pickle.UnpicklingError("it has an array whose shape is not one to three lengths")
+        if type(dtype) is not Dtype:
+            raise pickle.UnpicklingError("it has an array of no type")
+        self.shape = shape
+        if type(data) is str:
+            data = data.encode("latin1")
+        if dtype.text[0] == "O":
+            if type(data) is not list or math.prod(shape) != len(data):
+                raise pickle.UnpicklingError(f"it has an array of shape {shape} without as many objects")
+            self.data = data
+            return
+        size = math.prod(shape) * int(dtype.text[1:]) * (4 if dtype.text[0] == "U" else 1)
+        if type(data) is not bytes or len(data) != size:
+            raise pickle.UnpicklingError(f"it has an array of shape {shape} and type {dtype.text} without its bytes")
+        if len(shape) == 2 and dtype.text == "u1" and not fortran:
+            self.begin = len(self.cells)
+            self.cells += data
+            return
+        if dtype.text[0] == "U":
+            # Not by numpy, whose strings can have characters that crash Python.
+            text, length = data.decode("utf-32-be" if dtype.order == ">" else "utf-32-le"), int(dtype.text[1:])
+            self.data = [text[begin : begin + length].rstrip("\0") for begin in range(0, len(text), length)]
+            return
+        values = np.frombuffer(data, dtype.numpy()).reshape(shape, order="F" if fortran else "C")
+        if len(shape) == 2 and values.dtype.kind in "iufb":
+            with np.errstate(invalid="ignore"):
+                small = values.astype(np.uint8)
+            if (small == values).all():
+                self.begin = len(self.cells)
+                self.cells += small.tobytes()
+                return
+        self.data = values
+
+    def __len__(self) -> int:
+        if self.begin >= 0:
+            return math.prod(self.shape)
+        return self.data.size if isinstance(self.data, np.ndarray) else len(self.data or ())
+
+    def items(self) -> list[Any]:
+        """All entries in order of rows."""
+        if self.begin >= 0:
+            return list(self.cells[self.begin : self.begin + len(self)])
+        return self.data.ravel().tolist() if isinstance(self.data, np.ndarray) else self.data or []
+
+
+def read_columns(path: Path, progress: bool = False) -> tuple[dict[str, list[Any]], bytearray]:
+    """Columns by name, and the cells of all maps among their entries, which are of class Array.
+
+    Raises pickle.UnpicklingError if the file is no frame, or asks for anything that a frame has no need of.
+    """
+    cells = bytearray()
+
+    def call(name: str, arguments: tuple) -> Any:
+        return _call(name, arguments, cells)
+
+    return _columns(unpickle(path, _admits, call, progress)), cells
+
+
+def _admits(module: str, name: str) -> bool:
+    top = module.split(".")[0]
+    return (name in _PANDAS and top == "pandas") or (name in _NUMPY and top == "numpy") or (module, name) in _BUILTIN
+
+
+def _call(name: str, arguments: tuple, cells: bytearray) -> Any:
+    if name == "_reconstruct":
+        return Array(cells)
+    match name, arguments:
+        case "dtype", (text, *_):
+            return Dtype(text)
+        case "_frombuffer", (data, dtype, shape, order):
+            array = Array(cells)
+            array.fill(shape, dtype, order == "F", data)
+            return array
+        case "scalar", (Dtype() as dtype, data):
+            array = Array(cells)
+            array.fill((1,), dtype, False, data)
+            return array.items()[0]
+        case "encode", (str() as text, "latin1"):
+            return text.encode("latin1")
+        case "bytes", ():
+            return b""
+        case (("dtype" | "_frombuffer" | "scalar" | "encode" | "bytes"), _):
+            raise pickle.UnpicklingError(f"it calls {name} in an unknown way")
+    return Call(name, arguments)
+
+
+def _columns(frame: Any) -> dict[str, list[Any]]:
+    """Columns of a frame: a manager of blocks, each a (columns, rows) array with its places among the columns."""
+    match frame:
+        case Call(name="DataFrame", state={"_mgr": Call(name="BlockManager") as manager}):
+            pass
+        case Call(name="DataFrame", state={"_data": Call(name="BlockManager") as manager}):
+            pass
+        case _:
+            raise pickle.UnpicklingError("it is no frame of pandas")
+    match manager:
+        case Call(arguments=(tuple() as blocks, [names, *_])):
+            placed = [b.arguments[:2] for b in blocks if isinstance(b, Call) and len(b.arguments) >= 2]
+        case Call(state=(_, _, _, {"0.14.1": {"axes": [names, *_], "blocks": list() as blocks}})):
+            placed = [(b.get("values"), b.get("mgr_locs")) for b in blocks if isinstance(b, dict)]
+        case _:
+            raise pickle.UnpicklingError("it is a frame of pandas before 0.14; save it again with a newer one")
+    header = _array(names).items()
+    if len(header) > _MOST_COLUMNS or len(placed) > len(header):
+        raise pickle.UnpicklingError(f"it has {len(header):,} columns in {len(placed):,} blocks")
+    columns = {}
+    for values, places in placed:
+        array, numbers = _array(values), _numbers(places, len(header))
+        items = array.items()
+        rows = len(items) // max(len(numbers), 1)
+        if rows * len(numbers) != len(items):
+            raise pickle.UnpicklingError("it has a block of other columns than it says")
+        for index, number in enumerate(numbers):
+            # Other names than words are none that is looked for.
+            if type(header[number]) is str:
+                columns[header[number]] = items[index * rows : (index + 1) * rows]
+    if len({len(column) for column in columns.values()}) > 1:
+        raise pickle.UnpicklingError("its columns differ in length")
+    return columns
+
+
+def _array(value: Any, depth: int = 4) -> Array:
+    """The array inside an index or an array of strings."""
+    if isinstance(value, Array):
+        return value
+    if isinstance(value, Call) and depth:
+        parts = [*value.arguments, *(value.state if isinstance(value.state, tuple) else ())]
+        parts += [part["data"] for part in value.arguments if isinstance(part, dict) and "data" in part]
+        for part in parts:
+            if isinstance(part, Array | Call) and part is not value and getattr(part, "name", "") != "StringDtype":
+                return _array(part, depth - 1)
+    raise pickle.UnpicklingError("it has columns of an unknown kind; save numbers, strings and arrays")
+
+
+def _numbers(places: Any, columns: int) -> list[int]:
+    match places:
+        case Call(name="slice", arguments=(int() as first, int() as end, int() | None as step)):
+            numbers = list(range(columns)[first : end : step or 1])
+        case Array():
+            numbers = places.items()
+        case _:
+            numbers = [-1]
+    if not all(type(number) is int and 0 <= number < columns for number in numbers):
+        raise pickle.UnpicklingError("it has a block of columns that are not there")
+    return numbers

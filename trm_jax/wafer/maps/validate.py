@@ -1,0 +1,149 @@
+"""Which wafer maps cannot be used, and which say what an earlier one has said or contradicted."""
+
+import hashlib
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from trm_jax.wafer.maps.maps import FAIL, NO_DIE, UNKNOWN, Wafers
+
+SMALLEST_SIDE, LARGEST_SIDE = 5, 1024
+LOT_BLOCK = 250  # consecutive wafers that stay together where the source names no lots: ten lots of 25
+
+
+class Rejected(NamedTuple):
+    """A map that was left out, by its position in the source."""
+
+    row: int
+    reason: str
+
+
+class Loaded(NamedTuple):
+    """What a source holds: the maps that can be used, and the others."""
+
+    wafers: Wafers
+    rejected: list[Rejected]
+    files: tuple[str, ...] = ()
+    """The file of every row, where each map has its own."""
+
+
+class Copies(NamedTuple):
+    """Maps that are not the first of their kind, and maps that are identical but contradict in their labels."""
+
+    duplicate: np.ndarray
+    """bool (N,)"""
+    conflict: np.ndarray
+    """bool (N,)"""
+
+
+def assemble(
+    flat: np.ndarray,
+    height: np.ndarray,
+    width: np.ndarray,
+    columns: dict[str, np.ndarray],
+    source: str,
+    faults: dict[int, str] | None = None,
+    start: np.ndarray | None = None,
+) -> Loaded:
+    """Wafers from maps that stand in ``flat``, without those that are broken.
+
+    ``columns`` gives ``row`` and ``group``, and ``label``, ``fold``, ``official`` and ``clean`` as far as the source
+    has them. ``faults`` are reasons that the reader has found itself, by position. Without ``start`` the maps stand one
+    after another. Raises ValueError if they reach outside ``flat``, or then do not fill it.
+    """
+    height, width = height.astype(np.int64), width.astype(np.int64)
+    faults = side_faults(height, width) | (faults or {})
+    area = height.clip(0) * width.clip(0)
+    if start is None:
+        start = np.cumsum(area) - area
+        if area.sum() != len(flat):
+            raise ValueError(f"the sizes of the maps add up to {area.sum():,} cells, but there are {len(flat):,}")
+    if (start < 0).any() or (start + area > len(flat)).any():
+        raise ValueError(f"a map reaches outside the {len(flat):,} cells")
+    faults = cell_faults(flat, start, area) | faults
+    unknown = np.full(len(start), UNKNOWN, np.int8)
+    every: dict[str, Any] = {"label": unknown, "fold": unknown, "official": unknown} | columns
+    kept = np.ones(len(start), bool)
+    kept[list(faults)] = False
+    wafers = Wafers(
+        flat=flat,
+        start=start[kept],
+        height=height[kept].astype(np.int16),
+        width=width[kept].astype(np.int16),
+        label=every["label"][kept].astype(np.int8),
+        row=every["row"][kept].astype(np.int64),
+        group=every["group"][kept].astype(np.int32),
+        fold=every["fold"][kept].astype(np.int8),
+        official=every["official"][kept].astype(np.int8),
+        clean=every["clean"][kept].astype(bool) if "clean" in every else np.ones(kept.sum(), bool),
+        source=source,
+    )
+    if "clean" not in every:
+        copies = find_copies(wafers)
+        wafers.clean[copies.duplicate | copies.conflict] = False
+    return Loaded(wafers, [Rejected(int(every["row"][index]), faults[index]) for index in sorted(faults)])
+
+
+def side_faults(height: np.ndarray, width: np.ndarray) -> dict[int, str]:
+    """Reasons by position for maps that are empty, too small or too large."""
+    shorter, longer = np.minimum(height, width), np.maximum(height, width)
+    bad = np.flatnonzero((shorter < SMALLEST_SIDE) | (longer > LARGEST_SIDE))
+    allowed = f"sides must be {SMALLEST_SIDE} to {LARGEST_SIDE} dies"
+    return {
+        int(index): "is empty" if shorter[index] <= 0 else f"is {height[index]} x {width[index]}; {allowed}"
+        for index in bad
+    }
+
+
+def cell_faults(flat: np.ndarray, start: np.ndarray, area: np.ndarray) -> dict[int, str]:
+    """Reasons by position for maps with other cells than 0, 1, 2, or without any die."""
+    filled = np.flatnonzero(area)
+    if not len(filled):
+        return {}
+    # Every second piece is what lies between two maps; the last map may end where there is no cell to begin another.
+    pieces = np.stack([start[filled], start[filled] + area[filled]], axis=1).ravel()
+    highest = np.maximum.reduceat(flat, pieces[:-1] if pieces[-1] == len(flat) else pieces)[::2]
+    bad = np.flatnonzero((highest > FAIL) | (highest == NO_DIE))
+    return {
+        int(filled[index]): f"has a cell {highest[index]}; cells are 0, 1 or 2" if highest[index] else "has no die"
+        for index in bad
+    }
+
+
+def numbered(names: Iterable[str]) -> np.ndarray:
+    """The same number for the same name, from 0 in order of appearance; int64 (N,)."""
+    numbers: dict[str, int] = {}
+    return np.fromiter((numbers.setdefault(name, len(numbers)) for name in names), np.int64)
+
+
+def find_copies(wafers: Wafers) -> Copies:
+    """Compare all maps by size and cells.
+
+    Of identical maps the first with a label is the original, the first of all where none has one. They conflict if
+    they carry two different labels; then every one with a label is marked.
+    """
+    if not len(wafers):
+        return Copies(np.zeros(0, bool), np.zeros(0, bool))
+    identical = np.unique(_fingerprints(wafers), return_inverse=True)[1]
+    known = wafers.label != UNKNOWN
+    order = np.lexsort((np.arange(len(wafers)), ~known, identical))
+    duplicate = np.ones(len(wafers), bool)
+    duplicate[order[np.flatnonzero(np.diff(identical[order], prepend=-1))]] = False
+    lowest = np.full(identical.max() + 1, np.iinfo(np.int8).max, np.int8)
+    highest = np.full(len(lowest), UNKNOWN, np.int8)
+    np.minimum.at(lowest, identical[known], wafers.label[known])
+    np.maximum.at(highest, identical[known], wafers.label[known])
+    conflict = known & (lowest < highest)[identical]
+    return Copies(duplicate, conflict)
+
+
+def _fingerprints(wafers: Wafers) -> np.ndarray:
+    """uint64 (N,). Among a million different maps, two alike have a probability of 3e-8."""
+    cells = np.ascontiguousarray(wafers.flat).data
+    ends = wafers.start + wafers.height.astype(np.int64) * wafers.width
+    digests = bytearray()
+    for begin, end, width in zip(wafers.start.tolist(), ends.tolist(), wafers.width.tolist(), strict=True):
+        digest = hashlib.blake2b(cells[begin:end], digest_size=8, salt=width.to_bytes(2, "little"))
+        digests += digest.digest()
+    return np.frombuffer(digests, np.uint64)
