@@ -24,7 +24,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import tyro
 from tqdm import tqdm
 
 from trm_jax.benchmark import cases, growth, jax_side, processes, regression, report
@@ -32,12 +31,12 @@ from trm_jax.benchmark.cases import Case
 from trm_jax.benchmark.shared import random_data
 from trm_jax.benchmark.timing import Row, make_rows, take_turns
 from trm_jax.reporting.style import svg
-from trm_jax.support.cli import errors_in_one_line
+from trm_jax.support.cli import main
 from trm_jax.support.files import write_text
 from trm_jax.support.machine import cores
+from trm_jax.support.provenance import environment
 from trm_jax.support.schema import require
 from trm_jax.training.processes import configure
-from trm_jax.training.run_directory import environment
 
 PEERS = {"eager": "PyTorch eager", "compiled": "PyTorch compiled"}
 PRESETS = {"smoke": (3, 0.1), "standard": (7, 0.5)}  # rounds, seconds of a turn
@@ -284,13 +283,5 @@ def run(arguments: Arguments) -> bool:
     return not found
 
 
-@errors_in_one_line()
-def main() -> None:
-    """Run the command line; exit code 1 if something got slower."""
-    arguments = tyro.cli(Arguments, description=__doc__)
-    configure()
-    sys.exit(0 if run(arguments) else 1)
-
-
 if __name__ == "__main__":
-    main()
+    main(Arguments, run, __doc__, configure)

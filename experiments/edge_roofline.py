@@ -17,7 +17,6 @@ from typing import Any, Literal, NamedTuple
 import jax
 import onnx
 import pandas as pd
-import tyro
 from google.protobuf.message import DecodeError
 
 from trm_jax.core import model
@@ -28,7 +27,7 @@ from trm_jax.export.cost import Counted, count, is_product, traffic, units
 from trm_jax.export.roofline import Point, quality_against_time
 from trm_jax.reporting import markdown
 from trm_jax.reporting.style import svg
-from trm_jax.support.cli import errors_in_one_line
+from trm_jax.support.cli import main
 from trm_jax.support.files import replacing_directory, write_text
 from trm_jax.support.schema import require
 from trm_jax.wafer.evaluation.metrics import Interval
@@ -246,12 +245,5 @@ def run(arguments: Arguments) -> None:
     print(text)
 
 
-@errors_in_one_line()
-def main() -> None:
-    """Run the command line."""
-    arguments = tyro.cli(Arguments, description=__doc__)
-    run(arguments)
-
-
 if __name__ == "__main__":
-    main()
+    main(Arguments, run, __doc__)

@@ -25,12 +25,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import tyro
 
-from trm_jax.support.cli import errors_in_one_line
+from trm_jax.support.cli import main
 from trm_jax.support.files import replacing, write_text
+from trm_jax.support.provenance import environment
 from trm_jax.training.processes import configure
-from trm_jax.training.run_directory import environment
 from trm_jax.wafer.baselines import cnn_training, rules
 from trm_jax.wafer.baselines.cnn import CNNConfig
 from trm_jax.wafer.baselines.cnn_training import CNNTraining
@@ -200,13 +199,5 @@ def run(arguments: Arguments) -> None:
     print(f"\nReport: {directory / 'report.md'}")
 
 
-@errors_in_one_line()
-def main() -> None:
-    """Run the command line."""
-    arguments = tyro.cli(Arguments, description=__doc__)
-    configure()
-    run(arguments)
-
-
 if __name__ == "__main__":
-    main()
+    main(Arguments, run, __doc__, configure)

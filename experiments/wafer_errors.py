@@ -15,14 +15,13 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import tyro
 
 from trm_jax.reporting import markdown
 from trm_jax.reporting.style import svg
-from trm_jax.support.cli import errors_in_one_line
+from trm_jax.support.cli import main
 from trm_jax.support.files import write_text
+from trm_jax.support.provenance import environment
 from trm_jax.support.schema import require
-from trm_jax.training.run_directory import environment
 from trm_jax.wafer.evaluation import errors, figures, pooled
 from trm_jax.wafer.evaluation.error_page import page
 from trm_jax.wafer.evaluation.runs import join_runs, read_run
@@ -107,12 +106,5 @@ def run(arguments: Arguments) -> None:
     print(f"\nPage: {output / 'errors.html'}")
 
 
-@errors_in_one_line()
-def main() -> None:
-    """Run the command line."""
-    arguments = tyro.cli(Arguments, description=__doc__)
-    run(arguments)
-
-
 if __name__ == "__main__":
-    main()
+    main(Arguments, run, __doc__)

@@ -22,13 +22,12 @@ from typing import Literal
 
 import jax
 import numpy as np
-import tyro
 
 from trm_jax.core import model
 from trm_jax.core.config import ModelConfig
-from trm_jax.support.cli import errors_in_one_line
+from trm_jax.support.cli import main
+from trm_jax.support.provenance import environment
 from trm_jax.support.schema import require
-from trm_jax.training.run_directory import environment
 from trm_jax.wafer.checkpoint import load_checkpoint
 from trm_jax.wafer.classify import halting_times
 from trm_jax.wafer.evaluation import pooled as wafer_evaluation
@@ -178,12 +177,5 @@ def run(arguments: Arguments) -> None:
     print(f"\nReport: {output / 'report.md'}")
 
 
-@errors_in_one_line()
-def main() -> None:
-    """Run the command line."""
-    arguments = tyro.cli(Arguments, description=__doc__)
-    run(arguments)
-
-
 if __name__ == "__main__":
-    main()
+    main(Arguments, run, __doc__)

@@ -19,12 +19,11 @@ from typing import Any, Literal
 
 import jinja2
 import numpy as np
-import tyro
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from trm_jax.reporting.style import svg
-from trm_jax.support.cli import errors_in_one_line
+from trm_jax.support.cli import main
 from trm_jax.support.files import replacing, write_text
 from trm_jax.support.schema import require
 from trm_jax.wafer import figures as wafer_plots
@@ -245,12 +244,5 @@ def picture(figure: Figure, kind: str) -> bytes:
     return buffer.getvalue()
 
 
-@errors_in_one_line()
-def main() -> None:
-    """Run the command line."""
-    arguments = tyro.cli(Arguments, description=__doc__)
-    run(arguments)
-
-
 if __name__ == "__main__":
-    main()
+    main(Arguments, run, __doc__)

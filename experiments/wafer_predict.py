@@ -17,11 +17,10 @@ from typing import Literal
 
 import jax
 import numpy as np
-import tyro
 
 from trm_jax.core import model
 from trm_jax.core.config import Config
-from trm_jax.support.cli import errors_in_one_line
+from trm_jax.support.cli import main
 from trm_jax.support.schema import require
 from trm_jax.training.processes import configure
 from trm_jax.wafer.checkpoint import Calibration, Shipped, load_checkpoint
@@ -88,13 +87,5 @@ def run(arguments: Arguments) -> None:
     )
 
 
-@errors_in_one_line()
-def main() -> None:
-    """Run the command line."""
-    arguments = tyro.cli(Arguments, description=__doc__)
-    configure()
-    run(arguments)
-
-
 if __name__ == "__main__":
-    main()
+    main(Arguments, run, __doc__, configure)

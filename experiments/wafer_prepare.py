@@ -15,9 +15,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import tyro
 
-from trm_jax.support.cli import errors_in_one_line
+from trm_jax.support.cli import main
 from trm_jax.support.schema import require
 from trm_jax.wafer.maps import cache, source
 from trm_jax.wafer.maps.maps import UNKNOWN
@@ -104,11 +103,5 @@ def run(arguments: Arguments) -> None:
     print(f"written to {output}")
 
 
-@errors_in_one_line()
-def main() -> None:
-    """Run the command line."""
-    run(tyro.cli(Arguments, description=__doc__))
-
-
 if __name__ == "__main__":
-    main()
+    main(Arguments, run, __doc__)

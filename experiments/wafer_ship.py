@@ -17,17 +17,16 @@ from typing import Any, Literal
 
 import jinja2
 import numpy as np
-import tyro
 from scipy.special import softmax
 
 from trm_jax.core import model
 from trm_jax.core.config import Config
 from trm_jax.edge.monitor import FEWEST_LOTS, reference
 from trm_jax.support import flops
-from trm_jax.support.cli import errors_in_one_line
+from trm_jax.support.cli import main
+from trm_jax.support.provenance import environment
 from trm_jax.support.schema import require
 from trm_jax.training.checkpoint import load_weights
-from trm_jax.training.run_directory import environment
 from trm_jax.wafer.baselines.report import WM811K_LABELLED, WM811K_NONE, ranged
 from trm_jax.wafer.checkpoint import Calibration, Shipped, refuse_existing, save_checkpoint
 from trm_jax.wafer.evaluation import confidence, metrics
@@ -192,12 +191,5 @@ def run(arguments: Arguments) -> None:
     print(f"{output}: seed {seeds[best]}, validation macro-F1 {scores.macro_f1[best]:.3f}, {calibration}")
 
 
-@errors_in_one_line()
-def main() -> None:
-    """Run the command line."""
-    arguments = tyro.cli(Arguments, description=__doc__)
-    run(arguments)
-
-
 if __name__ == "__main__":
-    main()
+    main(Arguments, run, __doc__)

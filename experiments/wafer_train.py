@@ -19,12 +19,11 @@ from typing import Literal
 
 import jax
 import numpy as np
-import tyro
 
 from trm_jax.core import model
 from trm_jax.core.config import Config
 from trm_jax.support import flops as accounting
-from trm_jax.support.cli import errors_in_one_line
+from trm_jax.support.cli import main
 from trm_jax.support.files import write_text
 from trm_jax.support.schema import parse_options, require
 from trm_jax.training.checkpoint import save_weights
@@ -180,13 +179,5 @@ def run(arguments: Arguments) -> None:
         print(summary(config, wafers, split.name, answers))
 
 
-@errors_in_one_line()
-def main() -> None:
-    """Run the command line."""
-    arguments = tyro.cli(Arguments, description=__doc__)
-    configure()
-    run(arguments)
-
-
 if __name__ == "__main__":
-    main()
+    main(Arguments, run, __doc__, configure)

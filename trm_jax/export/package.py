@@ -18,8 +18,8 @@ from trm_jax.export.int8 import Quantized, quantize
 from trm_jax.export.rewrite import nodes
 from trm_jax.export.samples import Samples
 from trm_jax.support.files import write_text
+from trm_jax.support.provenance import environment
 from trm_jax.support.schema import require
-from trm_jax.training.run_directory import environment
 
 UNCALIBRATED = {"temperature": 1.0, "review_threshold": 0.9}
 PACKAGES = ("jax2onnx", "onnx", "onnxruntime", "onnxconverter-common")

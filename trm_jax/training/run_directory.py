@@ -1,48 +1,16 @@
 """The directory of a run: config, environment, metrics and progress. Everything a run writes lies in it."""
 
 import fcntl
-import importlib.metadata
 import json
 import os
-import platform
-import subprocess
 from pathlib import Path
 from typing import Any
 
 from trm_jax.core.config import Config
 from trm_jax.support.files import write_text
-from trm_jax.support.machine import processor
+from trm_jax.support.provenance import environment
 from trm_jax.support.schema import differences
 from trm_jax.training.processes import is_first_process, on_first_process
-
-PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
-
-
-def git_commit(directory: Path = Path(__file__).parent) -> str:
-    """Commit of the code that runs, with "+changes" where the tree differs from it, or "unknown" outside git."""
-    commands = (["rev-parse", "--short=12", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
-    try:
-        commit, changes = (
-            subprocess.run(["git", "-C", str(directory), *c], capture_output=True, text=True, check=True).stdout.strip()
-            for c in commands
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return commit + ("+changes" if changes else "")
-
-
-def environment() -> dict[str, Any]:
-    """What a number depends on besides the config: versions, devices, machine, commit."""
-    import jax
-
-    return {
-        "commit": git_commit(),
-        "python": platform.python_version(),
-        "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
-        "devices": [device.device_kind for device in jax.devices()],
-        "machine": f"{processor()}, {os.cpu_count()} cores",
-        "xla_flags": os.environ.get("XLA_FLAGS", ""),
-    }
 
 
 def _lines(path: Path) -> list[str]:
