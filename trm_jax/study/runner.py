@@ -159,7 +159,8 @@ def run_arm(arm: Arm, directory: Path, name: str) -> list[dict[str, Any]]:
     }
     return [
         shared
-        | {"seed": seed, "difficulty": f"{level} {task.level_name}".strip(), "best_exact": float(best[level][task.metric][index, -1])}
+        | {"seed": seed, "difficulty": f"{level} {task.level_name}".strip()}
+        | {"best_exact": float(best[level][task.metric][index, -1])}
         | {key: float(values[index, -1]) for key, values in final[level].items()}
         | {"train_seconds": round(float(seconds[index]) / len(config.run.seeds), 1)}
         for level in final

@@ -59,19 +59,20 @@ def _largest_divisor(number: int, most: int) -> int:
     return max(count for count in range(1, most + 1) if number % count == 0)
 
 
-def over_seeds(function: Callable, mesh: Mesh, donate: bool = False) -> Any:
+def over_seeds(function: Callable, mesh: Mesh, donate: bool = False, vectorized: bool | None = None) -> Any:
     """Compile ``function(state, *shared)`` for a leading axis S of the state, sharded over the devices of the mesh.
 
     Seeds that share a device are vectorised, except on CPU, where a matrix product with its own weights for each seed
-    has no fast kernel: there they run one after another (docs/log.md has the times).
-    ``donate`` lets the result take the memory of the state.
+    has no fast kernel: there they run one after another (docs/log.md has the times). ``vectorized`` says it for any
+    platform. ``donate`` lets the result take the memory of the state.
     """
-    on_cpu = mesh.devices.flat[0].platform == "cpu"
+    if vectorized is None:
+        vectorized = mesh.devices.flat[0].platform != "cpu"
 
     def local(state, *shared):
-        if on_cpu:
-            return jax.lax.map(lambda seed: function(seed, *shared), state)
-        return jax.vmap(lambda seed: function(seed, *shared))(state)
+        if vectorized:
+            return jax.vmap(lambda seed: function(seed, *shared))(state)
+        return jax.lax.map(lambda seed: function(seed, *shared), state)
 
     def run(state, *shared):
         specs = (P("seed"), *(P() for _ in shared))

@@ -94,10 +94,10 @@ def train_split(task: WaferTask, config: Config, wafers: Wafers, answering: Answ
     training = fit(task, config, directory, split.name)
     config, best = with_prior(config, to_host(training.best.params), wafers.label[split.train], answering.prior)
     config = config.override(**{"model.encoder.views": answering.views})
-    for index, seed in enumerate(config.run.seeds):
+    for number, seed in enumerate(config.run.seeds):
         target = directory / f"weights-{seed}"
         if not target.exists():
-            save_weights(target, one_seed(best, index), config, task)
+            save_weights(target, one_seed(best, number), config, task)
     questions = {"validation": (task.grids[split.validation], split.validation)}
     if len(split.test):
         questions |= mixtures_of(task, config, wafers)
