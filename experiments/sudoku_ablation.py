@@ -63,7 +63,7 @@ def run(arguments: Arguments) -> None:
     """Train what is missing, then write and print the results."""
     study = STUDIES[arguments.study]
     common = PRESETS[arguments.preset] | parse_options(arguments.options)
-    arms = build_arms(study, Sudoku(), common, arguments.arms, arguments.arm, arguments.study)
+    arms = build_arms(study, Sudoku(), common, arguments.arms, arguments.arm)
     directory = arguments.output / (arguments.name or f"{arguments.study}-{arguments.preset}")
     run_study(study, arms, directory, arguments.predicted, arguments.reuse)
 

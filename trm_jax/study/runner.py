@@ -15,6 +15,8 @@ import pandas as pd
 from trm_jax.core import model
 from trm_jax.core.config import Config
 from trm_jax.core.task import Task, override, run_options
+from trm_jax.study.findings import Wording
+from trm_jax.study.published import Paper
 from trm_jax.study.report import write_report
 from trm_jax.study.tables import accuracy_table
 from trm_jax.support.files import write_text
@@ -39,6 +41,9 @@ class Study:
     arms: dict[str, Options]
     base: Options = field(default_factory=dict)
     reference: str = "full"
+    name: str = "study"
+    paper: Paper | None = None
+    """What was published about arms of these names, to set beside the results."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,6 @@ def build_arms(
     common: Mapping[str, Any],
     names: Sequence[str] = (),
     added: Sequence[str] = (),
-    name: str = "of this script",
 ) -> dict[str, Arm]:
     """The arms to train by name, the reference arm first.
 
@@ -76,7 +80,7 @@ def build_arms(
     known = study.arms | extra
     unknown = [arm for arm in names if arm not in known]
     if unknown:
-        raise ValueError(f"unknown arm {', '.join(unknown)}; the study {name} has {', '.join(study.arms)}")
+        raise ValueError(f"unknown arm {', '.join(unknown)}; the study {study.name} has {', '.join(study.arms)}")
     chosen = dict.fromkeys([study.reference, *(names or study.arms), *extra])
     return {arm: Arm(*override(task, Config(), study.base | dict(common) | known[arm])) for arm in chosen}
 
@@ -103,7 +107,7 @@ def run_study(
         target = directory / "arms" / name
         if reuse and jax.process_count() == 1:
             reuse_arm(arm, target, directory.parent)
-        rows += [{"arm": name, **row} for row in run_arm(arm, target, name)]
+        rows += [{"study": study.name, "arm": name, **row} for row in run_arm(arm, target, name)]
     on_first_process(lambda: conclude(study, arms, directory, rows, predicted))
 
 
@@ -201,7 +205,9 @@ def conclude(study: Study, arms: dict[str, Arm], directory: Path, rows, predicte
     sources = _sources(directory, arms)
     options = {name: arm.options for name, arm in arms.items()}
     write_text(directory / "results.json", json.dumps({"rows": rows, "arms": options, "made by": sources}, indent=1))
-    _, counts = np.unique(_levels(arms[study.reference].task), return_counts=True)
+    task = arms[study.reference].task
+    wording = Wording(*task.example_name)
+    _, counts = np.unique(_levels(task), return_counts=True)
     table = pd.DataFrame(rows)
     write_report(
         directory,
@@ -211,11 +217,13 @@ def conclude(study: Study, arms: dict[str, Arm], directory: Path, rows, predicte
         title=study.question,
         protocol=protocol(arms, study.reference),
         provenance=sources,
-        predicted=list(predicted) or None,
+        predicted=predicted,
+        wording=wording,
+        paper=study.paper,
         resolution=1 / counts.min(),
     )
     for level, group in table.groupby("difficulty", sort=False):
-        shown = accuracy_table(group)
+        shown = accuracy_table(group, wording)
         print(f"\n{level}\n{pd.DataFrame(shown.rows, columns=shown.columns).to_string(index=False)}")
     print(f"\nReport: {directory / 'report.html'}")
 

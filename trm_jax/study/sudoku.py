@@ -1,5 +1,8 @@
 """Questions asked of Sudoku, and sizes at which they are asked."""
 
+from dataclasses import replace
+
+from trm_jax.study.published import TINY_RECURSIVE_MODELS
 from trm_jax.study.runner import Options, Study
 
 
@@ -7,7 +10,7 @@ def _named(option: str, values, short: str) -> dict[str, Options]:
     return {f"{short}_{value}": {option: value} for value in values}
 
 
-STUDIES: dict[str, Study] = {
+_STUDIES: dict[str, Study] = {
     "components": Study(
         "What does each component contribute?",
         {
@@ -61,6 +64,8 @@ STUDIES: dict[str, Study] = {
         reference="many",
     ),
 }  # fmt: skip
+
+STUDIES = {name: replace(study, name=name, paper=TINY_RECURSIVE_MODELS) for name, study in _STUDIES.items()}
 
 # smoke has as many puzzles for validation as for test: one prediction program for both.
 PRESETS: dict[str, Options] = {
