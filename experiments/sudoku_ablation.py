@@ -28,6 +28,8 @@ import tyro
 from trm_jax.core import model
 from trm_jax.core.config import Config
 from trm_jax.study import report
+from trm_jax.study.findings import Wording
+from trm_jax.study.published import TINY_RECURSIVE_MODELS
 from trm_jax.study.tables import accuracy_table
 from trm_jax.sudoku import task as sudoku_task
 from trm_jax.sudoku.puzzles import Splits
@@ -42,6 +44,7 @@ from trm_jax.training.processes import configure, is_first_process, on_first_pro
 from trm_jax.training.run_directory import RunDirectory, environment
 
 ROOT = Path(__file__).resolve().parent.parent
+PUZZLES = Wording("puzzle", "puzzles")
 REUSED = "reused_from.txt"  # in the directory of an arm that was copied
 QUICK_COMPILING = (
     "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true --xla_cpu_use_fusion_emitters=false "
@@ -150,7 +153,7 @@ def run_arm(study: str, name: str, config: Config, task, directory: Path) -> lis
     }
     return [
         shared
-        | {"seed": seed, "blanks": blanks, "best_exact": float(best[blanks]["exact"][index, -1])}
+        | {"seed": seed, "difficulty": f"{blanks} blanks", "best_exact": float(best[blanks]["exact"][index, -1])}
         | {key: float(values[index, -1]) for key, values in final[blanks].items()}
         | {"train_seconds": round(float(seconds[index]) / len(config.run.seeds), 1)}
         for blanks in final
@@ -237,7 +240,9 @@ def write_results(directory: Path, study: str, arms: dict[str, Config], rows, sp
         title=STUDIES[study].question,
         protocol=protocol(arms, reference, splits),
         provenance=provenance,
-        predicted=predicted or None,
+        predicted=predicted,
+        wording=PUZZLES,
+        paper=TINY_RECURSIVE_MODELS,
         resolution=1 / min(len(part.puzzles) for part in sudoku_task.by_blanks(splits.test).values()),
     )
 
@@ -265,9 +270,9 @@ def run(arguments: Arguments) -> None:
 def conclude(arguments: Arguments, directory: Path, arms: dict[str, Config], rows, splits: Splits) -> None:
     """Write the report and print its tables."""
     write_results(directory, arguments.study, arms, rows, splits, arguments.predicted)
-    for blanks, group in pd.DataFrame(rows).groupby("blanks", sort=False):
-        shown = accuracy_table(group)
-        print(f"\n{blanks} blanks\n{pd.DataFrame(shown.rows, columns=shown.columns).to_string(index=False)}")
+    for difficulty, group in pd.DataFrame(rows).groupby("difficulty", sort=False):
+        shown = accuracy_table(group, PUZZLES)
+        print(f"\n{difficulty}\n{pd.DataFrame(shown.rows, columns=shown.columns).to_string(index=False)}")
     print(f"\nReport: {directory / 'report.html'}")
 
 

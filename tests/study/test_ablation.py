@@ -39,8 +39,8 @@ def test_a_run_prints_and_saves_a_row_for_every_arm_seed_and_number_of_blanks(fi
     directory, result = finished
     table = pd.read_csv(directory / "results.csv")
     assert list(table["arm"].unique()) == ["full", "no_ema", "wide"]
-    assert set(table.groupby(["arm", "blanks"])["seed"].nunique()) == {2}
-    columns = "study arm seed blanks exact valid cells best_exact parameters layer_applications flops train_seconds"
+    assert set(table.groupby(["arm", "difficulty"])["seed"].nunique()) == {2}
+    columns = "study arm seed difficulty exact valid cells best_exact parameters layer_applications flops train_seconds"
     assert set(columns.split()) <= set(table.columns)
     wide = table[table["arm"] == "wide"]["parameters"].iloc[0]
     assert wide > table[table["arm"] == "full"]["parameters"].iloc[0] > 0

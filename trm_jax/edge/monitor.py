@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from trm_jax.support.holm import holm
 from trm_jax.wafer.maps.answers import decide
 from trm_jax.wafer.maps.features import RADIAL, RADIAL_BINS, spatial_features
 from trm_jax.wafer.maps.grid import to_grid
@@ -203,7 +204,7 @@ def examine(reference: dict[str, Any], values: np.ndarray, alpha: float = ALPHA)
     farthest = np.maximum.reduceat(scores, _PARTS[:-1])
     # Between two limits the smaller one counts, so that p is never too small.
     p = np.array([_tail_probability(score, limit, tail) for score, limit in zip(farthest, limits, strict=True)])
-    corrected = _holm(p)
+    corrected = holm(p)
     findings, alarms = [], []
     for number, name in enumerate(names):
         begin, end = _PARTS[number : number + 2]
@@ -221,14 +222,6 @@ def examine(reference: dict[str, Any], values: np.ndarray, alpha: float = ALPHA)
 def _tail_probability(score: float, limits: np.ndarray, tail: np.ndarray) -> float:
     passed = int((score > limits).sum())
     return 1.0 if score <= _LEAST or passed == 0 else float(tail[passed - 1])
-
-
-def _holm(p: np.ndarray) -> np.ndarray:
-    """p-values after Holm's correction."""
-    order = np.argsort(p)
-    corrected = np.empty_like(p)
-    corrected[order] = np.maximum.accumulate(np.minimum(p[order] * (len(p) - np.arange(len(p))), 1))
-    return corrected
 
 
 class Monitor:
