@@ -4,9 +4,9 @@
     python experiments/wafer_explore.py --data LSWMD.pkl --output runs/explore-lswmd
     python experiments/wafer_explore.py --preset smoke         # generated wafers: proves that it runs
 
-Writes seven figures, summary.json and a page that holds all figures, index.html, to runs/explore. On 49,626 labelled
-wafers of WM-811K (30 seconds on two cores): none is 59 % of them and 262 times as frequent as Near-full; by mean
-features Scratch, Loc and none are nearest to each other, and mean maps hardly tell any of the local patterns apart.
+Writes report.md, the page report.html, six figures and summary.json to runs/explore. On 49,626 labelled wafers of
+WM-811K (30 seconds on two cores): none is 59 % of them and 262 times as frequent as Near-full; by mean features
+Scratch, Loc and none are nearest to each other, and mean maps hardly tell any of the local patterns apart.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from typing import Literal
 from trm_jax.support.cli import main
 from trm_jax.support.schema import require
 from trm_jax.wafer.data import load
-from trm_jax.wafer.explore import Format, explore, write
+from trm_jax.wafer.explore import explore, write
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -43,8 +43,6 @@ class Arguments:
     """Most similar pairs of classes to list."""
     seed: int = 0
     """Seed of everything that is chosen at random."""
-    figures: Format = "png"
-    """Format of the figures."""
 
 
 def run(arguments: Arguments) -> None:
@@ -56,9 +54,9 @@ def run(arguments: Arguments) -> None:
     require(not smoke or arguments.data is None, "--preset smoke looks at generated wafers; leave out --data")
     wafers = load(arguments.data, smoke)
     output = arguments.output or ROOT / "runs" / ("explore-smoke" if smoke else "explore")
-    overview = explore(wafers, arguments.limit, arguments.examples, arguments.size, arguments.pairs, arguments.seed)
-    write(output, wafers, overview, arguments.figures)
-    print(f"{sum(overview.counts.values()):,} labelled wafers ({wafers.source}): {output / 'index.html'}")
+    overview = explore(wafers, arguments.limit, arguments.examples, arguments.size, arguments.seed)
+    write(output, wafers, overview, arguments.pairs)
+    print(f"{sum(overview.counts.values()):,} labelled wafers ({wafers.source}): {output / 'report.html'}")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from trm_jax.support.cli import main
 from trm_jax.wafer.checkpoint import refuse_existing, save_checkpoint
 from trm_jax.wafer.data import notice
 from trm_jax.wafer.presets import SMOKE_RUN, run_and_wafers
-from trm_jax.wafer.ship import Promise, best_of_run, drift_reference, model_card, read_evaluation
+from trm_jax.wafer.ship import best_of_run, drift_reference, model_card, read_evaluation
 
 
 @dataclass(frozen=True)
@@ -50,14 +50,14 @@ def run(arguments: Arguments) -> None:
     if not smoke:
         refuse_existing(output)
     directory, wafers = run_and_wafers(arguments.run, arguments.preset, 0, arguments.data)
-    candidate = best_of_run(directory, wafers, Promise(arguments.alpha, arguments.delta))
+    candidate = best_of_run(directory, wafers, arguments.alpha, arguments.delta)
     evaluated = read_evaluation(arguments.evaluation, candidate) if arguments.evaluation else {}
     card = model_card(candidate, evaluated, notice(wafers, arguments.data))
     reference = drift_reference(candidate, arguments.threshold)
     save_checkpoint(output, candidate.classifier, card, reference, replace=smoke)
-    choice = candidate.choice
     print(
-        f"{output}: seed {choice.seed}, validation macro-F1 {choice.macro_f1:.3f}, {candidate.classifier.calibration}"
+        f"{output}: seed {candidate.seed}, validation macro-F1 {candidate.macro_f1:.3f}, "
+        f"{candidate.classifier.calibration}"
     )
 
 

@@ -16,6 +16,7 @@ from trm_jax.core.config import Config
 from trm_jax.training.checkpoint import save_weights
 from trm_jax.wafer import classify, task
 from trm_jax.wafer.checkpoint import Calibration, Classifier, load_checkpoint, save_checkpoint
+from trm_jax.wafer.evaluation import confidence
 from trm_jax.wafer.evaluation.results import FULL_MIX
 from trm_jax.wafer.evaluation.runs import recipe
 from trm_jax.wafer.evaluation.stored import Predicted, save_predicted
@@ -183,6 +184,13 @@ def test_the_best_seed_ships_with_its_card(tmp_path, monkeypatch, run, capsys):
     assert compared.get("window", 0) >= 250 or "no monitoring reference" in printed
     with pytest.raises(SystemExit, match="edge exists; choose another directory"):
         run(wafer_ship, *ship)
+    # Too few lots validate here to guarantee anything.
+    assert "No threshold could be guaranteed to keep errors at or below 2 %" in card
+    monkeypatch.setattr(confidence, "guaranteed_threshold", lambda *_: 0.875)
+    run(wafer_ship, *ship, "--output", tmp_path / "sure")
+    card = (tmp_path / "sure" / "model_card.md").read_text()
+    assert "review (confidence below\n0.875)" in card and "with probability 0.9 over the validation lots" in card
+    assert "the errors of larger blocks vary\n5.2 times as much" in card
 
 
 def test_a_checkpoint_classifies_a_folder(classifier, tmp_path, run):

@@ -38,10 +38,11 @@ NEIGHBOURS = 2
 def features(wafers: Wafers) -> np.ndarray:
     """Features (N, len(NAMES)) float32 of all maps; shows a progress bar where stderr is a terminal.
 
-    Lengths are in units of the square root of a map's cells, areas in units of its cells. ``region_*``: the largest
-    connected region of failing dies that are not noise, and its distance from the middle of the map in map sides. ``line_*``: the
-    straight line through most failing dies of it. ``segment_*``: lines without gaps of more than a die. ``radon_*``:
-    mean and standard deviation over all directions of the failing dies projected along each. 0 where nothing fails.
+    Areas are in units of a map's cells and lengths of their square root, but ``region_distance``, from the middle of
+    the map, is in sides of the map. ``region_*``: the largest connected region of failing dies that are not noise.
+    ``line_*``: the straight line through most of them. ``segment_*``: lines without gaps of more than a die.
+    ``radon_*``: mean and standard deviation over all directions of all failing dies projected along each. 0 where
+    nothing fails.
     """
     shapes = np.zeros((len(wafers), len(REGION) + len(LINE)), np.float32)
     for index in tqdm(range(len(wafers)), desc="shapes", unit="map", disable=None):
