@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
 from trm_jax.support.cli import main
 from trm_jax.support.schema import require
 from trm_jax.wafer.data import load
@@ -49,13 +47,9 @@ class Arguments:
 def select(loaded: Loaded, arguments: Arguments) -> Loaded:
     """The maps to keep. Raises ValueError if there are none."""
     wafers = loaded.wafers
-    kept = np.ones(len(wafers), bool)
-    if arguments.labelled_only:
-        kept &= wafers.label != UNKNOWN
-    if arguments.clean_only:
-        kept &= wafers.clean
-    if not kept.any():
-        raise ValueError(f"none of the {len(wafers):,} maps would be kept; drop --labelled-only or --clean-only")
+    kept = (wafers.label != UNKNOWN) | (not arguments.labelled_only)
+    kept &= wafers.clean | (not arguments.clean_only)
+    require(bool(kept.any()), f"none of the {len(wafers):,} maps is kept; drop --labelled-only or --clean-only")
     return Loaded(wafers.take(kept), loaded.rejected)
 
 

@@ -14,7 +14,7 @@ ALL = np.arange(len(WAFERS))
 def test_an_overlay_by_hand():
     first, second = np.array([[0, 1, 1, 2]]), np.array([[2, 1, 2, 0]])
     np.testing.assert_array_equal(overlay(first, second), [[NO_DIE, PASS, FAIL, FAIL]])
-    with pytest.raises(ValueError, match="maps of one size"):
+    with pytest.raises(ValueError, match="maps of the same size"):
         overlay(first, second.T)
 
 

@@ -91,7 +91,7 @@ def test_the_official_split_is_honoured(wafers: Wafers) -> None:
         ({"label": UNKNOWN}, {}, "no wafer has a label"),
         ({}, {"kind": "official"}, "1,821 of 1,821 labelled wafers have no Training or Test flag"),
         ({}, {"count": 5}, "prescribes 4 folds, so there cannot be 5"),
-        ({"group": 7}, {}, "folds tear group 7 apart"),
+        ({"group": 7}, {}, "folds separate group 7"),
         (
             {"group": 7, "fold": UNKNOWN},
             {},

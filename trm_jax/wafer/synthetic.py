@@ -1,6 +1,6 @@
-"""Generated wafer maps with the nine failure patterns of WM-811K, for tests and for trying things without data.
+"""Generated wafer maps with the nine failure patterns of WM-811K, for tests and for trials without data.
 
-They are simpler than real wafers: a score on them says that the code works, not how good a method is.
+They are simpler than real wafers: a score on them shows that the code works, not how good a method is.
 """
 
 from collections.abc import Callable
@@ -54,8 +54,8 @@ class _Lot(NamedTuple):
 def synthetic_wafers(count: int, seed: int = 0) -> Wafers:
     """Generated wafers, the same for the same ``count`` and ``seed``, in lots of at most 25 and folds of whole lots.
 
-    Every class is there, and in each of the folds 0 to 3 if it has four wafers; all are clean. Raises ValueError for a
-    ``count`` below 9, one wafer of each class.
+    Every class has a wafer, and one in each of the folds 0 to 3 if it has four; all are clean. Raises ValueError for a
+    ``count`` below 9, the number of classes.
     """
     if count < len(CLASSES):
         raise ValueError(f"{len(CLASSES)} classes need at least as many wafers, got {count}")
@@ -145,28 +145,16 @@ def _scratch(rng: np.random.Generator, lot: _Lot) -> np.ndarray:
     return pattern
 
 
-def _near_full(rng: np.random.Generator, lot: _Lot) -> np.ndarray:
-    return np.full(lot.disc.die.shape, rng.uniform(0.75, 0.98))
-
-
-def _random(rng: np.random.Generator, lot: _Lot) -> np.ndarray:
-    return np.full(lot.disc.die.shape, rng.uniform(0.3, 0.55))
-
-
-def _none(rng: np.random.Generator, lot: _Lot) -> np.ndarray:
-    return np.zeros(lot.disc.die.shape)
-
-
 PATTERNS: dict[str, Callable[[np.random.Generator, _Lot], np.ndarray]] = {
     "Center": _centre,
     "Donut": _donut,
     "Edge-Loc": _edge_arc,
     "Edge-Ring": _edge_ring,
     "Loc": _cluster,
-    "Near-full": _near_full,
-    "Random": _random,
+    "Near-full": lambda rng, lot: np.full(lot.disc.die.shape, rng.uniform(0.75, 0.98)),
+    "Random": lambda rng, lot: np.full(lot.disc.die.shape, rng.uniform(0.3, 0.55)),
     "Scratch": _scratch,
-    "none": _none,
+    "none": lambda rng, lot: np.zeros(lot.disc.die.shape),
 }
 """Probability (height, width) that a die fails because of the pattern."""
 

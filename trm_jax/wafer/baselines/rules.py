@@ -36,27 +36,21 @@ INPUTS: dict[Rule, Inputs] = {
 """What each rule decides by."""
 
 
-def classifier(rule: Rule, seed: int = 0) -> Any:
-    """An untrained scikit-learn classifier."""
+def train(rule: Rule, training: Labelled, validation: Labelled, seed: int = 0) -> Any:
+    """A scikit-learn classifier fitted to (inputs, labels). Only boosting uses validation, to decide when to stop."""
     if rule == "constant":
-        return DummyClassifier(strategy="prior")
+        return DummyClassifier(strategy="prior").fit(*training)
     if rule == "grid_size":
-        return RandomForestClassifier(n_estimators=100, min_samples_leaf=5, random_state=seed, n_jobs=-1)
+        forest = RandomForestClassifier(n_estimators=100, min_samples_leaf=5, random_state=seed, n_jobs=-1)
+        return forest.fit(*training)
     if rule == "decision_tree":
-        return DecisionTreeClassifier(max_depth=10, random_state=seed)
+        return DecisionTreeClassifier(max_depth=10, random_state=seed).fit(*training)
     # Without this damping the rare classes make the loss on validation rise from the first step on.
-    return HistGradientBoostingClassifier(
+    boosting = HistGradientBoostingClassifier(
         max_iter=300, l2_regularization=10.0, min_samples_leaf=50, early_stopping=True, n_iter_no_change=15,
         random_state=seed,
     )  # fmt: skip
-
-
-def train(rule: Rule, training: Labelled, validation: Labelled, seed: int = 0) -> Any:
-    """Fit a rule to (inputs, labels). Only boosting uses validation: its loss there decides when to stop."""
-    model = classifier(rule, seed)
-    if rule == "boosting":
-        return model.fit(*training, X_val=validation[0], y_val=validation[1])
-    return model.fit(*training)
+    return boosting.fit(*training, X_val=validation[0], y_val=validation[1])
 
 
 def probabilities(model: Any, inputs: np.ndarray) -> np.ndarray:
