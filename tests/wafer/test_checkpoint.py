@@ -6,6 +6,7 @@ import json
 import sys
 from pathlib import Path
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -47,7 +48,7 @@ def test_a_checkpoint_is_read_as_it_was_written(classifier, tmp_path):
     save_checkpoint(tmp_path / "one", classifier, "# card\n", {"window": 250})
     again = load_checkpoint(tmp_path / "one")
     assert again.config == classifier.config and again.calibration == classifier.calibration
-    jax.tree.map(np.testing.assert_array_equal, again.params, classifier.params)
+    chex.assert_trees_all_equal(again.params, classifier.params)
     assert (tmp_path / "one" / "model_card.md").read_text() == "# card\n"
     with pytest.raises(FileExistsError, match="choose another directory"):
         save_checkpoint(tmp_path / "one", classifier, "", {})

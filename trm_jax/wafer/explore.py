@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from scipy.spatial.distance import cdist
+from sklearn.metrics.pairwise import cosine_similarity
 from tqdm import tqdm
 
 from trm_jax.reporting.page import template, write_report
@@ -85,9 +87,7 @@ def mean_map_cosine(means: Mapping[str, np.ndarray]) -> np.ndarray:
     """
     maps = np.stack(list(means.values()))
     common = maps[:, ~np.isnan(maps).any(axis=0)]
-    centred = common - common.mean(axis=1, keepdims=True)
-    length = np.linalg.norm(centred, axis=1)
-    return centred @ centred.T / np.maximum(np.outer(length, length), np.finfo(float).tiny)
+    return cosine_similarity(common - common.mean(axis=1, keepdims=True))
 
 
 def feature_distance(features: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -98,7 +98,7 @@ def feature_distance(features: Mapping[str, np.ndarray]) -> np.ndarray:
     means = np.stack([values.mean(axis=0) for values in features.values()]).astype(np.float64)
     within = np.sqrt(np.mean([values.var(axis=0) for values in features.values()], axis=0))
     scaled = means / np.where(within > 0, within, 1)
-    return np.sqrt(((scaled[:, None] - scaled[None]) ** 2).mean(axis=2))
+    return cdist(scaled, scaled) / np.sqrt(scaled.shape[1])
 
 
 def ranking(values: np.ndarray, classes: list[str], count: int, highest: bool) -> list[tuple[str, float]]:

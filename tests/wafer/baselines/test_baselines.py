@@ -1,6 +1,5 @@
 """Rules learn from their inputs, and the script that tests them goes on where it was."""
 
-import subprocess
 import sys
 from pathlib import Path
 
@@ -13,9 +12,8 @@ from trm_jax.wafer.maps.maps import CLASSES
 from trm_jax.wafer.splits import folds
 from trm_jax.wafer.synthetic import synthetic_wafers
 
-EXPERIMENTS = Path(__file__).resolve().parents[3] / "experiments"
-sys.path.insert(0, str(EXPERIMENTS))
-import wafer_baselines  # noqa: E402
+sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "experiments"))
+import wafer_baselines
 
 
 @pytest.fixture(scope="module")
@@ -57,12 +55,18 @@ def test_every_wafer_is_answered_by_the_rule_that_was_not_trained_on_its_fold(wa
     assert outcome.parameters > 10 and outcome.train_seconds > 0 and outcome.latency_ms > 0
 
 
-def test_the_script_goes_on_where_it_was_and_refuses_other_options(tmp_path, monkeypatch, capsys):
-    def run(*arguments):
-        command = ["wafer_baselines.py", "--preset", "smoke", "--output", str(tmp_path), *arguments]
-        monkeypatch.setattr(sys, "argv", command)
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """The script with these arguments on generated wafers."""
+
+    def command(*arguments):
+        monkeypatch.setattr(sys, "argv", ["x", "--preset", "smoke", "--output", str(tmp_path), *map(str, arguments)])
         wafer_baselines.main(wafer_baselines.Arguments, wafer_baselines.run, "")
 
+    return command
+
+
+def test_the_script_goes_on_where_it_was_and_refuses_other_options(tmp_path, run, monkeypatch, capsys):
     run("--models", "constant", "grid_size")
     directory = tmp_path / "baselines-smoke"
     first = (directory / "results.csv").read_text()
@@ -74,7 +78,7 @@ def test_the_script_goes_on_where_it_was_and_refuses_other_options(tmp_path, mon
         run("--models", "constant", "--split", "random", "--seed", "1")
 
 
-def test_a_mistake_is_one_line(tmp_path):
-    command = [sys.executable, EXPERIMENTS / "wafer_baselines.py", "--data", tmp_path / "gone.npz"]
-    result = subprocess.run(command, capture_output=True, text=True)
-    assert result.returncode == 1 and result.stderr.count("\n") == 1 and "gone.npz" in result.stderr
+def test_a_mistake_is_one_line_and_leaves_nothing(tmp_path, run):
+    with pytest.raises(SystemExit, match=r"^error: no wafer maps at \S+gone.npz; give a cache[^\n]*$"):
+        run("--data", tmp_path / "gone.npz")
+    assert not list(tmp_path.iterdir())

@@ -99,7 +99,10 @@ def _radon_matrix() -> np.ndarray:
 
     Cells outside the wafer's circle are left out, and a border of a cell keeps those on its edge inside the transform.
     """
+    matrix = np.zeros((SIDE * SIDE, (SIDE + 2) * len(ANGLES)), np.float32)
     row, column = np.indices((SIDE, SIDE)) - (SIDE - 1) / 2
-    cells = np.eye(SIDE * SIDE) * (np.hypot(row, column) <= SIDE / 2).ravel()
-    images = np.pad(cells.reshape(-1, SIDE, SIDE), ((0, 0), (1, 1), (1, 1)))
-    return np.stack([radon(image, ANGLES, circle=True).ravel() for image in images]).astype(np.float32)
+    for cell in np.flatnonzero(np.hypot(row, column) <= SIDE / 2):
+        image = np.zeros((SIDE + 2, SIDE + 2))
+        image[1 + cell // SIDE, 1 + cell % SIDE] = 1
+        matrix[cell] = radon(image, ANGLES, circle=True).ravel()
+    return matrix
