@@ -45,24 +45,24 @@ def classifier():
 
 
 def test_a_checkpoint_is_read_as_it_was_written(classifier, tmp_path):
-    save_checkpoint(tmp_path / "one", classifier, "# card\n", {"window": 250})
-    again = load_checkpoint(tmp_path / "one")
+    save_checkpoint(tmp_path / "edge", classifier, "# card\n", {"window": 250})
+    again = load_checkpoint(tmp_path / "edge")
     assert again.config == classifier.config and again.calibration == classifier.calibration
     chex.assert_trees_all_equal(again.params, classifier.params)
-    assert (tmp_path / "one" / "model_card.md").read_text() == "# card\n"
+    assert (tmp_path / "edge" / "model_card.md").read_text() == "# card\n"
     with pytest.raises(FileExistsError, match="choose another directory"):
-        save_checkpoint(tmp_path / "one", classifier, "", {})
-    save_checkpoint(tmp_path / "one", classifier, "# another\n", {"window": 250}, replace=True)
-    assert (tmp_path / "one" / "model_card.md").read_text() == "# another\n"
-    (tmp_path / "one" / "calibration.json").write_text('{"temperature": 0}')
+        save_checkpoint(tmp_path / "edge", classifier, "", {})
+    save_checkpoint(tmp_path / "edge", classifier, "# another\n", {"window": 250}, replace=True)
+    assert (tmp_path / "edge" / "model_card.md").read_text() == "# another\n"
+    (tmp_path / "edge" / "calibration.json").write_text('{"temperature": 0}')
     with pytest.raises(ValueError, match="temperature must be positive"):
-        load_checkpoint(tmp_path / "one")
+        load_checkpoint(tmp_path / "edge")
     save_weights(tmp_path / "bare", classifier.params, CONFIG)
     assert load_checkpoint(tmp_path / "bare").calibration == Calibration(1.0, 1.0)  # nothing is promised: all to review
 
 
 def test_a_checkpoint_that_can_not_be_replaced_stays(classifier, tmp_path, monkeypatch):
-    save_checkpoint(tmp_path / "one", classifier, "# card\n", {})
+    save_checkpoint(tmp_path / "edge", classifier, "# card\n", {})
     rename = Path.rename
 
     def refused(path, target):
@@ -72,9 +72,9 @@ def test_a_checkpoint_that_can_not_be_replaced_stays(classifier, tmp_path, monke
 
     monkeypatch.setattr(Path, "rename", refused)
     with pytest.raises(OSError, match="no space left"):
-        save_checkpoint(tmp_path / "one", classifier, "# another\n", {}, replace=True)
-    assert [path.name for path in tmp_path.iterdir()] == ["one"]
-    assert (tmp_path / "one" / "model_card.md").read_text() == "# card\n"
+        save_checkpoint(tmp_path / "edge", classifier, "# another\n", {}, replace=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["edge"]
+    assert (tmp_path / "edge" / "model_card.md").read_text() == "# card\n"
 
 
 def test_answers_are_those_of_the_forward_pass_at_the_step_of_each_wafer(classifier, monkeypatch):

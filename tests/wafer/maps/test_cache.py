@@ -1,4 +1,4 @@
-"""Where wafer maps are found, and that preparing them loses and changes nothing."""
+"""Where wafer maps are cached, and that preparing them loses and changes nothing."""
 
 import csv
 import hashlib
@@ -26,12 +26,12 @@ import wafer_prepare  # noqa: E402
 ORIGIN = {"source": "somewhere", "sha256": "0", "selection": {}, "notice": ""}
 
 
-def assert_same(found: Wafers, expected: Wafers) -> None:
+def assert_same(actual: Wafers, expected: Wafers) -> None:
     for field in fields(Wafers):
         if field.name not in ("flat", "start", "source"):
-            one, other = getattr(found, field.name), getattr(expected, field.name)
-            assert one.dtype == other.dtype and np.array_equal(one, other), field.name
-    assert all(np.array_equal(found.map(index), expected.map(index)) for index in range(len(expected)))
+            column, wanted = getattr(actual, field.name), getattr(expected, field.name)
+            assert column.dtype == wanted.dtype and np.array_equal(column, wanted), field.name
+    assert all(np.array_equal(actual.map(index), expected.map(index)) for index in range(len(expected)))
 
 
 @pytest.fixture
@@ -45,11 +45,11 @@ def loaded() -> Loaded:
 
 def test_a_cache_gives_back_what_it_was_made_of(tmp_path: Path, loaded: Loaded) -> None:
     manifest = cache.write_cache(tmp_path / "deep" / "cache", loaded, ORIGIN)
-    found = cache.read_cache(tmp_path / "deep" / "cache")
-    assert_same(found.wafers, loaded.wafers)
-    assert isinstance(found.wafers.flat, np.memmap) and found.wafers.source == "somewhere"
-    assert len(found.wafers.flat) == sum(loaded.wafers.map(index).size for index in range(len(loaded.wafers)))
-    assert found.rejected == loaded.rejected
+    cached = cache.read_cache(tmp_path / "deep" / "cache")
+    assert_same(cached.wafers, loaded.wafers)
+    assert isinstance(cached.wafers.flat, np.memmap) and cached.wafers.source == "somewhere"
+    assert len(cached.wafers.flat) == sum(loaded.wafers.map(index).size for index in range(len(loaded.wafers)))
+    assert cached.rejected == loaded.rejected
     counts = manifest["counts"]
     assert (counts["maps"], counts["rejected"], counts["labelled"]) == (len(loaded.wafers), 1, len(loaded.wafers))
     assert sum(counts["classes"].values()) == counts["labelled"] and list(tmp_path.iterdir()) == [tmp_path / "deep"]
@@ -183,9 +183,9 @@ def test_the_smoke_preset_prepares_generated_maps_that_call_themselves_so(
     tmp_path: Path, prepare: Callable[..., None], capsys: pytest.CaptureFixture
 ) -> None:
     prepare("--preset", "smoke", "--output", tmp_path / "cache")
-    found, expected = load(tmp_path / "cache"), synthetic_wafers(1200)
-    assert_same(found, expected)
-    assert found.source == expected.source and "synthetic" in found.source
+    cached, expected = load(tmp_path / "cache"), synthetic_wafers(1200)
+    assert_same(cached, expected)
+    assert cached.source == expected.source and "synthetic" in cached.source
     prepare("--preset", "smoke", "--output", tmp_path / "cache")
     assert "already prepared from" in capsys.readouterr().out
     with pytest.raises(SystemExit, match="leave out --input"):
