@@ -14,7 +14,7 @@ from typing import Literal
 
 from trm_jax.support.cli import main
 from trm_jax.wafer.checkpoint import refuse_existing, save_checkpoint
-from trm_jax.wafer.data import notice
+from trm_jax.wafer.data import data_notice
 from trm_jax.wafer.presets import SMOKE_RUN, run_and_wafers
 from trm_jax.wafer.ship import best_of_run, drift_reference, model_card, read_evaluation
 
@@ -52,7 +52,7 @@ def run(arguments: Arguments) -> None:
     directory, wafers = run_and_wafers(arguments.run, arguments.preset, 0, arguments.data)
     candidate = best_of_run(directory, wafers, arguments.alpha, arguments.delta)
     evaluated = read_evaluation(arguments.evaluation, candidate) if arguments.evaluation else {}
-    card = model_card(candidate, evaluated, notice(wafers, arguments.data))
+    card = model_card(candidate, evaluated, data_notice(wafers, arguments.data))
     reference = drift_reference(candidate, arguments.threshold)
     save_checkpoint(output, candidate.classifier, card, reference, replace=smoke)
     print(

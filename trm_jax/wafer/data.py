@@ -31,7 +31,7 @@ def load(path: Path | None = None, smoke: bool = False) -> Wafers:
     return wafers
 
 
-def notice(wafers: Wafers, path: Path | None = None) -> str:
+def data_notice(wafers: Wafers, path: Path | None = None) -> str:
     """The notice that goes with wafers that `load` read from ``path``."""
     source = None if wafers.source.startswith("synthetic") else find(path)
     if source is None:

@@ -118,7 +118,8 @@ def _edge_ring(rng: np.random.Generator, lot: _Lot) -> np.ndarray:
 
 
 def _edge_arc(rng: np.random.Generator, lot: _Lot) -> np.ndarray:
-    away = _turn(lot.disc.angle - lot.angle - rng.normal(0, 0.3))
+    away = lot.disc.angle - lot.angle - rng.normal(0, 0.3)
+    away = (away + np.pi) % (2 * np.pi) - np.pi  # back to -pi..pi
     half = np.deg2rad(rng.uniform(18, 50))
     return _edge(lot.disc, rng.uniform(0.12, 0.28)) * _below(np.abs(away), half, 0.1) * rng.uniform(0.7, 0.95)
 
@@ -174,11 +175,6 @@ def _edge(disc: _Disc, depth: float) -> np.ndarray:
 def _below(values: np.ndarray, limit: float, softness: float) -> np.ndarray:
     """1 where values are well below the limit, 0 well above it."""
     return 1 / (1 + np.exp(np.clip((values - limit) / softness, -30, 30)))
-
-
-def _turn(angle: np.ndarray) -> np.ndarray:
-    """Angles brought to -pi..pi."""
-    return (angle + np.pi) % (2 * np.pi) - np.pi
 
 
 def _assemble(maps: list[np.ndarray], labels: list[int], groups: list[int], folds: list[int], source: str) -> Wafers:
