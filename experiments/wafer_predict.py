@@ -28,6 +28,7 @@ from trm_jax.wafer.maps import source
 from trm_jax.wafer.maps.answers import check_output, decide, write_answers
 from trm_jax.wafer.maps.validate import Loaded
 from trm_jax.wafer.presets import PRESETS
+from trm_jax.wafer.task import WaferTask
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def prepare(arguments: Arguments) -> tuple[Classifier, Loaded]:
     if arguments.preset == "smoke":
         config = Config().override(**PRESETS["smoke"])
         params = model.initialise(config.model, jax.random.key(0))
-        return Classifier(config, params, Calibration()), Loaded(load(smoke=True), [])
+        return Classifier(config, params, WaferTask(), Calibration()), Loaded(load(smoke=True), [])
     if arguments.checkpoint is None or arguments.input is None:
         raise ValueError("give --checkpoint and --input, or --preset smoke")
     return load_checkpoint(arguments.checkpoint), source.read(arguments.input, sys.stderr.isatty(), to_classify=True)

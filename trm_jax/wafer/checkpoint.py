@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from trm_jax.core.config import Config
+from trm_jax.core.task import task_from_options
 from trm_jax.support.files import replacing_directory, write_text
 from trm_jax.support.schema import check_types, from_plain, require
 from trm_jax.training.checkpoint import load_weights, save_weights
+from trm_jax.wafer.task import WaferTask
 
 WEIGHTS, CALIBRATION, CARD, REFERENCE = "weights", "calibration.json", "model_card.md", "reference.json"
 
@@ -33,6 +35,8 @@ class Classifier(NamedTuple):
 
     config: Config
     params: Any
+    task: WaferTask
+    """Without wafers: how maps become grids."""
     calibration: Calibration
 
 
@@ -52,7 +56,7 @@ def save_checkpoint(
     if not replace:
         refuse_existing(directory)
     with replacing_directory(directory) as temporary:
-        save_weights(temporary / WEIGHTS, classifier.params, classifier.config)
+        save_weights(temporary / WEIGHTS, classifier.params, classifier.config, classifier.task)
         write_text(temporary / CALIBRATION, json.dumps(asdict(classifier.calibration), indent=2) + "\n")
         write_text(temporary / REFERENCE, json.dumps(reference) + "\n")
         write_text(temporary / CARD, card)
@@ -61,9 +65,15 @@ def save_checkpoint(
 def load_checkpoint(directory: Path) -> Classifier:
     """Read a checkpoint, or weights alone, which are not calibrated. Raises FileNotFoundError or ValueError."""
     if not (directory / WEIGHTS).is_dir():
-        return Classifier(*load_weights(directory), Calibration())
+        return load_classifier(directory, Calibration())
     try:
         options = json.loads((directory / CALIBRATION).read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise ValueError(f"{directory / CALIBRATION} is not JSON: {error}") from None
-    return Classifier(*load_weights(directory / WEIGHTS), from_plain(options, Calibration))
+    return load_classifier(directory / WEIGHTS, from_plain(options, Calibration))
+
+
+def load_classifier(weights: Path, calibration: Calibration) -> Classifier:
+    """Stored weights with a calibration. Raises FileNotFoundError, or ValueError for weights of another task."""
+    config, params, options = load_weights(weights)
+    return Classifier(config, params, task_from_options(WaferTask, options), calibration)

@@ -2,20 +2,17 @@
 
 import time
 from collections.abc import Sequence
-from functools import cache
 from typing import NamedTuple
 
 import jax
 import numpy as np
 
-from trm_jax.core import predict
 from trm_jax.core.adaptive import halted
-from trm_jax.core.config import Config
-from trm_jax.support.schema import require
-from trm_jax.training.devices import over_seeds, run_mesh, to_host
+from trm_jax.core.predict import last_step
+from trm_jax.training.devices import to_host
+from trm_jax.training.predict import predict
 from trm_jax.wafer.checkpoint import Classifier
 from trm_jax.wafer.maps.maps import Wafers
-from trm_jax.wafer.task import grids_of
 
 CHUNK = 4096
 """Maps that are resized and answered at a time."""
@@ -58,8 +55,7 @@ def classify(classifier: Classifier, wafers: Wafers, threshold: float | None = N
 
     Raises ValueError for a model that does not take wafer maps.
     """
-    config = classifier.config
-    require(config.model.patch > 0, "the checkpoint is of a model that takes tokens, not wafer maps")
+    config = classifier.config.override(**{"run.seeds": (0,), "run.batch": batch})
     start, depth = time.perf_counter(), config.recursion.N_sup
     logits = np.zeros((len(wafers), config.model.classes), np.float32)
     steps = np.full(len(wafers), depth, np.int32)
@@ -68,13 +64,14 @@ def classify(classifier: Classifier, wafers: Wafers, threshold: float | None = N
     for begin in range(0, len(wafers), CHUNK):
         rows = slice(begin, min(begin + CHUNK, len(wafers)))
         count = rows.stop - begin
-        grids = grids_of(config, wafers.take(np.arange(begin, rows.stop)))
-        # The last chunk is filled up to whole batches, so that few sizes are compiled.
-        grids = np.pad(grids, ((0, -count % batch), *((0, 0),) * 3))
+        grids = classifier.task.grids_of(config, wafers.take(np.arange(begin, rows.stop)))
         if threshold is None:
-            logits[rows] = to_host(_last_logits(config, batch)(weights, grids))[0][:count]
+            output = predict(config, weights, grids, batch=batch, reduce=last_step, inference=True)
+            logits[rows] = output.logits[0, 0]
         else:
-            stopped = to_host(halted(config, classifier.params, grids, threshold, batch=batch))
+            # Filled up to whole batches, so that few sizes are compiled.
+            padded = np.pad(grids, ((0, -count % batch), *((0, 0),) * 3))
+            stopped = to_host(halted(config, classifier.params, padded, threshold, batch=batch, inference=True))
             logits[rows], halt[rows], steps[rows] = (values[:count] for values in stopped)
     probabilities = np.asarray(jax.nn.softmax(logits / classifier.calibration.temperature, axis=-1))
     return Classified(probabilities, steps, halt, time.perf_counter() - start)
@@ -87,22 +84,12 @@ def halting_times(
 
     The thresholds take turns; each time is the median of its ``rounds``.
     """
-    grids = grids_of(classifier.config, wafers)
+    grids = classifier.task.grids_of(classifier.config, wafers)
     seconds: list[list[float]] = [[] for _ in thresholds]
     for _ in range(1 + rounds):  # the first round compiles
         for times, threshold in zip(seconds, thresholds, strict=True):
             start = time.perf_counter()
-            jax.block_until_ready(halted(classifier.config, classifier.params, grids, threshold, batch=batch))
+            answers = halted(classifier.config, classifier.params, grids, threshold, batch=batch, inference=True)
+            jax.block_until_ready(answers)
             times.append(time.perf_counter() - start)
     return [1e3 * float(np.median(times[1:])) / len(wafers) for times in seconds]
-
-
-@cache
-def _last_logits(config: Config, batch: int):
-    """Compiled logits (S, N, classes) after the last step; the devices divide the work as `run_mesh` says."""
-    single = config.override(**{"run.seeds": (0,), "run.batch": batch})
-
-    def last(params, grids):
-        return predict.in_batches(config, params, grids, None, batch, lambda reading: reading.logits)[-1]
-
-    return over_seeds(last, run_mesh(single))

@@ -16,9 +16,9 @@ from trm_jax.reporting.page import template
 from trm_jax.support import flops
 from trm_jax.support.provenance import provenance
 from trm_jax.support.schema import require
-from trm_jax.training.checkpoint import load_weights
+from trm_jax.training.run_directory import read_config
 from trm_jax.wafer.baselines.report import WM811K_LABELLED, WM811K_NONE
-from trm_jax.wafer.checkpoint import Calibration, Classifier
+from trm_jax.wafer.checkpoint import Calibration, Classifier, load_classifier
 from trm_jax.wafer.evaluation import confidence, metrics
 from trm_jax.wafer.evaluation.pooled import lots
 from trm_jax.wafer.evaluation.results import DECIDED, FULL_MIX, SCORES
@@ -62,14 +62,14 @@ def best_of_run(run: Path, wafers: Wafers, alpha: float, delta: float) -> Candid
     directory = run / "all-lots"
     answers, split = load_predicted(directory / "validation.npz"), all_lots(wafers)
     require(np.array_equal(answers.index, split.validation), f"{directory} was trained on other wafers; give --data")
-    trained = Config.from_json((directory / "config.json").read_text(encoding="utf-8"))
+    trained, _ = read_config(directory)
     logits = answers.logits[:, trained.recursion.N_sup - 1]
     scores = metrics.seed_scores(wafers.label[answers.index], logits.argmax(axis=-1), len(CLASSES))
     best = int(scores.macro_f1.argmax())
     seed = trained.run.seeds[best]
     calibration = calibrate(logits[best], wafers, answers.index, alpha, delta)
     return Candidate(
-        classifier=Classifier(*load_weights(directory / f"weights-{seed}"), calibration),
+        classifier=load_classifier(directory / f"weights-{seed}", calibration),
         wafers=wafers,
         split=split,
         answers=Predicted(answers.index, answers.logits[best : best + 1], answers.halt[best : best + 1]),
@@ -154,7 +154,7 @@ def model_card(candidate: Candidate, evaluated: dict[str, Any], notice: str) -> 
         mixed=[numbers[key].value for name in ("accuracy", "macro_f1") if (key := (FULL_MIX, "all", name)) in numbers],
         none_share=100 * WM811K_NONE / WM811K_LABELLED,
         parameters=model.count_parameters(config.model, params),
-        gflop=flops.matmul_flops(lambda inputs: model.forward(config, params, inputs), blank) / 1e9,
+        gflop=flops.matmul_flops(lambda inputs: model.forward(config, params, inputs, inference=True), blank) / 1e9,
         rare=", ".join(f"{CLASSES[index]} {counts[index]:,}" for index in np.argsort(counts)[:3]),
         notice=notice,
         made=provenance(),
