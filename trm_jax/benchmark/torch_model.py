@@ -6,7 +6,7 @@ Weights come from the JAX model by name, so both sides compute the same. Only wh
 
 import contextlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -14,15 +14,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trm_jax.benchmark.shared import Path, flatten
 from trm_jax.core.config import Config, ModelConfig
 from trm_jax.support.schema import require
+
+Path = tuple[str, ...]
 
 
 def refuse_unknown(config: Config) -> None:
     """Raise ValueError for an option that the peer does not have."""
     model, loss = config.model, config.loss
-    known = {
+    supported = {
         "model.separate_nets": not model.separate_nets,
         "model.prefix_tokens": model.prefix_tokens == 0,
         "model.dtype": model.dtype == "float32",
@@ -32,8 +33,8 @@ def refuse_unknown(config: Config) -> None:
         "loss.continue_loss": not loss.continue_loss,
         "recursion.detach_between_steps": config.recursion.detach_between_steps,
     }
-    unknown = [name for name, same in known.items() if not same]
-    require(not unknown, f"the PyTorch peer does not have this {', '.join(unknown)}; leave it at its default")
+    unsupported = [name for name, equal in supported.items() if not equal]
+    require(not unsupported, f"the PyTorch peer does not have this {', '.join(unsupported)}; leave it at its default")
 
 
 class RMSNorm(nn.Module):
@@ -255,6 +256,15 @@ class TRM(nn.Module):
             y, z = y.detach(), None if z is None else z.detach()
         logits, halt = zip(*readings, strict=True)
         return torch.stack(logits), torch.stack(halt)
+
+
+def flatten(tree: dict[str, Any], path: Path = ()) -> Iterator[tuple[Path, Any]]:
+    """Path and value of every leaf of nested dicts (that of flax would import jax)."""
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            yield from flatten(value, (*path, name))
+        else:
+            yield (*path, name), value
 
 
 def peer_name(path: Path) -> str:
