@@ -20,4 +20,5 @@ def test_growth_changes_one_size_at_a_time_and_names_what_exceeds_the_prediction
     assert "| stored | n = 15 | 1 | 9.00 |" in measured.report() and measured.excesses[1] in measured.report()
     points = [point._replace(size=size, value=value) for size in growth.VALUES for value in (1, 2)]
     axes = growth.figure(Growth(points)).axes
-    assert len(axes) == len(growth.VALUES) and tuple(axes[0].lines[1].get_ydata()) == (2.7, 2.7)
+    assert [panel.get_title() for panel in axes[:-1]] == list(growth.VALUES)
+    assert tuple(axes[0].lines[1].get_ydata()) == (2.7, 2.7)

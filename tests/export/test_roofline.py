@@ -40,23 +40,15 @@ def attention() -> onnx.ModelProto:
     return model_of(*nodes, weights=weights, inputs={"x": [L, D], "y": [L, D]}, outputs={"o": [L, D]})
 
 
-def test_operations_of_a_graph_that_can_be_counted_by_hand() -> None:
+def test_operations_kernels_and_what_crosses_them_can_be_counted_by_hand() -> None:
     counted = cost.count(attention())
-    flops = {node.kind + node.writes[0]: node.flops for node in counted.nodes}
-    assert flops == {
-        "MatMulq": 2 * L * D * D, "Relur": L * D, "Transposek": 0, "MatMuls": 2 * L * L * D, "Reshapet": 0,
-        "Softmaxp": L * L, "MatMulo": 2 * L * L * D,
-    }  # fmt: skip
-    assert counted.sizes["s"] == L * L and counted.outputs == {"o"}
-
-
-def test_kernels_and_what_crosses_them() -> None:
-    moved = cost.traffic(cost.count(attention()))
+    products = 2 * L * D * D + 2 * L * L * D + 2 * L * L * D
+    assert counted.product_flops == products and counted.flops == products + L * D + L * L  # relu, softmax
     # Three products, relu, softmax, transpose; products read x, r and k, p and y.
-    assert moved.kernels == 6 and moved.weights == D * D + 2
-    assert moved.products == L * D + 2 * L * D + (L * L + L * D)
+    assert counted.nodes == 7 and counted.kernels == 6 and counted.weights == D * D + 2
+    assert counted.product_reads == L * D + 2 * L * D + (L * L + L * D)
     # Written by products, then read and written by relu, transpose and softmax.
-    assert moved.others == (L * D + L * L + L * D) + 4 * L * D + 2 * L * L
+    assert counted.other_traffic == (L * D + L * L + L * D) + 4 * L * D + 2 * L * L
 
 
 @pytest.mark.parametrize("transposed", [0, 1])
@@ -64,7 +56,7 @@ def test_a_transposed_left_factor_is_summed_over_its_rows(transposed: int) -> No
     node = helper.make_node("Gemm", ["x", "w"], ["y"], transA=transposed)
     shape = {"x": [7, 3] if transposed else [3, 7]}
     graph = model_of(node, weights={"w": np.ones((7, 2), np.float32)}, inputs=shape, outputs={"y": [3, 2]})
-    assert cost.count(graph).nodes[0].flops == 2 * 3 * 2 * 7
+    assert cost.count(graph).flops == 2 * 3 * 2 * 7
 
 
 def test_products_of_an_exported_model_are_those_of_its_program() -> None:
@@ -88,12 +80,12 @@ def test_bounds_follow_from_the_data_sheet_and_projections_from_anchors() -> Non
     assert projected.low == pytest.approx(projected.bound + 6) and projected.high == pytest.approx(projected.bound + 60)
     assert projected.millijoule == pytest.approx((2e3 * projected.low, 2e3 * projected.high))
     assert roofline.project(counted, board, "int8").bound == pytest.approx(products / 2e3 + others / 1e2)
-    slow, moved = board._replace(bandwidth=1.0), cost.traffic(counted)
-    expected = 2 * (moved.others + moved.products + moved.weights)
+    slow = board._replace(bandwidth=1.0)
+    expected = 2 * (counted.other_traffic + counted.product_reads + counted.weights)
     assert roofline.project(counted, slow, "fp16").bound == pytest.approx(expected)
     saved = expected - roofline.project(counted, slow, "int8").bound
-    assert saved == pytest.approx(moved.products + moved.weights)
-    heavy = counted._replace(nodes=[node._replace(flops=1e9 * node.flops) for node in counted.nodes])
+    assert saved == pytest.approx(counted.product_reads + counted.weights)
+    heavy = counted._replace(flops=1e9 * counted.flops, product_flops=1e9 * products)
     rates = [anchor.flops / anchor.seconds for anchor in roofline.ANCHORS]
     projected = roofline.project(heavy, board._replace(fp16=1e30, vector=1e30), "fp16", (0.0, 0.0))
     assert projected.low == pytest.approx(1e9 * products / max(rates))

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -44,7 +45,7 @@ def child(task: dict[str, Any]) -> dict[str, float]:
         from trm_jax.training.processes import configure
 
         configure(Path(task["cache"]))
-        step = jax_side.trainer(config, data, steps=1)
+        step: Callable[[], Any] = jax_side.trainer(config, data, steps=1)
     else:
         from trm_jax.benchmark import torch_side
 

@@ -58,8 +58,10 @@ def report(source: Source, samples: Samples, results: Results) -> str:
     kept = [stop for stop in results.early if stop.scores[score] >= last.scores[score] - MAX_LOSS]
     exact = [name for name in results.agreements if name in FLOAT.values()]
     template = Path(__file__).with_name("report.md").read_text(encoding="utf-8")
-    options = {"trim_blocks": True, "lstrip_blocks": True, "keep_trailing_newline": True}
-    return jinja2.Template(template, undefined=jinja2.StrictUndefined, **options).render(
+    environment = jinja2.Environment(
+        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+    )
+    return environment.from_string(template).render(
         source=source, samples=samples, results=results, costs=costs, float=costs[MODEL], float32=exact, last=last,
         score=score, expected=results.expected.scores, int8=results.quantized, jax=results.jax.one_thread,
         worst=max(exact, key=lambda name: results.agreements[name].largest), precisions=PRECISIONS, rounds=ROUNDS,

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import matplotlib
 from matplotlib.figure import Figure
 
-from trm_jax.export.cost import Counted, traffic
+from trm_jax.export.cost import Cost
 from trm_jax.reporting import markdown
 from trm_jax.reporting.style import BLUE, ORANGE, STYLE
 
@@ -67,29 +67,28 @@ class Projection(NamedTuple):
     millijoule: tuple[float, float]
 
 
-def project(counted: Counted, board: Board, precision: str, launch: tuple[float, float] = LAUNCH) -> Projection:
+def project(cost: Cost, board: Board, precision: str, launch: tuple[float, float] = LAUNCH) -> Projection:
     """Lower bound, and a range: the fastest anchor's rate with a CUDA graph, the slowest's without one.
 
     The bound is the larger of arithmetic at full speed and of moving what crosses kernels at full bandwidth.
     """
-    moved, products = traffic(counted), counted.product_flops
     size = 1 if precision == "int8" else 2
-    moving = (2 * moved.others + size * (moved.products + moved.weights)) / board.bandwidth
-    bound = max(products / getattr(board, precision) + (counted.flops - products) / board.vector, moving)
+    moving = (2 * cost.other_traffic + size * (cost.product_reads + cost.weights)) / board.bandwidth
+    arithmetic = cost.product_flops / getattr(board, precision) + (cost.flops - cost.product_flops) / board.vector
+    bound = max(arithmetic, moving)
     rates = [anchor.flops / anchor.seconds * board.bandwidth / BOARDS[0].bandwidth for anchor in ANCHORS]
-    low = max(bound, products / max(rates)) + moved.kernels * launch[0]
-    high = max(bound, products / min(rates)) + moved.kernels * launch[1]
+    low = max(bound, cost.product_flops / max(rates)) + cost.kernels * launch[0]
+    high = max(bound, cost.product_flops / min(rates)) + cost.kernels * launch[1]
     return Projection(board.name, precision, bound, low, high, (1e3 * board.watts * low, 1e3 * board.watts * high))
 
 
-def report(counted: Counted, title: str, launch: tuple[float, float]) -> tuple[str, dict[str, Any]]:
+def report(cost: Cost, title: str, launch: tuple[float, float]) -> tuple[str, dict[str, Any]]:
     """The report as Markdown, and its numbers."""
-    projections = [project(counted, board, precision, launch) for board in BOARDS for precision in ("fp16", "int8")]
-    number = traffic(counted).kernels
+    projections = [project(cost, board, precision, launch) for board in BOARDS for precision in ("fp16", "int8")]
     sentences = [
-        f"{counted.product_flops / 1e9:.3f} GFLOP in products a sample, {counted.flops / 1e9:.3f} in all, "
-        f"{len(counted.nodes):,} nodes.",
-        f"About {number} kernels, if all that lies between two products is one kernel ({WORDS}).",
+        f"{cost.product_flops / 1e9:.3f} GFLOP in products a sample, {cost.flops / 1e9:.3f} in all, {cost.nodes:,} "
+        "nodes.",
+        f"About {cost.kernels} kernels, if all that lies between two products is one kernel ({WORDS}).",
         *(f"Published: {a.name}, {a.flops / 1e9:.2f} GFLOP in {1e3 * a.seconds:.3f} ms." for a in ANCHORS),
         f"Assumed: {1e6 * launch[0]:g} us to start a kernel in a CUDA graph (low), {1e6 * launch[1]:g} us without "
         "(high); the rate of the fastest published model (low) and of the slowest (high), scaled by bandwidth for "
@@ -101,10 +100,7 @@ def report(counted: Counted, title: str, launch: tuple[float, float]) -> tuple[s
          f"{p.millijoule[0]:.1f} to {p.millijoule[1]:.1f} ({WORDS})"] for p in projections
     ]  # fmt: skip
     text = [f"# Roofline of {title}: {WORDS}", markdown.bullets(sentences), markdown.table(columns, rows)]
-    numbers = {
-        "note": WORDS, "graph": title, "product_flops": counted.product_flops, "kernels": number,
-        "projections": [p._asdict() for p in projections],
-    }  # fmt: skip
+    numbers = {"note": WORDS, "graph": title, **cost._asdict(), "projections": [p._asdict() for p in projections]}
     return "\n\n".join(text) + "\n", numbers
 
 
