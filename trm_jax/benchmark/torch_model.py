@@ -188,56 +188,33 @@ class TRM(nn.Module):
         y = self.initial_y.expand(shape).contiguous()
         return y, self.initial_z.expand(shape).contiguous() if self.config.model.use_z else None
 
-    def combine(self, x: Tensor | None, y: Tensor, z: Tensor | None) -> Tensor:
-        """The input of the net; x is left out of an update of y."""
+    def evaluate(self, states: str, x: Tensor, y: Tensor, z: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """One evaluation of the net, for a new "y", a new "z" or both ("yz"); an update of y leaves x out."""
         if self.config.model.combine == "add":
-            parts = [part for part in (x, y, z) if part is not None]
-            return sum(parts[1:], parts[0])
-        parts = [torch.zeros_like(y) if x is None else x, y] + ([] if z is None else [z])
-        return torch.cat(parts, dim=-1)
-
-    def update_z(self, x: Tensor, y: Tensor, z: Tensor) -> Tensor:
-        """New latent state."""
-        h = self.net(self.combine(x, y, z))
-        return self.to_z(h) if self.projected else h
-
-    def update_y(self, y: Tensor, z: Tensor) -> Tensor:
-        """New answer."""
-        h = self.net(self.combine(None, y, z))
-        return self.to_y(h) if self.projected else h
-
-    def update(self, x: Tensor, y: Tensor, z: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """New answer and latent state from one pass."""
-        h = self.net(self.combine(x, y, z))
-        return self.to_y(h) if self.projected else h, self.to_z(h) if self.config.model.use_z else None
+            parts = [part for part in (None if states == "y" else x, y, z) if part is not None]
+            h = self.net(sum(parts[1:], parts[0]))
+        else:
+            question = torch.zeros_like(y) if states == "y" else x
+            h = self.net(torch.cat([question, y] if z is None else [question, y, z], dim=-1))
+        if "y" in states:
+            y = self.to_y(h) if self.projected else h
+        if "z" in states and z is not None:
+            z = self.to_z(h) if self.projected else h
+        return y, z
 
     def supervision_step(self, x: Tensor, y: Tensor, z: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """One supervision step; evaluations that the gradient mode leaves out run without gradient."""
-        depth, evaluations = self.config.recursion, self.evaluations()
-        last = len(evaluations) - 1
-        live = {
-            "full": range(len(evaluations)),
-            "last_cycle": range(len(evaluations) - len(evaluations) // depth.T, len(evaluations)),
-            "one_step": (last - 1, last) if evaluations[last] == "y" else (last,),
-        }[depth.gradient]
-        for index, which in enumerate(evaluations):
-            with contextlib.nullcontext() if index in live else torch.no_grad():
-                if which == "z":
-                    assert z is not None
-                    z = self.update_z(x, y, z)
-                elif which == "y":
-                    assert z is not None
-                    y = self.update_y(y, z)
-                else:
-                    y, z = self.update(x, y, z)
-        return y, z
-
-    def evaluations(self) -> list[str]:
-        """Which states the evaluations of a supervision step update, in order."""
         model, depth = self.config.model, self.config.recursion
         if model.form == "alternating" and model.use_z:
-            return (["z"] * depth.n + ["y"]) * depth.T
-        return ["both"] * depth.T * (depth.n + (model.form == "alternating"))
+            evaluations = (["z"] * depth.n + ["y"]) * depth.T
+        else:
+            evaluations = ["yz"] * depth.T * (depth.n + (model.form == "alternating"))
+        count = len(evaluations)
+        trained = {"full": count, "last_cycle": count // depth.T, "one_step": 2 if evaluations[-1] == "y" else 1}
+        for index, states in enumerate(evaluations):
+            with contextlib.nullcontext() if index >= count - trained[depth.gradient] else torch.no_grad():
+                y, z = self.evaluate(states, x, y, z)
+        return y, z
 
     def read(self, y: Tensor) -> tuple[Tensor, Tensor]:
         """Class logits and halting logits (B,)."""
