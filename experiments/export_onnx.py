@@ -32,7 +32,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 @dataclass(frozen=True)
-class Arguments:
+class Arguments(package.Settings):
     """Write a package of ONNX files, with the measurements that say what they are worth."""
 
     checkpoint: Path | None = None
@@ -49,14 +49,6 @@ class Arguments:
     """Training inputs that set the ranges of int8."""
     samples: int = 3000
     """Held-out inputs to compare the files on."""
-    precisions: tuple[package.Precision, ...] = ("float16", "int8")
-    """Files to make beside those in float32, which share their weights."""
-    repeats: int = 400
-    """Timed calls of each file."""
-    tolerance: float = 1e-4
-    """Largest difference between a float32 file and JAX, in logits (relative where they exceed 1) or probabilities."""
-    int8_limit: float = 0.05
-    """Largest error of the int8 logits in units of their standard deviation; products stay float until it is met."""
     reference: Path | None = None
     """JSON file that drift on the device is measured against; reference.json beside the weights if not given."""
 
@@ -65,16 +57,13 @@ def run(arguments: Arguments) -> None:
     """Export, compare, measure and write the package."""
     smoke = arguments.preset == "smoke"
     if smoke:
-        arguments = replace(
-            arguments, calibration=18, samples=45, repeats=20, output=arguments.output or ROOT / "runs/package-smoke"
-        )
+        output = arguments.output or ROOT / "runs/package-smoke"
+        arguments = replace(arguments, calibration=18, samples=45, repeats=20, output=output)
     output, checkpoint = arguments.output, arguments.checkpoint
     require(checkpoint is not None or smoke, "--checkpoint is needed (or --preset smoke)")
-    require(arguments.repeats >= 1, "--repeats must be at least 1")
     if output is None:
         raise ValueError("--output is needed")
     package.check_output(output)
-    settings = package.Settings(arguments.precisions, arguments.tolerance, arguments.int8_limit, arguments.repeats)
     with tempfile.TemporaryDirectory() as folder, replacing_directory(output) as directory:
         if checkpoint is None:
             checkpoint, config = Path(folder) / "weights", Config().override(**PRESETS["smoke"])
@@ -82,7 +71,7 @@ def run(arguments: Arguments) -> None:
         source = read_source(checkpoint, arguments.reference, untrained=arguments.checkpoint is None)
         counts = (arguments.calibration, arguments.samples)
         samples = samples_for(source.config, counts, arguments.data, arguments.fold, smoke)
-        results = package.write_files(source, samples, directory, settings)
+        results = package.write_files(source, samples, directory, arguments)
         report.write(directory, source, samples, results)
         package.write_sums(directory)
     print((output / "report.md").read_text(encoding="utf-8"))

@@ -44,7 +44,8 @@ def report(results: Results) -> str:
         "round" + (f", at best {results.peak_gflops:.0f} GFLOP/s." if results.peak_gflops else "."),
     ]
     if results.rows:
-        parts.append(timing_table(results.rows))
+        columns = ["Case", "Ours, ms", "Against", "Its ms", "Ratio (range)", "GFLOP/s", "Of peak", "Note"]
+        parts.append(markdown.table(columns, map(_cells, results.rows)))
     if results.start:
         rows = [[row["name"], f"{row['seconds']:.1f}", row["note"]] for row in results.start]
         columns = ["Start of a process to the end of its first step", "Seconds", "Note"]
@@ -58,16 +59,12 @@ def report(results: Results) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def timing_table(rows: list[Row]) -> str:
+def _cells(row: Row) -> list[str]:
     """Our time beside the peer's, the ratio with its range over rounds, and the share of the matrix product."""
-    columns = ["Case", "Ours, ms", "Against", "Its ms", "Ratio (range)", "GFLOP/s", "Of peak", "Note"]
-    cells = []
-    for row in rows:
-        ratio = "" if row.ratio is None else f"{row.ratio:.2f} ({row.ratio_low:.2f} to {row.ratio_high:.2f})"
-        share = "" if row.share is None else f"{row.share:.0%}"
-        peer = [row.peer, _number(row.peer_ms), ratio]
-        cells.append([row.name, _number(row.ours_ms), *peer, _number(row.gflops), share, row.note])
-    return markdown.table(columns, cells)
+    ratio = "" if row.ratio is None else f"{row.ratio:.2f} ({row.ratio_low:.2f} to {row.ratio_high:.2f})"
+    share = "" if row.share is None else f"{row.share:.0%}"
+    times = [_number(row.ours_ms), row.peer, _number(row.peer_ms)]
+    return [row.name, *times, ratio, _number(row.gflops), share, row.note]
 
 
 def _number(value: float | None) -> str:
