@@ -12,7 +12,7 @@ all: a graph whose answers differ from those of JAX is an error. `docs/jetson.md
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 
@@ -29,6 +29,7 @@ from trm_jax.training.processes import configure
 from trm_jax.wafer.presets import PRESETS
 
 ROOT = Path(__file__).resolve().parent.parent
+SMOKE: dict[str, Any] = {"calibration": 18, "samples": 45, "repeats": 20}
 
 
 @dataclass(frozen=True)
@@ -57,8 +58,7 @@ def run(arguments: Arguments) -> None:
     """Export, compare, measure and write the package."""
     smoke = arguments.preset == "smoke"
     if smoke:
-        output = arguments.output or ROOT / "runs/package-smoke"
-        arguments = replace(arguments, calibration=18, samples=45, repeats=20, output=output)
+        arguments = replace(arguments, **SMOKE, output=arguments.output or ROOT / "runs/package-smoke")
     output, checkpoint = arguments.output, arguments.checkpoint
     require(checkpoint is not None or smoke, "--checkpoint is needed (or --preset smoke)")
     if output is None:

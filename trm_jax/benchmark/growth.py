@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import dataclass, field
+from statistics import median
 from typing import Any, NamedTuple
 
 import jax
@@ -116,7 +117,7 @@ def measure_curve(size: str, rounds: int, seconds: float) -> list[Point]:
     for value, config in configs.items():
         growth = spread([time / first for time, first in zip(times[value], times[smallest], strict=True)])
         temp = jax_side.temporary_mb(config, value if size == "S" else 0)
-        ms = 1000 * spread(times[value]).median / 2
+        ms = 1000 * median(times[value]) / 2
         points.append(Point(size, value, ms, *growth, flops[value] / flops[smallest], temp))
     return points
 

@@ -43,11 +43,6 @@ class Bench:
         """Seconds of each call, which take turns."""
         return time_interleaved(calls, self.rounds, self.seconds)
 
-    def rows(self, case: Case) -> list[Row]:
-        """Measure a case."""
-        measure = {"halting": measure_halting, "seeds": measure_seeds}.get(case.kind, measure_against_peers)
-        return measure(self, case)
-
 
 def measure_cases(bench: Bench, cases: list[Case]) -> list[Row]:
     """Rows of all cases, one after another."""
@@ -55,7 +50,8 @@ def measure_cases(bench: Bench, cases: list[Case]) -> list[Row]:
     with tqdm(cases, desc="benchmark", unit="case", file=sys.stderr) as bar:
         for case in bar:
             bar.set_postfix_str(case.name)
-            rows += bench.rows(case)
+            measure = {"halting": measure_halting, "seeds": measure_seeds}.get(case.kind, measure_against_peers)
+            rows += measure(bench, case)
     return rows
 
 

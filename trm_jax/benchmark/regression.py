@@ -45,7 +45,7 @@ def slower(rows: list[dict[str, Any]], baseline: list[dict[str, Any]]) -> tuple[
             unknown.append(f"{row['name']}{against}: not in the baseline")
             continue
         for quantity, field in ((f"time{against}", "ratio"), ("share of the matrix product", "share")):
-            (low, high), (old_low, old_high) = ((one[f"{field}_low"], one[f"{field}_high"]) for one in (row, before))
+            (low, high), (old_low, old_high) = ((item[f"{field}_low"], item[f"{field}_high"]) for item in (row, before))
             if low is None or old_low is None:
                 continue
             if low > NOISE * old_high if field == "ratio" else high < old_low / NOISE:

@@ -3,27 +3,19 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import median
-from typing import Any, NamedTuple
+from typing import Any
 
 PEERS = {"eager": "PyTorch eager", "compiled": "PyTorch compiled"}
 Times = dict[str, list[float]]
 """Seconds in each round, by the name of what was timed."""
 
 
-class Spread(NamedTuple):
-    """Median of several rounds, with the lowest and the highest.
+def spread(values: list[float]) -> tuple[float, float, float]:
+    """Median, lowest and highest of several rounds.
 
-    The median of the population lies between the two with probability 1 - 2 * 0.5**rounds.
+    The median of the population lies between the last two with probability 1 - 2 * 0.5**rounds.
     """
-
-    median: float
-    low: float
-    high: float
-
-
-def spread(values: list[float]) -> Spread:
-    """Median, lowest and highest of the rounds."""
-    return Spread(median(values), min(values), max(values))
+    return median(values), min(values), max(values)
 
 
 @dataclass(frozen=True)
@@ -70,16 +62,12 @@ def make_rows(
     if flops:
         common["gflops"] = flops * steps / median(our_times) / 1e9
     if flops and matrix_flops:
-        share = spread(
-            [flops * steps * matrix / (seconds * matrix_flops)
-             for seconds, matrix in zip(our_times, times["matrix"], strict=True)]
-        )  # fmt: skip
-        common |= {"share": share.median, "share_low": share.low, "share_high": share.high}
+        rounds = zip(our_times, times["matrix"], strict=True)
+        shares = spread([flops * steps * matrix / (seconds * matrix_flops) for seconds, matrix in rounds])
+        common |= dict(zip(("share", "share_low", "share_high"), shares, strict=True))
     rows = []
     for key, label in peers.items():
-        ratio = spread([seconds / other for seconds, other in zip(our_times, times[key], strict=True)])
+        ratio, low, high = spread([seconds / other for seconds, other in zip(our_times, times[key], strict=True)])
         peer_ms = 1000 * median(times[key]) / steps
-        rows.append(
-            Row(**common, peer=label, peer_ms=peer_ms, ratio=ratio.median, ratio_low=ratio.low, ratio_high=ratio.high)
-        )
+        rows.append(Row(**common, peer=label, peer_ms=peer_ms, ratio=ratio, ratio_low=low, ratio_high=high))
     return rows or [Row(**common)]

@@ -6,7 +6,7 @@ Weights come from the JAX model by name, so both sides compute the same. Only wh
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -235,15 +235,6 @@ class TRM(nn.Module):
         return torch.stack(logits), torch.stack(halt)
 
 
-def flatten(tree: dict[str, Any], path: Path = ()) -> Iterator[tuple[Path, Any]]:
-    """Path and value of every leaf of nested dicts (that of flax would import jax)."""
-    for name, value in tree.items():
-        if isinstance(value, dict):
-            yield from flatten(value, (*path, name))
-        else:
-            yield (*path, name), value
-
-
 def peer_name(path: Path) -> str:
     """Name of the peer's tensor for the path of one of our weights."""
     parts = [part.replace("block_", "blocks.") for part in path]
@@ -252,12 +243,14 @@ def peer_name(path: Path) -> str:
 
 def load(config: Config, params: Any) -> TRM:
     """The peer with the weights of a JAX model, nested dicts of arrays. Raises ValueError for an unknown option."""
-    model, state = TRM(config), {}
-    for path, value in flatten(params):
+    from flax.traverse_util import flatten_dict  # imports jax, which a process that measures PyTorch does without
+
+    model, state, weights = TRM(config), {}, flatten_dict(params)
+    for path, value in weights.items():
         tensor = torch.tensor(np.asarray(value))
         state[peer_name(path)] = tensor.T if path[-1] == "kernel" else tensor
     if config.model.initial_state == "zero":
         state |= {name: buffer for name, buffer in model.named_buffers() if name.startswith("initial")}
     model.load_state_dict(state)
-    model.paths = {peer_name(path): path for path, _ in flatten(params)}
+    model.paths = {peer_name(path): path for path in weights}
     return model

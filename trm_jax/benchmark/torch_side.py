@@ -16,10 +16,9 @@ from trm_jax.support.machine import cores
 IGNORE = -100  # label of a cell that does not count; PyTorch's own default too
 
 
-def use_all_cores() -> int:
-    """Let PyTorch compute with every core this process may use, as jax does; returns their number."""
+def use_all_cores() -> None:
+    """Let PyTorch compute with every core this process may use, as jax does."""
     torch.set_num_threads(cores())
-    return torch.get_num_threads()
 
 
 def build(config: Config, params: Any, compiled: bool) -> TRM:

@@ -138,15 +138,15 @@ def write_files(source: Source, samples: Samples, directory: Path, settings: Set
 
 def metadata_of(source: Source, samples: Samples) -> Metadata:
     """What the files say about themselves."""
-    made = environment()
-    packages = made["packages"] | {name: importlib.metadata.version(name) for name in PACKAGES}
+    machine = environment()
+    packages = machine["packages"] | {name: importlib.metadata.version(name) for name in PACKAGES}
     return Metadata(
         labels=samples.labels,
         preprocessing=samples.preprocessing,
         temperature=source.temperature,
         review_threshold=source.review_threshold,
         config=json.loads(source.config.to_json()),
-        provenance={"commit": made["commit"], "machine": made["machine"], "packages": packages},
+        provenance={"commit": machine["commit"], "machine": machine["machine"], "packages": packages},
         reference=source.reference,
     )
 
