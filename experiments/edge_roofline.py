@@ -63,9 +63,9 @@ def load(path: Path) -> onnx.ModelProto:
 
 def untrained(preset: str, **options: Any) -> onnx.ModelProto:
     """The graph of a preset as `wafer_train.py` ships it by default, in two views."""
-    config = Config().override(**PRESETS[preset], **{"model.views": 2}).override(**options)
+    config = Config().override(**PRESETS[preset], **{"model.encoder.views": 2}).override(**options)
     params = model.initialise(config.model, jax.random.key(0))
-    grids = jax.ShapeDtypeStruct((1, config.model.image, config.model.image, 2), jnp.float32)
+    grids = jnp.zeros(model.blank_inputs(config.model, 1).shape, jnp.float32)
     return graph.export(config, params, "model", Metadata([], {}, 1.0, 0.0, {}, {}, {}), grids)
 
 

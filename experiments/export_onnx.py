@@ -18,6 +18,7 @@ import jax
 
 from trm_jax.core import model
 from trm_jax.core.config import Config
+from trm_jax.core.task import override
 from trm_jax.export import package, report
 from trm_jax.export.samples import samples_for
 from trm_jax.export.source import read_source
@@ -27,6 +28,7 @@ from trm_jax.support.schema import require
 from trm_jax.training.checkpoint import save_weights
 from trm_jax.training.processes import configure
 from trm_jax.wafer.presets import PRESETS
+from trm_jax.wafer.task import WaferTask
 
 ROOT = Path(__file__).resolve().parent.parent
 SMOKE: dict[str, Any] = {"calibration": 18, "samples": 45, "repeats": 20}
@@ -66,11 +68,12 @@ def run(arguments: Arguments) -> None:
     package.check_output(output)
     with tempfile.TemporaryDirectory() as folder, replacing_directory(output) as directory:
         if checkpoint is None:
-            checkpoint, config = Path(folder) / "weights", Config().override(**PRESETS["smoke"])
-            save_weights(checkpoint, model.initialise(config.model, jax.random.key(0)), config)
+            checkpoint = Path(folder) / "weights"
+            task, config = override(WaferTask(), Config(), PRESETS["smoke"])
+            save_weights(checkpoint, model.initialise(config.model, jax.random.key(0)), config, task)
         source = read_source(checkpoint, arguments.reference, untrained=arguments.checkpoint is None)
         counts = (arguments.calibration, arguments.samples)
-        samples = samples_for(source.config, counts, arguments.data, arguments.fold, smoke)
+        samples = samples_for(source, counts, arguments.data, arguments.fold, smoke)
         results = package.write_files(source, samples, directory, arguments)
         report.write(directory, source, samples, results)
         package.write_sums(directory)

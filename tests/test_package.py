@@ -22,7 +22,7 @@ ARROWS = {
     "wafer.maps": {"support"},
     "study": {"support", "core", "training", "reporting", "sudoku"},
     "edge": {"support", "wafer.maps"},
-    "export": {"support", "core", "training", "reporting", "edge", "sudoku", "wafer", "wafer.maps"},
+    "export": {"support", "core", "training", "reporting", "edge", "sudoku", "sequences", "wafer", "wafer.maps"},
     "benchmark": {"support", "core", "training", "reporting", "sudoku"},
 }
 

@@ -14,8 +14,9 @@ import pytest
 
 from trm_jax.core import model
 from trm_jax.core.config import Config
+from trm_jax.core.task import run_options
 from trm_jax.training.checkpoint import save_weights
-from trm_jax.wafer import classify, task
+from trm_jax.wafer import classify
 from trm_jax.wafer.checkpoint import Calibration, Classifier, load_checkpoint, save_checkpoint
 from trm_jax.wafer.evaluation import confidence
 from trm_jax.wafer.evaluation.results import FULL_MIX
@@ -24,16 +25,18 @@ from trm_jax.wafer.evaluation.stored import Predicted, save_predicted
 from trm_jax.wafer.maps.maps import CLASSES
 from trm_jax.wafer.splits import all_lots
 from trm_jax.wafer.synthetic import synthetic_wafers
+from trm_jax.wafer.task import WaferTask
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "experiments"))
 import wafer_predict
 import wafer_ship
 
 CONFIG = Config().override(
-    **{"model.classes": 9, "model.patch": 4, "model.image": 12, "model.grid": (3, 3), "model.stem_widths": (4,),
+    **{"model.classes": 9, "model.encoder": {"patch": 4, "image": 12, "widths": (4,)}, "model.grid": (3, 3),
        "model.width": 8, "model.layers": 1, "model.readout": "mean_max", "model.halt_token": "mean",
        "recursion.N_sup": 2, "recursion.T": 1, "recursion.n": 1, "run.seeds": (3, 5)}
 )  # fmt: skip
+TASK = WaferTask(representation="max", untouched=0.5)
 
 
 @pytest.fixture(scope="module")
@@ -41,13 +44,13 @@ def classifier():
     params = model.initialise(CONFIG.model, jax.random.key(0))
     bias = params["halting"]["bias"] + 5.0  # a halting probability of a half
     kernel = jax.random.normal(jax.random.key(1), params["halting"]["kernel"].shape)
-    return Classifier(CONFIG, params | {"halting": {"kernel": kernel, "bias": bias}}, Calibration(2.0, 0.3))
+    return Classifier(CONFIG, params | {"halting": {"kernel": kernel, "bias": bias}}, TASK, Calibration(2.0, 0.3))
 
 
 def test_a_checkpoint_is_read_as_it_was_written(classifier, tmp_path):
     save_checkpoint(tmp_path / "edge", classifier, "# card\n", {"window": 250})
     again = load_checkpoint(tmp_path / "edge")
-    assert again.config == classifier.config and again.calibration == classifier.calibration
+    assert again.config == classifier.config and again.calibration == classifier.calibration and again.task == TASK
     chex.assert_trees_all_equal(again.params, classifier.params)
     assert (tmp_path / "edge" / "model_card.md").read_text() == "# card\n"
     with pytest.raises(FileExistsError, match="choose another directory"):
@@ -57,7 +60,7 @@ def test_a_checkpoint_is_read_as_it_was_written(classifier, tmp_path):
     (tmp_path / "edge" / "calibration.json").write_text('{"temperature": 0}')
     with pytest.raises(ValueError, match="temperature must be positive"):
         load_checkpoint(tmp_path / "edge")
-    save_weights(tmp_path / "bare", classifier.params, CONFIG)
+    save_weights(tmp_path / "bare", classifier.params, CONFIG, TASK)
     assert load_checkpoint(tmp_path / "bare").calibration == Calibration(1.0, 1.0)  # nothing is promised: all to review
 
 
@@ -80,7 +83,7 @@ def test_a_checkpoint_that_can_not_be_replaced_stays(classifier, tmp_path, monke
 def test_answers_are_those_of_the_forward_pass_at_the_step_of_each_wafer(classifier, monkeypatch):
     monkeypatch.setattr(classify, "CHUNK", 32)
     wafers = synthetic_wafers(70)
-    grids = jnp.asarray(task.grids_of(CONFIG, wafers))
+    grids = jnp.asarray(TASK.grids_of(CONFIG, wafers))
     reading = model.forward(CONFIG, classifier.params, grids)
     expected = np.asarray(jax.nn.softmax(reading.logits / 2.0))
     full = classify.classify(classifier, wafers, batch=16)
@@ -102,7 +105,7 @@ def test_answers_are_those_of_the_forward_pass_at_the_step_of_each_wafer(classif
     assert stopped.seconds > 0 and np.isnan(full.halt).all()
     tokens = dataclasses.replace(Config(), model=Config().model)
     with pytest.raises(ValueError, match="takes tokens"):
-        classify.classify(Classifier(tokens, None, Calibration()), wafers)
+        classify.classify(Classifier(tokens, None, TASK, Calibration()), wafers)
 
 
 @pytest.fixture
@@ -121,7 +124,7 @@ def trained_run(tmp_path, wafers):
     split = all_lots(wafers)
     directory = tmp_path / "run" / "all-lots"
     directory.mkdir(parents=True)
-    (directory / "config.json").write_text(CONFIG.to_json())
+    (directory / "config.json").write_text(json.dumps(run_options(TASK, CONFIG)))
     options = {"left out": "", "views": 1, "prior": 0.0}
     (tmp_path / "run" / "wafers.json").write_text(json.dumps(options))
     truth = np.eye(9, dtype=np.float32)[wafers.label[split.validation]]
@@ -129,7 +132,8 @@ def trained_run(tmp_path, wafers):
     logits = truth * np.array([1.0, 4.0], np.float32)[:, None, None, None] + noise
     save_predicted(directory / "validation.npz", Predicted(split.validation, logits, logits[..., 0]))
     for seed in CONFIG.run.seeds:
-        save_weights(directory / f"weights-{seed}", model.initialise(CONFIG.model, jax.random.key(seed)), CONFIG)
+        params = model.initialise(CONFIG.model, jax.random.key(seed))
+        save_weights(directory / f"weights-{seed}", params, CONFIG, TASK)
     (directory / "metrics.jsonl").write_text('{"step": 20, "loss": [1, 1], "best_step": [10, 20]}\n{"step": 40, "lo')
     return recipe(CONFIG, options), recipe(CONFIG.override(**{"model.width": 16}), options)
 

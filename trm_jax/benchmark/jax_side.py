@@ -12,6 +12,7 @@ from flax.traverse_util import flatten_dict
 from trm_jax.benchmark.cases import random_data
 from trm_jax.core import adaptive, losses, model, predict, train_step
 from trm_jax.core.config import Config
+from trm_jax.core.task import Examples, Task
 from trm_jax.support import flops
 from trm_jax.training.devices import over_seeds, place_seeds, replicate, run_mesh, seed_mesh
 
@@ -83,9 +84,9 @@ def check_equal(name: str, ours: tuple, peer: tuple) -> float:
 
 def trainer(config: Config, data: dict[str, np.ndarray], steps: int, seeds: int = 1) -> Callable[[], None]:
     """A call that trains so many steps of so many models in one compiled program, over the devices of a run."""
-    chunk = partial(train_step.train_chunk, config, train_step.no_augmentation, steps)
+    chunk = partial(train_step.train_chunk, config, Task(), steps)
     mesh = run_mesh(config.override(**{"run.seeds": tuple(range(seeds))}))
-    shared = replicate(mesh, data)
+    shared = replicate(mesh, train_step.training_data(Examples(data), config.run.steps))
     start = over_seeds(lambda seed, data: train_step.init(config, data, seed), mesh)
     state = start(place_seeds(mesh, np.arange(seeds)), shared)
     run = over_seeds(chunk, mesh, donate=True)
@@ -116,8 +117,8 @@ def temporary_mb(config: Config, seeds: int = 0) -> float:
 
     Of one model, or over a mesh of seeds; nothing is run.
     """
-    data = random_data(config, config.run.batch)
-    step = partial(train_step.train_step, config, train_step.no_augmentation)
+    data = train_step.training_data(Examples(random_data(config, config.run.batch)), config.run.steps)
+    step = partial(train_step.train_step, config, Task())
     start = partial(train_step.init, config, data)
     if seeds:
         state = jax.eval_shape(jax.vmap(start), jnp.arange(seeds))

@@ -81,6 +81,10 @@ class Task:
         """Scores of every seed after every supervision step, each (S, N_sup)."""
         raise NotImplementedError
 
+    def class_names(self) -> list[str]:
+        """Names of the classes in their order; empty where numbers name them."""
+        return []
+
     def protocol(self) -> list[str]:
         """Sentences about the data for the report of a study."""
         return []

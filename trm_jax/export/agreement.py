@@ -47,7 +47,8 @@ class Agreement:
 
 def jax_answers(config: Config, params: Any, inputs: np.ndarray, temperature: float) -> Answers:
     """Answers of the model as it was trained: scanned, not written out, in float32."""
-    outputs = predict.readings(config.override(**{"model.dtype": "float32"}), params, inputs, batch=64)
+    config = config.override(**{"model.dtype": "float32"})
+    outputs = predict.predict(config, params, inputs, batch=64, reduce=predict.everything, inference=True)
     logits, halt = (np.moveaxis(np.asarray(leaf), 0, 1) for leaf in (outputs.logits, outputs.halt))
     return Answers(logits, softmax(logits / temperature, axis=-1), expit(halt))
 

@@ -50,7 +50,7 @@ FLOAT_ONLY = frozenset({"Einsum"})
 def for_export(config: Config) -> Config:
     """The same model with its recursion written out in float32, which is what the exporter can follow."""
     return config.override(
-        **{"model.forward_only": True, "model.dtype": "float32", "recursion.unroll": True, "recursion.remat": False,
+        **{"model.dtype": "float32", "recursion.unroll": True, "recursion.remat": False,
            "recursion.segment": 0, "recursion.gradient": "full"}
     )  # fmt: skip
 
@@ -65,7 +65,7 @@ def all_steps(config: Config, params: Any, temperature: float) -> Callable[..., 
     """Function from inputs (B, ...) to logits, probabilities (B, N_sup, ...) and halting probability (B, N_sup)."""
 
     def forward(inputs):
-        outputs = model.forward(config, params, inputs)
+        outputs = model.forward(config, params, inputs, inference=True)
         return _answers(jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, 1), outputs), temperature)
 
     return forward
@@ -73,17 +73,17 @@ def all_steps(config: Config, params: Any, temperature: float) -> Callable[..., 
 
 def question(config: Config, params: Any, temperature: float) -> Callable[..., tuple]:
     """Function from inputs to the question x, which stays the same in every supervision step."""
-    return lambda inputs: (model.embed(config, params, inputs),)
+    return lambda inputs: (model.embed(config, params, inputs, inference=True),)
 
 
 def single_step(config: Config, params: Any, temperature: float) -> Callable[..., tuple]:
     """Function from x, y and z to the next y and z and its answers: one supervision step."""
 
     def step(x, y, z=None):
-        y, z = model.supervision_step(config, params, x, y, z)
+        y, z = model.supervision_step(config, params, x, y, z, inference=True)
         # Times one, or jax2onnx joins the reshapes of several views before and after this output, and it is gone.
         states = (y * jnp.float32(1),) if z is None else (y * jnp.float32(1), z)
-        return *states, *_answers(model.read(config, params, y), temperature)
+        return *states, *_answers(model.read(config, params, y, inference=True), temperature)
 
     return step
 
@@ -95,11 +95,12 @@ def adaptive(config: Config, params: Any, temperature: float) -> Callable[..., t
     """
 
     def forward(inputs, threshold):
-        x = model.embed(config, params, inputs)
+        x = model.embed(config, params, inputs, inference=True)
 
         def advance(states):
-            states = model.supervision_step(config, params, x, states[0], states[1] if len(states) == 2 else None)
-            output = model.read(config, params, states[0])
+            y, z = states if len(states) == 2 else (states[0], None)
+            states = model.supervision_step(config, params, x, y, z, inference=True)
+            output = model.read(config, params, states[0], inference=True)
             return tuple(state for state in states if state is not None), output.logits, output.halt
 
         def unsure(carry):

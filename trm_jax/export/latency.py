@@ -153,11 +153,14 @@ def _load_jax(path: Path) -> Callable[[np.ndarray], float]:
     from trm_jax.core import model
     from trm_jax.training.checkpoint import load_weights
 
-    config, params = load_weights(path)
-    last: Any = jax.jit(lambda inputs: jax.tree.map(lambda leaf: leaf[-1], model.forward(config, params, inputs)))
+    config, params, _ = load_weights(path)
+
+    @jax.jit
+    def last_step(inputs):
+        return jax.tree.map(lambda leaf: leaf[-1], model.forward(config, params, inputs, inference=True))
 
     def call(inputs: np.ndarray) -> float:
-        jax.block_until_ready(last(inputs))
+        jax.block_until_ready(last_step(inputs))
         return float(config.recursion.N_sup)
 
     return call

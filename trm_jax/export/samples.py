@@ -1,4 +1,4 @@
-"""What an exported model is calibrated on and compared with: wafers or puzzles that fit its config, of every class.
+"""What an exported model is calibrated on and compared with: samples of its own task.
 
 All that the export knows of a task comes from here.
 """
@@ -10,15 +10,17 @@ from typing import Any
 import numpy as np
 
 from trm_jax.core.config import Config
-from trm_jax.sudoku import puzzles
-from trm_jax.sudoku import task as sudoku_task
+from trm_jax.core.task import Task, task_from_options
+from trm_jax.export.source import Source
+from trm_jax.sequences.task import Sequences
+from trm_jax.sudoku.task import Sudoku
 from trm_jax.support.schema import require
-from trm_jax.wafer import task as wafer_task
 from trm_jax.wafer.data import load
 from trm_jax.wafer.evaluation import metrics
 from trm_jax.wafer.maps.maps import CLASSES, Wafers
 from trm_jax.wafer.splits import all_lots, folds
 from trm_jax.wafer.synthetic import synthetic_wafers
+from trm_jax.wafer.task import WaferTask, encoder_of
 
 
 @dataclass(frozen=True)
@@ -54,16 +56,26 @@ class Samples:
         return {"Macro-F1": float(macro_f1), "ECE": float(ece)}
 
 
-def samples_for(config: Config, counts: tuple[int, int], data: Path | None, fold: int | None, smoke: bool) -> Samples:
-    """Calibrating and held-out inputs, about as many as ``counts``, of the kind that the model takes.
+TOKEN_TASKS: dict[str, type[Task]] = {Sudoku.name: Sudoku, Sequences.name: Sequences}
+"""Tasks whose samples come with their options."""
 
-    With ``smoke`` wafers are generated where no ``data`` are given.
+
+def samples_for(source: Source, counts: tuple[int, int], data: Path | None, fold: int | None, smoke: bool) -> Samples:
+    """Calibrating and held-out inputs, about as many as ``counts``, of the task that the weights were trained on.
+
+    With ``smoke`` wafers are generated where no ``data`` are given. Raises ValueError for an unknown task.
     """
     require(min(counts) >= 1, "--calibration and --samples must be at least 1")
-    return _wafers(config, counts, data, fold, smoke) if config.model.patch else _puzzles(config, counts)
+    name = source.task.get("name")
+    if name == WaferTask.name:
+        return _wafers(source.config, task_from_options(WaferTask, source.task), counts, data, fold, smoke)
+    require(name in TOKEN_TASKS, f"weights of the task {name!r} have no samples to be compared on")
+    return _tokens(source.config, task_from_options(TOKEN_TASKS[str(name)], source.task), counts)
 
 
-def _wafers(config: Config, counts: tuple[int, int], data: Path | None, fold: int | None, smoke: bool) -> Samples:
+def _wafers(
+    config: Config, task: WaferTask, counts: tuple[int, int], data: Path | None, fold: int | None, smoke: bool
+) -> Samples:
     """Wafers of every class, as many as there are up to an equal share of ``counts``.
 
     Held out is the test part of a fold, or without one the sixth of all lots that validates weights that ship.
@@ -84,12 +96,12 @@ def _wafers(config: Config, counts: tuple[int, int], data: Path | None, fold: in
     calibration, test = (
         even_choice(maps.label, part, count, rng) for part, count in zip((split.train, held_out), counts, strict=True)
     )
-    size, representation = config.model.image, config.wafer.representation
+    size, representation = encoder_of(config).image, task.representation
     of_class = np.bincount(maps.label[test])
     return Samples(
-        calibration=wafer_task.grids_of(config, maps.take(calibration)).astype(np.float32),
+        calibration=task.grids_of(config, maps.take(calibration)).astype(np.float32),
         calibration_labels=maps.label[calibration],
-        inputs=wafer_task.grids_of(config, maps.take(test)).astype(np.float32),
+        inputs=task.grids_of(config, maps.take(test)).astype(np.float32),
         truth=maps.label[test],
         labels=list(CLASSES),
         preprocessing={"kind": "wafer", "size": size, "representation": representation},
@@ -110,22 +122,21 @@ def even_choice(label: np.ndarray, part: np.ndarray, count: int, rng: np.random.
     return np.sort(np.concatenate([rng.permutation(part[label[part] == index])[:share] for index in classes]))
 
 
-def _puzzles(config: Config, counts: tuple[int, int]) -> Samples:
-    """Calibrating training puzzles and held-out test puzzles of a Sudoku config."""
-    options = {"data.train": counts[0], "data.validation": 1, "data.test": counts[1]}
-    task = sudoku_task.prepare(config.override(**options, **{"data.first_share": 0.0}))
-    (calibration, _), (inputs, truth) = (puzzles.to_tokens(part) for part in (task.splits.train, task.splits.test))
-    generated = config.data.split == "class" and not config.data.train_file
-    kind = "of unseen solution classes" if generated else "of the test part of its data"
+def _tokens(config: Config, task: Task, counts: tuple[int, int]) -> Samples:
+    """Calibrating training samples and held-out test samples of a task of tokens."""
+    train, test = task.examples("train").arrays, task.examples("test").arrays
+    inputs, truth = test["inputs"][: counts[1]], test["labels"][: counts[1]]
+    calibration = train["inputs"][: counts[0]]
+    unit, units = task.example_name
     return Samples(
         calibration=calibration,
         calibration_labels=np.zeros(len(calibration), np.int64),
         inputs=inputs,
         truth=truth,
-        labels=["padding", "blank", *map(str, range(1, config.model.classes - 1))],
+        labels=task.class_names() or [str(index) for index in range(config.model.classes)],
         preprocessing={"kind": "tokens", "cells": config.model.cells},
-        unit="puzzle",
-        source=f"{len(inputs):,} puzzles {kind}",
+        unit=unit,
+        source=f"{len(inputs):,} {units} of the test part of its data",
         takes=f"{config.model.cells} tokens, int32",
-        purpose="Meant to study recursive reasoning; an answer may break the rules of the puzzle.",
+        purpose=f"Meant to study recursive reasoning; the answer to a {unit} may be wrong, so check it.",
     )

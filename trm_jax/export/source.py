@@ -20,6 +20,8 @@ class Source:
 
     config: Config
     params: Any
+    task: dict[str, Any]
+    """Options of the task, by which the inputs are made."""
     weights: Path
     temperature: float
     review_threshold: float
@@ -37,7 +39,7 @@ def read_source(checkpoint: Path, reference: Path | None = None, untrained: bool
     not hold what they should.
     """
     weights = checkpoint / "weights" if (checkpoint / "weights").is_dir() else checkpoint
-    config, params = load_weights(weights)
+    config, params, task = load_weights(weights)
     path = weights.parent / CALIBRATION
     calibrated = path.is_file()
     values = _read(path) if calibrated else {"temperature": 1.0, "review_threshold": 0.9}
@@ -50,7 +52,7 @@ def read_source(checkpoint: Path, reference: Path | None = None, untrained: bool
     path = reference or weights.parent / REFERENCE
     require(reference is None or path.is_file(), f"no reference at {path}; wafer_ship.py writes one beside the weights")
     drift = _read(path) if path.is_file() else {}
-    return Source(config, params, weights, temperature, threshold, calibrated, drift, untrained)
+    return Source(config, params, task, weights, temperature, threshold, calibrated, drift, untrained)
 
 
 def _read(path: Path) -> Any:
