@@ -21,7 +21,7 @@ from google.protobuf.message import DecodeError
 
 from trm_jax.core import model
 from trm_jax.core.config import Config
-from trm_jax.edge.package import Metadata
+from trm_jax.edge.format import Metadata
 from trm_jax.export import graph as export
 from trm_jax.export.cost import Counted, count, is_product, traffic, units
 from trm_jax.export.roofline import Point, quality_against_time

@@ -27,7 +27,7 @@ from trm_jax.wafer.checkpoint import Calibration, Shipped, load_checkpoint
 from trm_jax.wafer.classify import classify
 from trm_jax.wafer.maps import source
 from trm_jax.wafer.maps.answers import check_output, decide, write_answers
-from trm_jax.wafer.maps.validate import Loaded
+from trm_jax.wafer.maps.validate import ReadResult
 from trm_jax.wafer.presets import PRESETS
 from trm_jax.wafer.synthetic import synthetic_wafers
 
@@ -52,11 +52,11 @@ class Arguments:
     """smoke: an untrained model on 300 generated wafers."""
 
 
-def prepare(arguments: Arguments) -> tuple[Shipped, Loaded]:
+def prepare(arguments: Arguments) -> tuple[Shipped, ReadResult]:
     """Checkpoint and maps. Raises ValueError or FileNotFoundError."""
     if arguments.preset == "smoke":
         config = Config().override(**PRESETS["smoke"])
-        return Shipped(config, model.initialise(config.model, jax.random.key(0)), Calibration()), Loaded(
+        return Shipped(config, model.initialise(config.model, jax.random.key(0)), Calibration()), ReadResult(
             synthetic_wafers(300), []
         )
     if arguments.checkpoint is None or arguments.input is None:

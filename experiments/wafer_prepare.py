@@ -20,7 +20,7 @@ from trm_jax.support.cli import main
 from trm_jax.support.schema import require
 from trm_jax.wafer.maps import cache, source
 from trm_jax.wafer.maps.maps import UNKNOWN
-from trm_jax.wafer.maps.validate import Loaded
+from trm_jax.wafer.maps.validate import ReadResult
 from trm_jax.wafer.presets import SMOKE_WAFERS
 from trm_jax.wafer.synthetic import synthetic_wafers
 
@@ -47,7 +47,7 @@ class Arguments:
     """Show a bar while reading."""
 
 
-def select(loaded: Loaded, arguments: Arguments) -> Loaded:
+def select(loaded: ReadResult, arguments: Arguments) -> ReadResult:
     """The maps that are asked for. Raises ValueError if none is left."""
     wafers = loaded.wafers
     kept = np.ones(len(wafers), bool)
@@ -57,7 +57,7 @@ def select(loaded: Loaded, arguments: Arguments) -> Loaded:
         kept &= wafers.clean
     if not kept.any():
         raise ValueError(f"none of the {len(wafers):,} maps is left; drop --labelled-only or --clean-only")
-    return Loaded(wafers.take(kept), loaded.rejected)
+    return ReadResult(wafers.take(kept), loaded.rejected)
 
 
 def already_prepared(output: Path, origin: dict) -> bool:
@@ -71,7 +71,7 @@ def already_prepared(output: Path, origin: dict) -> bool:
     return True
 
 
-def source_of(arguments: Arguments) -> tuple[dict[str, Any], Callable[[], Loaded]]:
+def source_of(arguments: Arguments) -> tuple[dict[str, Any], Callable[[], ReadResult]]:
     """What a cache says about where its maps are from, and how to read them. Raises ValueError or FileNotFoundError."""
     origin: dict[str, Any] = {
         "selection": {"labelled_only": arguments.labelled_only, "clean_only": arguments.clean_only}
@@ -80,7 +80,7 @@ def source_of(arguments: Arguments) -> tuple[dict[str, Any], Callable[[], Loaded
         require(arguments.input is None, "--preset smoke prepares generated maps; leave out --input")
         wafers = synthetic_wafers(SMOKE_WAFERS)
         checksum = hashlib.sha256(wafers.flat.tobytes()).hexdigest()
-        return origin | {"source": wafers.source, "sha256": checksum, "notice": ""}, lambda: Loaded(wafers, [])
+        return origin | {"source": wafers.source, "sha256": checksum, "notice": ""}, lambda: ReadResult(wafers, [])
     path = source.find(arguments.input)
     if path is None:
         raise FileNotFoundError("there are no wafer maps to prepare; give --input, or set TRM_DATA")

@@ -21,7 +21,7 @@ from scipy.special import softmax
 
 from trm_jax.core import model
 from trm_jax.core.config import Config
-from trm_jax.edge.monitor import FEWEST_LOTS, reference
+from trm_jax.edge.monitor import MIN_LOTS, reference
 from trm_jax.support import flops
 from trm_jax.support.cli import main
 from trm_jax.support.provenance import environment
@@ -79,8 +79,8 @@ def calibrate(logits: np.ndarray, wafers: Wafers, index: np.ndarray, alpha: floa
 def monitored(answers: Predicted, seed: int, depth: int, made: Calibration, wafers: Wafers, threshold: float | None):
     """What the device compares its wafers with: the validation wafers and the answers to them; nothing for few lots."""
     units = lots(wafers, answers.index)
-    if len(np.unique(units)) < FEWEST_LOTS:
-        print(f"no monitoring reference: validation has {len(np.unique(units))} lots, {FEWEST_LOTS} are needed")
+    if len(np.unique(units)) < MIN_LOTS:
+        print(f"no monitoring reference: validation has {len(np.unique(units))} lots, {MIN_LOTS} are needed")
         return {}
     last = stopped_at(answers.halt[seed, :depth], threshold)
     logits = answers.logits[seed, last, np.arange(len(answers.index))]

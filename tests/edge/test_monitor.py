@@ -9,13 +9,24 @@ import numpy as np
 import pytest
 
 from trm_jax.edge import monitor
-from trm_jax.edge.monitor import ALPHA, QUANTITIES, Monitor, append, baseline, examine, measured, read_log, reference
+from trm_jax.edge.monitor import ALPHA, QUANTITIES, Monitor, append, baseline, examine, measured, reference
 from trm_jax.wafer.maps.grid import to_grid
 from trm_jax.wafer.maps.maps import CLASSES, FAIL, NO_DIE, PASS, Wafers
 from trm_jax.wafer.synthetic import synthetic_wafers
 
 WINDOW, REVIEW = 250, 0.7
 PARTS = sum(map(len, QUANTITIES.values()))
+
+
+def read_log(path: Path) -> tuple[list[dict[str, Any]], int]:
+    """The records of a log, and how many torn lines were skipped."""
+    records, torn = [], 0
+    for line in path.read_bytes().splitlines():
+        try:
+            records.append(dict(json.loads(line)))
+        except ValueError:
+            torn += bool(line.strip())
+    return records, torn
 
 
 def answers(wafers: Wafers, centres: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

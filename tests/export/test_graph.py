@@ -16,7 +16,7 @@ from onnx import TensorProto, helper
 
 from trm_jax.core import model, train_step
 from trm_jax.core.config import Config
-from trm_jax.edge.package import Metadata
+from trm_jax.edge.format import Metadata
 from trm_jax.export import agreement, latency, rewrite
 from trm_jax.export import graph as export
 from trm_jax.support import flops as accounting

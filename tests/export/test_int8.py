@@ -8,7 +8,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from trm_jax.core import model
 from trm_jax.core.config import Config
-from trm_jax.edge.package import Metadata
+from trm_jax.edge.format import Metadata
 from trm_jax.export import graph as export
 from trm_jax.export import int8
 

@@ -19,7 +19,7 @@ from onnxconverter_common.float16 import convert_float_to_float16
 
 from trm_jax.core import model
 from trm_jax.core.config import Config
-from trm_jax.edge.package import WEIGHTS, Metadata
+from trm_jax.edge.format import WEIGHTS, Metadata
 from trm_jax.export.rewrite import folded, nodes, tidy, weight_names
 from trm_jax.support.files import replacing
 from trm_jax.support.schema import require

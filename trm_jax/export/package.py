@@ -11,7 +11,7 @@ import numpy as np
 
 from trm_jax.core import model
 from trm_jax.core.config import Config
-from trm_jax.edge.package import INITIAL, Metadata
+from trm_jax.edge.format import INITIAL, Metadata
 from trm_jax.export import agreement, latency
 from trm_jax.export import graph as export
 from trm_jax.export.int8 import Quantized, quantize

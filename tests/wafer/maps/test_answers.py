@@ -10,16 +10,16 @@ from hypothesis import strategies as st
 
 from trm_jax.wafer.maps.answers import answers, decide, write_answers
 from trm_jax.wafer.maps.maps import CLASSES, UNKNOWN
-from trm_jax.wafer.maps.validate import Loaded, Rejected, assemble
+from trm_jax.wafer.maps.validate import ReadResult, Rejected, build_wafers
 from trm_jax.wafer.synthetic import synthetic_wafers
 
 
-def loaded(rows: list[int], rejected: list[int], labels: list[int] | None = None) -> Loaded:
+def loaded(rows: list[int], rejected: list[int], labels: list[int] | None = None) -> ReadResult:
     """Wafers of these rows, and rejected maps."""
     wafers = synthetic_wafers(9 + len(rows)).take(np.arange(len(rows)))
     wafers.row[:] = rows
     wafers.label[:] = UNKNOWN if labels is None else labels
-    return Loaded(wafers, [Rejected(row, f"is broken in row {row}") for row in rejected])
+    return ReadResult(wafers, [Rejected(row, f"is broken in row {row}") for row in rejected])
 
 
 def probabilities(*classes: int, confidence: float = 0.6) -> np.ndarray:
@@ -90,13 +90,13 @@ def test_answers_that_do_not_fit_leave_the_old_file(tmp_path: Path) -> None:
     one = loaded([0], [])
     with pytest.raises(ValueError, match=r"1 wafers need probabilities \(1, 9\)"):
         write_answers(path, one, probabilities(0, 1), np.array([1]), 0.5)
-    with pytest.raises(ValueError, match="no numbers"):
+    with pytest.raises(ValueError, match="NaN or infinite"):
         write_answers(path, one, probabilities(0) * np.nan, np.array([1]), 0.5)
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
 
 
 def test_nothing_but_rejected_maps(tmp_path: Path) -> None:
     row = np.arange(1)
-    none = assemble(np.full(25, 7, np.uint8), np.array([5]), np.array([5]), {"row": row, "group": row}, "test")
+    none = build_wafers(np.full(25, 7, np.uint8), np.array([5]), np.array([5]), {"row": row, "group": row}, "test")
     write_answers(tmp_path / "a.csv", none, np.zeros((0, 9)), np.zeros(0, int), 0.5)
     assert written(tmp_path / "a.csv")[1][-1] == "has a cell 7; cells are 0, 1 or 2"

@@ -98,7 +98,7 @@ def test_a_table_gives_labels_and_lots(tmp_path: Path) -> None:
     [
         ("name,label\n", "must have a column file"),
         ("file\na.csv\n", "must have a column file"),
-        ("file,label\nb.csv,Loc\n", "line 2: 'b.csv' is no .csv or .png file of this folder"),
+        ("file,label\nb.csv,Loc\n", "line 2: 'b.csv' is not a .csv or .png file of this folder"),
         ("file,label\na.csv,Loc\na.csv,Loc\n", "line 3: 'a.csv' occurs twice"),
         ("file,label\na.csv\n", "line 2: expected 2 fields"),
         ("file,label\na.csv,Loc,1\n", "line 2: expected 2 fields"),
@@ -134,8 +134,8 @@ def test_broken_files_are_left_out_by_name(tmp_path: Path) -> None:
         "d.png": "has a grey value 70; they are 0, 1, 2 or 0, 128, 255",
         "e.png": "is an image of mode RGB; save it as 8-bit grey",
         "f.png": "is 2000 x 2000; sides are 1024 at most",
-        "g.png": "is damaged or no PNG",
-        "h.png": "is damaged or no PNG",
+        "g.png": "is damaged or not a PNG",
+        "h.png": "is damaged or not a PNG",
         "i.csv": "is a file of 6,000,000 bytes",
     }
     assert sorted(reasons) == sorted(expected)

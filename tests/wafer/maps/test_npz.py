@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trm_jax.wafer.maps import npz, source
+from trm_jax.support import archives
+from trm_jax.wafer.maps import source
 from trm_jax.wafer.maps.maps import CLASSES, UNKNOWN
 from trm_jax.wafer.maps.npz import read_npz
 from trm_jax.wafer.maps.validate import Rejected, find_copies
@@ -102,8 +103,8 @@ def test_maps_to_classify_may_have_labels_of_other_classes(tmp_path: Path, array
         ({"flat": np.zeros(85)}, "flat must be one row of bytes, not float64"),
         ({"flat": np.zeros((5, 17), np.uint8)}, "flat must be one row of bytes"),
         ({"height": np.array([5, 6, 5], object)}, "height is an array of objects, which could run code"),
-        ({"height": np.array([5, 6, -5])}, "height has entries that are no sides"),
-        ({"width": np.array([6, 5, 2**40])}, "width has entries that are no sides"),
+        ({"height": np.array([5, 6, -5])}, "height has entries outside 0 to 32767"),
+        ({"width": np.array([6, 5, 2**40])}, "width has entries outside 0 to 32767"),
         ({"label": np.array([1, 0], np.int8)}, "label has 2 entries, height has 3"),
         ({"fold": np.array([0, 0, 300])}, "fold has entries outside"),
         ({"clean": np.array([1, 1, 1])}, "clean must be one row of truth values"),
@@ -142,8 +143,8 @@ def test_a_bomb_is_refused_before_allocating(tmp_path: Path, monkeypatch: pytest
     side = np.full(8, 1000)
     path = save(tmp_path / "maps.npz", {"flat": np.zeros(8_000_000, np.uint8), "height": side, "width": side})
     assert len(read_npz(path).rejected) == 8
-    monkeypatch.setattr(npz, "_LARGE", 2**20)
-    refused_without_allocating(path, "flat would grow from [0-9,]* bytes to 8,000,128")
+    monkeypatch.setattr(archives, "_MAX_UNPACKED", 2**20)
+    refused_without_allocating(path, "would unpack from [0-9,]* bytes to 8,000,512")
 
 
 def test_files_cut_off_anywhere_are_refused_in_one_line(tmp_path: Path, arrays: dict) -> None:
@@ -151,6 +152,6 @@ def test_files_cut_off_anywhere_are_refused_in_one_line(tmp_path: Path, arrays: 
     path = tmp_path / "cut.npz"
     for length in range(0, len(whole), 7):
         path.write_bytes(whole[:length])
-        with pytest.raises(ValueError, match="is damaged or no file of wafer maps") as caught:
+        with pytest.raises(ValueError, match="is damaged or not a file of wafer maps") as caught:
             read_npz(path)
         assert "\n" not in str(caught.value)
