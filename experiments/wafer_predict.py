@@ -44,6 +44,8 @@ class Arguments:
     """Maps to classify; needed unless --preset smoke."""
     output: Path = Path("answers.csv")
     """Table to write."""
+    force: bool = False
+    """Replace the table if it exists."""
     threshold: float | None = None
     """Stop a wafer after the first supervision step whose halting probability is above it; all steps if left out."""
     batch: int = 64
@@ -71,7 +73,7 @@ def run(arguments: Arguments) -> None:
         arguments.threshold is None or 0 <= arguments.threshold <= 1,
         f"--threshold is a probability, got {arguments.threshold}",
     )
-    check_output(arguments.output)
+    check_output(arguments.output, arguments.force)
     shipped, loaded = prepare(arguments)
     begun = time.perf_counter()
     found = classify(shipped, loaded.wafers, arguments.threshold, arguments.batch)
