@@ -35,7 +35,7 @@ from trm_jax.sudoku.studies import PRESETS, STUDIES
 from trm_jax.support import flops
 from trm_jax.support.cli import errors_in_one_line
 from trm_jax.support.files import write_text
-from trm_jax.support.schema import changed_fields, parse_options
+from trm_jax.support.schema import differences, parse_options
 from trm_jax.training.devices import to_host
 from trm_jax.training.loop import evaluated_weights, fit
 from trm_jax.training.processes import configure, is_first_process, on_first_process
@@ -189,7 +189,7 @@ def protocol(arms: dict[str, Config], reference: str, splits: Splits) -> list[st
         for name, arm in arms.items()
         if arm.data.first_share
     ]
-    changed = sorted({name for other in arms.values() for name in changed_fields(config, other)})
+    changed = sorted({name for other in arms.values() for name in differences(config, other)})
     return [
         f"{source}, {side}x{side}; {leak}.",
         f"{len(splits.train.puzzles)} training puzzles{augmented}; {config.run.steps} updates of {config.run.batch} "

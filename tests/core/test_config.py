@@ -11,7 +11,7 @@ import pytest
 from trm_jax.core import model, train_step
 from trm_jax.core.config import Config
 from trm_jax.core.train_step import no_augmentation
-from trm_jax.support.schema import changed_fields
+from trm_jax.support.schema import differences
 
 SMALL = Config().override(
     **{
@@ -34,7 +34,7 @@ DATA = {
 def test_json_round_trip_keeps_every_option():
     config = SMALL.override(**{"loss.class_weights": (1.0, 2.0, 1.0, 1.0, 1.0, 0.5), "data.box": (2, 3)})
     assert Config.from_json(config.to_json()) == config
-    assert changed_fields(config, SMALL) == ["loss.class_weights", "data.box"]
+    assert differences(config, SMALL) == ["loss.class_weights", "data.box"]
 
 
 @pytest.mark.parametrize(

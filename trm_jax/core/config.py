@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
-from trm_jax.support.schema import check_types, from_dict, require
+from trm_jax.support.schema import check_types, from_plain, require
 from trm_jax.wafer.options import WaferConfig
 
 
@@ -429,7 +429,7 @@ class Config:
             for name in values:
                 if name not in known:
                     raise ValueError(f"unknown option {section}.{name}; {section} has {', '.join(known)}")
-            changed[section] = dataclasses.replace(part, **{k: from_dict(v, known[k]) for k, v in values.items()})
+            changed[section] = dataclasses.replace(part, **{k: from_plain(v, known[k]) for k, v in values.items()})
         return dataclasses.replace(self, **changed)
 
     def to_json(self) -> str:
@@ -439,4 +439,4 @@ class Config:
     @classmethod
     def from_json(cls, text: str) -> "Config":
         """Inverse of to_json. Raises ValueError for an unknown option or a value of the wrong type."""
-        return from_dict(json.loads(text), cls)
+        return from_plain(json.loads(text), cls)

@@ -15,10 +15,10 @@ def require(condition: bool, message: str) -> None:
         raise ValueError(message)
 
 
-def changed_fields(old: Any, new: Any) -> list[str]:
+def differences(one: Any, other: Any) -> list[str]:
     """Dotted names of the options in which two configs of the same class differ."""
-    before, after = _flat(dataclasses.asdict(old)), _flat(dataclasses.asdict(new))
-    return [name for name in before if before[name] != after[name]]
+    a, b = _flat(dataclasses.asdict(one)), _flat(dataclasses.asdict(other))
+    return [name for name in a if a[name] != b[name]]
 
 
 def _flat(options: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -28,14 +28,14 @@ def _flat(options: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def from_dict(value: Any, kind: Any) -> Any:
+def from_plain(value: Any, kind: Any) -> Any:
     """Rebuild a dataclass, with its tuples, from what JSON knows. Raises ValueError for an unknown option."""
     if isinstance(kind, type) and is_dataclass(kind):
         known = {f.name: f.type for f in fields(kind)}
         require(isinstance(value, dict), f"expected options of {kind.__name__}, got {value!r}")
         for name in value:
             require(name in known, f"unknown option {name!r}; {kind.__name__} has {', '.join(known)}")
-        return kind(**{name: from_dict(v, known[name]) for name, v in value.items()})
+        return kind(**{name: from_plain(v, known[name]) for name, v in value.items()})
     if typing.get_origin(kind) is tuple and isinstance(value, list):
         return tuple(value)
     if kind is float and type(value) is int:

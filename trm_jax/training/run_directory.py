@@ -9,7 +9,7 @@ from typing import Any
 from trm_jax.core.config import Config
 from trm_jax.support.files import write_text
 from trm_jax.support.provenance import environment
-from trm_jax.support.schema import changed_fields
+from trm_jax.support.schema import differences
 from trm_jax.training.processes import is_first_process, on_first_process
 
 
@@ -33,7 +33,7 @@ class RunDirectory:
         path = self.path
         config_file = path / "config.json"
         if config_file.exists():
-            different = changed_fields(Config.from_json(config_file.read_text()), config)
+            different = differences(Config.from_json(config_file.read_text()), config)
             if different:
                 raise ValueError(
                     f"{path} holds a run with other options ({', '.join(different)}); "

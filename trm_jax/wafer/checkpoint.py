@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from trm_jax.core.config import Config
 from trm_jax.support.files import replacing_directory, write_text
-from trm_jax.support.schema import check_types, from_dict, require
+from trm_jax.support.schema import check_types, from_plain, require
 from trm_jax.training.checkpoint import load_weights, save_weights
 
 WEIGHTS, CALIBRATION, CARD, REFERENCE = "weights", "calibration.json", "model_card.md", "reference.json"
@@ -66,4 +66,4 @@ def load_checkpoint(directory: Path) -> Shipped:
         options = json.loads((directory / CALIBRATION).read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise ValueError(f"{directory / CALIBRATION} is no JSON: {error}") from None
-    return Shipped(*load_weights(directory / WEIGHTS), from_dict(options, Calibration))
+    return Shipped(*load_weights(directory / WEIGHTS), from_plain(options, Calibration))
