@@ -19,7 +19,7 @@ COUNTS = {"parameters": 24_100, "layer_applications": 48, "flops": 31_000_000}
 def study(
     means: Mapping[str, float] = SIX_ARMS,
     seeds: int = 6,
-    blanks: str = "9",
+    difficulty: str = "9 blanks",
     spread: float = 0.012,
     counts: Mapping[str, Mapping[str, int]] | None = None,
 ) -> pd.DataFrame:
@@ -36,7 +36,7 @@ def study(
                     "study": "components",
                     "arm": arm,
                     "seed": seed,
-                    "blanks": blanks,
+                    "difficulty": difficulty,
                     "exact": exact,
                     "valid": exact,
                     "cells": 1 - 0.2 * (1 - exact),

@@ -5,7 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from trm_jax.core import model
+from trm_jax.core.config import Config
 from trm_jax.core.encoders import Convolution, ConvolutionBlock, Stem, patches, with_radius
+from trm_jax.core.model_config import ImageEncoder
 
 
 @pytest.mark.parametrize("stride", [1, 2])
@@ -22,7 +25,7 @@ def test_convolution_is_the_convolution_of_xla(size, stride):
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
     )
     np.testing.assert_allclose(layer.apply({"params": params}, x), expected, atol=1e-5)
-    native = Convolution(4, stride, forward_only=True).apply({"params": params}, x)
+    native = Convolution(4, stride, inference=True).apply({"params": params}, x)
     np.testing.assert_allclose(native, expected, atol=1e-6)
 
 
@@ -57,7 +60,7 @@ def test_a_block_halves_the_sides_rounded_up_and_takes_the_largest(side, channel
 
     expected = written_out(params)
     np.testing.assert_allclose(block.apply({"params": params}, x), expected, atol=1e-5)
-    native = ConvolutionBlock(4, count, forward_only=True)
+    native = ConvolutionBlock(4, count, inference=True)
     np.testing.assert_allclose(native.apply({"params": params}, x), expected, atol=1e-5)
     ours, other = (
         jax.grad(lambda params, run=run: (run(params) ** 2).sum())(params)
@@ -79,7 +82,7 @@ def test_patches_are_squares_in_reading_order_padded_at_the_end():
 
 @pytest.mark.parametrize("widths", [(), (4,), (4, 6)])
 def test_tokens_see_their_own_neighbourhood_only(widths):
-    stem = Stem(widths, (), 4, 5)
+    stem = Stem(ImageEncoder(image=16, patch=4, widths=widths), 5)
     x = jnp.asarray(np.random.default_rng(0).normal(size=(1, 16, 16, 2)), jnp.float32)
     params = stem.init(jax.random.key(0), x)["params"]
     tokens = stem.apply({"params": params}, x)
@@ -87,6 +90,16 @@ def test_tokens_see_their_own_neighbourhood_only(widths):
     changed = stem.apply({"params": params}, x.at[0, 0, 0].add(1.0))
     moved = np.abs(np.asarray(changed - tokens)).max(axis=(0, 2)) > 0
     assert moved[0] and not moved[[3, 7, 10, 11, 12, 13, 14, 15]].any()
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_model_takes_images_with_any_number_of_channels(channels):
+    options = {"image": 8, "patch": 4, "channels": channels, "widths": (4,)}
+    config = Config().override(**{"model.encoder": options, "model.grid": (2, 2), "model.readout": "mean_max"})
+    params = model.initialise(config.model, jax.random.key(0))
+    images = np.random.default_rng(0).integers(0, 256, (3, 8, 8, channels), np.uint8)
+    logits = model.forward(config, params, images).logits
+    assert logits.shape == (3, 3, 6) and np.ptp(logits, axis=1).min() > 0
 
 
 def test_the_radius_is_one_at_the_middle_of_a_side():

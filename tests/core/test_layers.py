@@ -4,13 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy.ndimage import correlate
 
 from trm_jax.core import model
 from trm_jax.core.config import Config, ModelConfig
 from trm_jax.core.layers import (
     Block,
-    Depthwise,
     Linear,
     RMSNorm,
     SelfAttention,
@@ -104,13 +102,6 @@ def attention(weights, x, config):
     return mixed @ np.float64(weights["out"]["kernel"])
 
 
-def depthwise(kernel, x, grid):
-    """The 3x3 filter of each channel over the grid of tokens, by scipy."""
-    maps = x.reshape(-1, *grid, x.shape[-1])
-    mixed = [[correlate(one[..., c], kernel[..., c], mode="constant") for c in range(x.shape[-1])] for one in maps]
-    return np.moveaxis(np.array(mixed), 1, -1).reshape(x.shape)
-
-
 def block(weights, x, config):
     def residual(layer, norm, x):
         scale = np.float64(weights[norm]["scale"]) if config.norm_scale else 1.0
@@ -120,7 +111,6 @@ def block(weights, x, config):
         "swiglu": lambda x: swiglu(weights["mix"], x),
         "linear": lambda x: np.einsum("bld,lm->bmd", x, np.float64(weights["mix"].get("kernel"))),
         "attention": lambda x: attention(weights["mix"], x, config),
-        "depthwise": lambda x: depthwise(np.float64(weights["mix"].get("kernel")), x, config.grid),
     }[config.mixer]
     x = np.float64(x)
     if config.mixer == "swiglu":
@@ -191,21 +181,9 @@ def test_token_linear_equals_einsum():
     close(run(TokenLinear(), weights, x), expected)
 
 
-def test_depthwise_filters_reach_one_token_further_with_every_application():
-    one = np.zeros((1, 12, WIDTH), np.float32)
-    one[0, 0] = 1.0
-    module = Depthwise(GRID)
-    weights = random_weights(module, one)
-    seen = one
-    for reach in (1, 2):
-        seen = run(module, weights, seen)
-        rows, columns = np.nonzero(seen.reshape(*GRID, WIDTH).any(axis=-1))
-        assert rows.max() == min(reach, GRID[0] - 1) and columns.max() == min(reach, GRID[1] - 1)
-
-
 @pytest.mark.parametrize("norm_scale", [False, True])
 @pytest.mark.parametrize("norm", ["pre", "post"])
-@pytest.mark.parametrize("mixer", ["linear", "swiglu", "attention", "depthwise"])
+@pytest.mark.parametrize("mixer", ["linear", "swiglu", "attention"])
 def test_block_equals_numpy(mixer, norm, norm_scale):
     config = config_for(mixer=mixer, norm=norm, norm_scale=norm_scale)
     x = states(config)
@@ -231,7 +209,7 @@ def test_swiglu_mixing_normalises_over_tokens_and_linear_mixing_over_channels():
     assert np.ptp(mean_square["swiglu"][2]) > 0.1 and np.ptp(mean_square["linear"][1]) > 0.1
 
 
-@pytest.mark.parametrize("mixer", ["linear", "swiglu", "attention", "depthwise"])
+@pytest.mark.parametrize("mixer", ["linear", "swiglu", "attention"])
 def test_without_weights_a_pre_norm_block_is_the_identity_and_a_post_norm_block_normalises(mixer):
     x = 3 * states()
     outputs = {}
@@ -244,7 +222,7 @@ def test_without_weights_a_pre_norm_block_is_the_identity_and_a_post_norm_block_
     close(outputs["post"], rms_norm(over_tokens if mixer == "swiglu" else rms_norm(x)))
 
 
-@pytest.mark.parametrize("mixer", ["linear", "swiglu", "attention", "depthwise"])
+@pytest.mark.parametrize("mixer", ["linear", "swiglu", "attention"])
 def test_a_block_with_an_identity_start_is_the_identity_until_it_is_trained(mixer):
     x = jnp.asarray(states())
     for starts, same in ((True, True), (False, False)):

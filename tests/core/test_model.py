@@ -1,5 +1,7 @@
 """The model's forms, written out by hand, and what each option does to weights and gradients."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -128,14 +130,32 @@ def test_a_wider_state_makes_up_for_z_in_the_teaching_form():
     assert abs(counts["without z, width matched"] / counts["with z"] - 1) < 0.02
 
 
-@pytest.mark.parametrize(("initial_state", "reached"), [("learned", True), ("fixed", False)])
-def test_initial_states_are_trained_only_if_learned(initial_state, reached):
-    config = SMALL.override(**{"model.initial_state": initial_state})
+def test_initial_states_are_not_trained_and_not_counted():
+    params = model.initialise(SMALL.model, jax.random.key(0))
+    gradient = jax.jit(jax.grad(lambda params: model.forward(SMALL, params, INPUTS).logits.sum()))(params)
+    assert not gradient["initial_y"].any() and gradient["tokens"].any()
+    counted = model.count_parameters(SMALL.model, params)
+    assert sum(leaf.size for leaf in jax.tree.leaves(params)) - counted == 2 * 8
+
+
+IMAGES = {
+    "model.encoder": {"image": 8, "patch": 4, "widths": (4,), "views": 2},
+    "model.grid": (2, 2),
+    "model.readout": "pooled",
+}
+
+
+@pytest.mark.parametrize("options", [{}, {"model.mixer": "attention"}, {"model.mixer": "swiglu"}, IMAGES])
+def test_the_forms_for_inference_compute_the_same_by_another_program(options):
+    config = SMALL.override(**options)
     params = model.initialise(config.model, jax.random.key(0))
-    gradient = jax.jit(jax.grad(lambda params: model.forward(config, params, INPUTS).logits.sum()))(params)
-    assert bool((gradient["initial_y"] != 0).any()) is reached
-    counted = model.count_parameters(config.model, params)
-    assert sum(leaf.size for leaf in jax.tree.leaves(params)) - counted == (0 if reached else 2 * 8)
+    inputs = jax.random.randint(jax.random.key(1), model.blank_inputs(config.model, 3).shape, 0, 6)
+    trained, inferred = (
+        jax.jit(lambda inputs, form=form: model.forward(config, params, inputs, inference=form))
+        for form in (False, True)
+    )
+    jax.tree.map(partial(np.testing.assert_allclose, atol=1e-5), trained(inputs), inferred(inputs))
+    assert trained.lower(inputs).as_text() != inferred.lower(inputs).as_text()
 
 
 def test_zero_initial_states_are_zero_and_have_no_weights():

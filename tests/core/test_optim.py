@@ -43,7 +43,7 @@ def test_constant_schedule_stays_at_its_peak_for_ever(warmup):
 
 def every_weight() -> list[ModelConfig]:
     """Models that have every kind of weight between them."""
-    common = ModelConfig(width=8, layers=2, norm_scale=True, initial_state="learned", prefix_tokens=1, prefix_width=5)
+    common = ModelConfig(width=8, layers=2, norm_scale=True, prefix_tokens=1, prefix_width=5)
     return [
         dataclasses.replace(common, mixer="attention", positions="learned", combine="concat", separate_nets=True),
         dataclasses.replace(common, mixer="swiglu", norm="pre"),
@@ -69,10 +69,9 @@ def test_weight_decay_shrinks_marked_weights_and_leaves_the_others_bitwise():
         np.testing.assert_allclose(update, np.full((2, 3), expected), rtol=1e-6, err_msg=name)
 
 
-@pytest.mark.parametrize("initial_state", ["fixed", "learned"])
-def test_fixed_initial_states_stay_bitwise_as_they_were(initial_state):
+def test_fixed_initial_states_stay_bitwise_as_they_were():
     depth = {"recursion.N_sup": 1, "recursion.T": 1, "recursion.n": 1, "recursion.unroll": True}
-    options = {"model.width": 8, "model.layers": 1, "model.initial_state": initial_state}
+    options = {"model.width": 8, "model.layers": 1}
     config = Config(optim=OPTIONS).override(**depth, **options)
     shapes = jax.eval_shape(lambda: model.initialise(config.model, jax.random.key(0)))
     rng = np.random.default_rng(0)
@@ -93,7 +92,7 @@ def test_fixed_initial_states_stay_bitwise_as_they_were(initial_state):
         after, state = step(after, state)
     for path, value in flatten_dict(after).items():
         kept = np.array_equal(value, flatten_dict(before)[path])
-        assert kept == (initial_state == "fixed" and path[-1] in INITIAL_STATES), path
+        assert kept == (path[-1] in INITIAL_STATES), path
 
 
 def adamw(config: OptimConfig, weight, gradients):

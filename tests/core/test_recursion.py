@@ -190,7 +190,7 @@ def test_detaching_cuts_the_gradient_between_steps_and_only_there(unroll):
     assert abs(jax.grad(last)(weight, False) - local) > 1e-2
 
 
-def test_learned_initial_states_get_a_gradient_although_steps_are_detached():
+def test_a_step_reaches_its_own_initial_state_although_steps_are_detached():
     def first_reading(y):
         _, readings = recursion.supervise(
             lambda y, z: (jnp.tanh(y), z), lambda y: y, y, jnp.float32(0.0), N_sup=2, detach=True

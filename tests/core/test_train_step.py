@@ -6,16 +6,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from toys import Toy, on_device
 
 from trm_jax.core import losses, model, predict, train_step
 from trm_jax.core.config import Config
-from trm_jax.core.train_step import no_augmentation
 from trm_jax.sudoku import puzzles
 from trm_jax.sudoku.solver import Box
 
 PUZZLES = puzzles.generate(8, Box(2, 2), (8, 8), seed=0)
 INPUTS, LABELS = (jnp.asarray(tokens) for tokens in puzzles.to_tokens(PUZZLES))
-DATA = {"inputs": INPUTS, "labels": LABELS}
+DATA = on_device({"inputs": INPUTS, "labels": LABELS})
+PLAIN = Toy({})
 SMALL = Config().override(
     **{
         "model.width": 16,
@@ -35,8 +36,8 @@ def start(config, data=DATA, seed=0):
     return jax.jit(lambda seed: train_step.init(config, data, seed))(seed)
 
 
-def jitted(config, augment=no_augmentation, data=DATA):
-    return jax.jit(lambda state: train_step.train_step(config, augment, state, data))
+def jitted(config, task=PLAIN, data=DATA):
+    return jax.jit(lambda state: train_step.train_step(config, task, state, data))
 
 
 def assert_equal_trees(one, two):
@@ -51,7 +52,7 @@ def _is_key(leaf):
 
 def all_of_them(data=DATA):
     """An augmentation that replaces the drawn batch by the data in order: no randomness left."""
-    return lambda key, batch: data
+    return Toy({}, lambda key, batch: data.arrays)
 
 
 @pytest.mark.parametrize("mixer", ["linear", "swiglu", "attention"])
@@ -85,7 +86,7 @@ def test_a_chunk_equals_the_loop_of_its_steps_bitwise():
     for _ in range(6):
         looped, metrics = step(looped)
         rows.append(metrics)
-    chunked, metrics = jax.jit(lambda state: train_step.train_chunk(config, no_augmentation, 6, state, DATA))(begin)
+    chunked, metrics = jax.jit(lambda state: train_step.train_chunk(config, PLAIN, 6, state, DATA))(begin)
     assert_equal_trees(looped, chunked)
     np.testing.assert_array_equal([row["loss"] for row in rows], metrics["loss"])
     assert int(chunked.step) == 6 and not np.array_equal(chunked.params["tokens"], begin.params["tokens"])
@@ -104,7 +105,7 @@ def test_the_summed_loss_is_the_sum_over_all_supervision_steps():
 def test_seeds_differ_in_weights_and_in_data_order():
     first, second = (start(SMALL, DATA, seed) for seed in (0, 1))
     assert not np.array_equal(first.params["tokens"], second.params["tokens"])
-    one, other = (train_step.draw_batch(SMALL, DATA, no_augmentation, state.key, 0) for state in (first, second))
+    one, other = (train_step.draw_batch(SMALL, PLAIN, DATA, state.key, 0) for state in (first, second))
     assert not np.array_equal(one["inputs"], other["inputs"])
 
 
@@ -116,7 +117,7 @@ def test_every_step_draws_another_batch_and_the_same_one_again_on_resuming():
         return batch
 
     state = start(SMALL, DATA, 0)
-    step = jitted(SMALL, spy)
+    step = jitted(SMALL, Toy({}, spy))
     after, _ = step(state)
     step(after)
     step(after)
@@ -125,20 +126,25 @@ def test_every_step_draws_another_batch_and_the_same_one_again_on_resuming():
     np.testing.assert_array_equal(seen[1], seen[2])
 
 
-@pytest.mark.parametrize(("share", "steps", "firsts"), [(0.5, 100, 50), (0.25, 10, 2), (1.0, 10, 10)])
-def test_the_first_updates_draw_from_the_second_half_of_the_data_and_the_others_from_the_first(share, steps, firsts):
-    config = SMALL.override(**{"data.first_share": share, "run.steps": steps, "run.batch": 64, "optim.warmup": 1})
-    rows = {"row": jnp.arange(10)}
+@pytest.mark.parametrize(("fraction", "steps", "first"), [(0.5, 100, 50), (0.25, 10, 2), (1.0, 10, 10)])
+def test_every_phase_draws_by_its_own_weights(fraction, steps, first):
+    config = SMALL.override(**{"run.steps": steps, "run.batch": 2000, "optim.warmup": 1})
+    weights = np.array([[0, 0, 0, 1, 3], [2, 1, 1, 0, 0]])
+    rows = {"labels": np.arange(5)}
+    data = on_device(rows, steps, weights=weights, phases=(0.0, fraction))
+    for step in {0, first - 1, first, steps - 1} - {steps}:
+        drawn = train_step.draw_batch(config, PLAIN, data, jax.random.key(3), jnp.asarray(step))["labels"]
+        share = np.bincount(drawn, minlength=5) / 2000
+        expected = weights[0 if step < first else 1]
+        np.testing.assert_allclose(share, expected / expected.sum(), atol=0.04)
+        assert not share[expected == 0].any()
 
-    def drawn(config, data, step):
-        draw = jax.jit(lambda step: train_step.draw_batch(config, data, no_augmentation, jax.random.key(3), step))
-        return np.asarray(draw(step)["row"])
 
-    half = drawn(config.override(**{"data.first_share": 0.0}), {"row": jnp.arange(5)}, 0)
-    assert set(half) == set(range(5))
-    for step in range(steps):
-        if step in (0, firsts - 1, firsts, steps - 1):
-            np.testing.assert_array_equal(drawn(config, rows, step), half + (5 if step < firsts else 0))
+def test_without_weights_all_samples_are_drawn_alike():
+    config = SMALL.override(**{"run.batch": 4000})
+    data = on_device({"labels": np.arange(5)})
+    drawn = train_step.draw_batch(config, PLAIN, data, jax.random.key(3), 0)["labels"]
+    np.testing.assert_allclose(np.bincount(drawn, minlength=5) / 4000, 0.2, atol=0.03)
 
 
 def test_training_counts_its_updates_to_know_what_to_draw():
@@ -148,10 +154,13 @@ def test_training_counts_its_updates_to_know_what_to_draw():
         jax.debug.callback(lambda labels: seen.append(int(np.asarray(labels).max())), batch["labels"])
         return batch
 
-    config = SMALL.override(**{"data.first_share": 0.5, "run.steps": 6, "optim.warmup": 1})
-    later = DATA | {"labels": jnp.full_like(LABELS, 2)}
-    both = {name: jnp.concatenate([later[name], jnp.full_like(DATA[name], 3)]) for name in DATA}
-    jax.block_until_ready(jax.jit(lambda s: train_step.train_chunk(config, spy, 6, s, both))(start(config, both)))
+    config = SMALL.override(**{"run.steps": 6, "optim.warmup": 1})
+    arrays = {name: np.concatenate([array, array]) for name, array in DATA.arrays.items()}
+    arrays["labels"] = np.concatenate([np.full_like(LABELS, 2), np.full_like(LABELS, 3)])
+    weights = np.repeat([[0, 1], [1, 0]], 8, axis=1)
+    both = on_device(arrays, 6, weights=weights, phases=(0.0, 0.5))
+    task = Toy({}, spy)
+    jax.block_until_ready(jax.jit(lambda s: train_step.train_chunk(config, task, 6, s, both))(start(config, both)))
     jax.effects_barrier()
     assert seen == [3, 3, 3, 2, 2, 2]
 
@@ -182,7 +191,7 @@ def test_the_loss_is_that_of_the_carried_labels_and_not_of_the_new_batch():
     config = CARRIED
     state = carried_states(config, 2)[-1]
     assert not state.carry.halted.any()
-    foreign = {"inputs": INPUTS, "labels": jnp.full_like(LABELS, 2)}
+    foreign = on_device({"inputs": INPUTS, "labels": jnp.full_like(LABELS, 2)})
     _, ours = jitted(config)(state)
     _, other = jitted(config, data=foreign)(state)
     assert ours["loss"] == other["loss"]

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from trm_jax.edge import monitor
 from trm_jax.edge.monitor import ALPHA, QUANTITIES, Monitor, append, baseline, examine, measured, reference
 from trm_jax.wafer.maps.grid import to_grid
 from trm_jax.wafer.maps.maps import CLASSES, FAIL, NO_DIE, PASS, Wafers
@@ -177,10 +176,6 @@ def test_one_odd_wafer_is_no_drift() -> None:
     assert examine(known, window).alarms == []
     window[:40] = 2
     assert len(examine(known, window).alarms) == len(QUANTITIES)
-
-
-def test_holm() -> None:
-    assert monitor._holm(np.array([0.01, 0.04, 0.03])).tolist() == pytest.approx([0.03, 0.06, 0.06])
 
 
 def test_references_that_say_nothing(known: dict[str, Any]) -> None:

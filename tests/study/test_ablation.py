@@ -1,6 +1,5 @@
 """The main job as its user runs it."""
 
-import importlib
 import json
 import subprocess
 import sys
@@ -10,18 +9,16 @@ import pandas as pd
 import pytest
 
 from trm_jax.core.config import Config
+from trm_jax.core.task import override
+from trm_jax.study import runner
+from trm_jax.study.runner import Arm, build_arms
+from trm_jax.study.sudoku import STUDIES
+from trm_jax.sudoku.task import Sudoku
 from trm_jax.training.checkpoint import Checkpoints
 from trm_jax.training.run_directory import RunDirectory
 
 SCRIPT = Path(__file__).resolve().parents[2] / "experiments" / "sudoku_ablation.py"
 SMALL = ["--preset", "smoke", "--arms", "no_ema", "--options", "model.width=8", "model.layers=1", "recursion.n=1"]
-
-
-@pytest.fixture
-def script(monkeypatch):
-    """The script as a module."""
-    monkeypatch.syspath_prepend(SCRIPT.parent)
-    return importlib.import_module("sudoku_ablation")
 
 
 def ablation(*arguments, check=True):
@@ -39,8 +36,8 @@ def test_a_run_prints_and_saves_a_row_for_every_arm_seed_and_number_of_blanks(fi
     directory, result = finished
     table = pd.read_csv(directory / "results.csv")
     assert list(table["arm"].unique()) == ["full", "no_ema", "wide"]
-    assert set(table.groupby(["arm", "blanks"])["seed"].nunique()) == {2}
-    columns = "study arm seed blanks exact valid cells best_exact parameters layer_applications flops train_seconds"
+    assert set(table.groupby(["arm", "difficulty"])["seed"].nunique()) == {2}
+    columns = "study arm seed difficulty exact valid cells best_exact parameters layer_applications flops train_seconds"
     assert set(columns.split()) <= set(table.columns)
     wide = table[table["arm"] == "wide"]["parameters"].iloc[0]
     assert wide > table[table["arm"] == "full"]["parameters"].iloc[0] > 0
@@ -80,12 +77,15 @@ def test_running_again_gives_the_same_results_and_other_options_are_refused(fini
     assert "holds a run with other options (optim.clip)" in other.stderr
 
 
-def finished_arm(directory, config, environment):
+ARM = Arm(Sudoku(), Config())
+
+
+def finished_arm(directory, environment):
     """What a run leaves of an arm, without training it."""
-    RunDirectory(directory, config)
+    RunDirectory(directory, ARM.options)
     (directory / "environment.json").write_text(json.dumps(environment))
     checkpoints = Checkpoints(directory / "checkpoints")
-    checkpoints.save(config.run.steps, {"weights": [1.0]}, config)
+    checkpoints.save(ARM.config.run.steps, {"weights": [1.0]}, ARM.options)
     checkpoints.close()
     return directory
 
@@ -97,62 +97,62 @@ def contents(directory):
 HERE = {"commit": "0123456789ab", "machine": "one"}
 
 
-def test_an_arm_that_another_run_has_finished_is_copied_with_a_note(script, monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(script, "environment", lambda: HERE)
-    config = Config()
-    source = finished_arm(tmp_path / "first" / "arms" / "full", config, HERE)
+def test_an_arm_that_another_run_has_finished_is_copied_with_a_note(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(runner, "environment", lambda: HERE)
+    source = finished_arm(tmp_path / "first" / "arms" / "full", HERE)
     target = tmp_path / "second" / "arms" / "n_2"
-    script.reuse(config, target, tmp_path)
+    runner.reuse_arm(ARM, target, tmp_path)
     assert f"arm n_2 reused from {source}" in capsys.readouterr().out
-    assert contents(target) == contents(source) | {script.REUSED}
-    assert (target / script.REUSED).read_text() == "first/arms/full"
+    assert contents(target) == contents(source) | {runner.REUSED}
+    assert (target / runner.REUSED).read_text() == "first/arms/full"
     assert [path.name for path in target.parents[1].iterdir()] == ["arms"]
     third = tmp_path / "a_third" / "arms" / "full"
     (source / "config.json").unlink()
-    script.reuse(config, third, tmp_path)
-    assert (third / script.REUSED).read_text() == "first/arms/full"
+    runner.reuse_arm(ARM, third, tmp_path)
+    assert (third / runner.REUSED).read_text() == "first/arms/full"
 
 
 @pytest.mark.parametrize(
     ("environment", "options", "made"),
     [
         (HERE, {"optim.clip": 0.5}, HERE),
+        (HERE, {"task.seed": 1}, HERE),
         (HERE, {}, HERE | {"commit": "ba9876543210"}),
         (HERE, {}, HERE | {"machine": "other"}),
         (HERE | {"commit": "0123456789ab+changes"}, {}, HERE | {"commit": "0123456789ab+changes"}),
         (HERE | {"commit": "unknown"}, {}, HERE | {"commit": "unknown"}),
     ],
 )
-def test_an_arm_is_not_reused_unless_it_would_be_the_same(script, monkeypatch, tmp_path, environment, options, made):
-    monkeypatch.setattr(script, "environment", lambda: environment)
-    finished_arm(tmp_path / "first" / "arms" / "full", Config(), made)
+def test_an_arm_is_not_reused_unless_it_would_be_the_same(monkeypatch, tmp_path, environment, options, made):
+    monkeypatch.setattr(runner, "environment", lambda: environment)
+    finished_arm(tmp_path / "first" / "arms" / "full", made)
     target = tmp_path / "second" / "arms" / "full"
-    script.reuse(Config().override(**options), target, tmp_path)
+    runner.reuse_arm(Arm(*override(ARM.task, ARM.config, options)), target, tmp_path)
     assert not target.exists()
 
 
-def test_an_unfinished_arm_is_not_reused_and_one_that_exists_is_left_alone(script, monkeypatch, tmp_path):
-    monkeypatch.setattr(script, "environment", lambda: HERE)
-    source = finished_arm(tmp_path / "first" / "arms" / "full", Config(), HERE)
+def test_an_unfinished_arm_is_not_reused_and_one_that_exists_is_left_alone(monkeypatch, tmp_path):
+    monkeypatch.setattr(runner, "environment", lambda: HERE)
+    source = finished_arm(tmp_path / "first" / "arms" / "full", HERE)
     begun = tmp_path / "second" / "arms" / "full"
-    RunDirectory(begun, Config())
+    RunDirectory(begun, ARM.options)
     before = contents(begun)
-    script.reuse(Config(), begun, tmp_path)
+    runner.reuse_arm(ARM, begun, tmp_path)
     assert contents(begun) == before
     (source / "checkpoints" / "400").rename(source / "checkpoints" / "300")
-    script.reuse(Config(), tmp_path / "third" / "arms" / "full", tmp_path)
+    runner.reuse_arm(ARM, tmp_path / "third" / "arms" / "full", tmp_path)
     assert not (tmp_path / "third").exists()
 
 
-def test_the_arms_of_transfer_differ_only_in_what_the_first_updates_draw(script):
-    arms = script.build_arms(script.Arguments(study="transfer", options=("data.first_blanks=[4,5]",)))
-    assert {name: config.data.first_share for name, config in arms.items()} == {
+def test_the_arms_of_transfer_differ_only_in_what_the_first_updates_draw():
+    arms = build_arms(STUDIES["transfer"], Sudoku(), {"task.curriculum_blanks": (4, 5)})
+    assert {name: arm.task.curriculum_fraction for name, arm in arms.items()} == {
         "many": 0.0,
         "few_then_many": 0.5,
         "few": 1.0,
     }
-    assert len({config.override(**{"data.first_share": 0.0}) for config in arms.values()}) == 1
-    assert arms["many"].data.blanks == (11, 11) and arms["many"].data.first_blanks == (4, 5)
+    assert len({override(arm.task, arm.config, {"task.curriculum_fraction": 0.0}) for arm in arms.values()}) == 1
+    assert arms["many"].task.blanks == (11, 11) and arms["many"].task.curriculum_blanks == (4, 5)
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ def test_the_arms_of_transfer_differ_only_in_what_the_first_updates_draw(script)
         (["--arms", "fulll"], "unknown arm fulll; the study components has full, stop_gradient"),
         (["--options", "model.widht=3"], "unknown option model.widht"),
         (["--options", "model.width"], "expected option=value, got 'model.width'"),
-        (["--options", "data.blanks=[13,13]"], "needs at least 4"),
+        (["--options", "task.blanks=[13,13]"], "needs at least 4"),
         (["--arm", "wide model.width=48"], 'an arm is "NAME: option=value ..."'),
     ],
 )

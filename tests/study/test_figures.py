@@ -11,9 +11,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
+from trm_jax.reporting.style import svg
 from trm_jax.study import figures
+from trm_jax.study.findings import Wording
 from trm_jax.study.statistics import compare_arms
 
+PUZZLES = Wording("puzzle", "puzzles")
 TWELVE_ARMS = {
     "full": 0.92,
     "stop_gradient": 0.91,
@@ -44,12 +47,12 @@ def comparisons(rows) -> list:
 def draw(name: str, means) -> Figure:
     rows = study(means, counts=MORE_COUNTS)
     if name == "accuracy":
-        return figures.accuracy(rows, "full")
+        return figures.accuracy(rows, "full", PUZZLES)
     if name == "impact":
         return figures.impact(comparisons(rows), "full")
     if name in figures.COUNTS:
-        return figures.cost(rows, name, "full")
-    return figures.learning_curves(learning(means), name, "full")
+        return figures.cost(rows, name, "full", PUZZLES)
+    return figures.learning_curves(learning(means), name, "full", PUZZLES)
 
 
 def boxes(figure: Figure) -> dict[str, tuple[float, float, float, float]]:
@@ -123,7 +126,7 @@ def test_axes_are_labelled_and_every_arm_is_named(name: str, x: str, y: str) -> 
 @pytest.mark.parametrize("means", [SIX_ARMS, TWELVE_ARMS], ids=["six", "twelve"])
 def test_arms_of_equal_count_stand_apart_on_a_band_around_their_count(name: str, means) -> None:
     rows = study(means, counts=MORE_COUNTS)
-    axes = figures.cost(rows, name, "full").axes[0]
+    axes = figures.cost(rows, name, "full", PUZZLES).axes[0]
     intervals = [line for line in axes.lines if line.get_linestyle() == "-"]
     places = {arm: line.get_xdata() for arm, line in zip(means, intervals, strict=True)}
     drawn = {arm: axes.transData.transform([(x, 0) for x in place])[:, 0] for arm, place in places.items()}
@@ -141,7 +144,7 @@ def test_arms_of_equal_count_stand_apart_on_a_band_around_their_count(name: str,
 
 def test_arms_of_different_counts_stand_at_their_counts() -> None:
     counts = {arm: {"parameters": size} for arm, size in {"full": 10_000, "no_z": 20_000, "no_ema": 30_000}.items()}
-    axes = figures.cost(study(STUDIES["three"], counts=counts), "parameters", "full").axes[0]
+    axes = figures.cost(study(STUDIES["three"], counts=counts), "parameters", "full", PUZZLES).axes[0]
     places = [line.get_xdata()[0] for line in axes.lines if line.get_linestyle() == "-"]
     assert places == pytest.approx([10_000, 20_000, 30_000])
     assert axes.get_xlabel() == "Parameters" and not axes.patches
@@ -150,7 +153,7 @@ def test_arms_of_different_counts_stand_at_their_counts() -> None:
 
 def test_every_seed_is_a_dot_at_its_score() -> None:
     rows = study(seeds=5)
-    axes = figures.accuracy(rows, "full").axes[0]
+    axes = figures.accuracy(rows, "full", PUZZLES).axes[0]
     drawn = np.concatenate([line.get_xdata() for line in axes.lines if len(line.get_xdata()) == 5])
     assert sorted(drawn) == pytest.approx(sorted(100 * rows["exact"]))
     axes = figures.impact(comparisons(rows), "full").axes[0]
@@ -163,14 +166,14 @@ def test_a_mean_is_filled_only_where_a_difference_was_detected() -> None:
     compared = comparisons(study(SIX_ARMS | {"no_ema": SIX_ARMS["full"]}))
     axes = figures.impact(compared, "full").axes[0]
     faces = [line.get_markerfacecolor() for line in axes.lines if line.get_markersize() == 7]
-    ordered = sorted(compared, key=lambda comparison: comparison.interval.mean)
+    ordered = sorted(compared, key=lambda comparison: comparison.interval.value)
     assert [face != "white" for face in faces] == [comparison.detected for comparison in ordered]
     assert {comparison.detected for comparison in compared} == {True, False}
 
 
 def test_learning_curves_have_a_panel_per_arm_with_every_seed_and_a_band() -> None:
     curves = learning(seeds=4)
-    figure = figures.learning_curves(curves, "validation_exact", "full")
+    figure = figures.learning_curves(curves, "validation_exact", "full", PUZZLES)
     panels = [axes for axes in figure.axes if axes.get_title(loc="left")]
     assert [axes.get_title(loc="left") for axes in panels] == list(SIX_ARMS)
     for axes, arm in zip(panels, SIX_ARMS, strict=True):
@@ -186,16 +189,16 @@ def test_few_seeds_and_few_arms_can_be_drawn(seeds: int) -> None:
     rows = study({"full": 1.0, "no_z": 0.0}, seeds=seeds, spread=0.0)
     curves = learning({"full": 0.9}, seeds=seeds)
     for figure in (
-        figures.accuracy(rows, "full"),
+        figures.accuracy(rows, "full", PUZZLES),
         figures.impact(comparisons(rows), "full"),
-        figures.cost(rows, "parameters", "full"),
-        figures.learning_curves(curves, "loss", "full"),
+        figures.cost(rows, "parameters", "full", PUZZLES),
+        figures.learning_curves(curves, "loss", "full", PUZZLES),
     ):
-        assert figures.svg(figure).count("<svg") == 1
+        assert svg(figure).count("<svg") == 1
 
 
 def test_svg_is_the_same_every_time_and_needs_no_font_and_no_network() -> None:
-    first, second = (figures.svg(figures.accuracy(study(), "full")) for _ in range(2))
+    first, second = (svg(figures.accuracy(study(), "full", PUZZLES)) for _ in range(2))
     assert first == second
     assert "<text" not in first and "<image" not in first and "@import" not in first
 

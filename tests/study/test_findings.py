@@ -5,8 +5,10 @@ import re
 import numpy as np
 from fake_study import SIX_ARMS
 
-from trm_jax.study import findings, published
-from trm_jax.study.statistics import Comparison, Interval, compare_arms
+from trm_jax.reporting.interval import Interval
+from trm_jax.study import findings
+from trm_jax.study.published import TINY_RECURSIVE_MODELS as PAPER
+from trm_jax.study.statistics import Comparison, compare_arms
 
 EFFECT = re.compile(r"scores [\d.]+ points (lower|higher)")
 
@@ -21,14 +23,14 @@ def test_every_effect_in_the_text_is_a_decision_and_every_interval_over_zero_is_
         compared = compare_arms(scores, "full", resamples=999)
         headline = findings.headline(list(compared.values()), "full")
         for arm, comparison in compared.items():
-            sentence = findings.effect(comparison, "full", 5) + findings.against_paper(comparison)
+            sentence = findings.effect(comparison, "full", 5) + findings.against_paper(comparison, PAPER)
             covered = comparison.interval.covers_zero or comparison.bootstrap.covers_zero or comparison.p_holm > 0.05
             assert comparison.detected == (not covered)
             assert (findings.NONE in sentence) == covered
             assert bool(EFFECT.search(sentence)) == comparison.detected
             assert (f"`{arm}` (" in headline) == comparison.detected
             if comparison.detected:
-                assert EFFECT.search(sentence)[1] == ("lower" if comparison.interval.mean < 0 else "higher")
+                assert EFFECT.search(sentence)[1] == ("lower" if comparison.interval.value < 0 else "higher")
             else:
                 assert "same direction" not in sentence and "contradicts" not in sentence
             seen.add((comparison.detected, covered))
@@ -53,7 +55,7 @@ def test_an_interval_that_loses_to_the_correction_or_to_the_bootstrap_is_explain
         "0.060, 5 seeds). Its own interval excludes zero; the correction for 5 arms does not let that count. The "
         "smallest difference that this comparison finds with 80 % probability is 3.0 points."
     )
-    assert findings.against_paper(comparison).replace("\N{MINUS SIGN}", "-") == (
+    assert findings.against_paper(comparison, PAPER).replace("\N{MINUS SIGN}", "-") == (
         'The paper reports -7.5 points for "no EMA" (Sudoku-Extreme, single run): this study does not confirm that; a '
         "difference of that size would probably have been found here."
     )
@@ -65,8 +67,8 @@ def test_an_interval_that_loses_to_the_correction_or_to_the_bootstrap_is_explain
 
 
 def test_published_table_is_in_points_of_the_reference() -> None:
-    assert published.lookup("no_ema").difference == -7.5
-    assert published.lookup("no_z") is published.lookup("single_z")
-    assert published.lookup("stop_gradient") is None and published.lookup("full") is None
-    arms = [arm for row in published.ROWS for arm in row.arms]
+    assert PAPER.difference(PAPER.lookup("no_ema")) == -0.075
+    assert PAPER.lookup("no_z") is PAPER.lookup("single_z")
+    assert PAPER.lookup("stop_gradient") is None and PAPER.lookup("full") is None
+    arms = [arm for row in PAPER.rows for arm in row.arms]
     assert len(set(arms)) == len(arms)

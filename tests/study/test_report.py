@@ -12,7 +12,10 @@ import pandas as pd
 import pytest
 from fake_study import SIX_ARMS, learning, study
 
-from trm_jax.study import figures, published
+from trm_jax.reporting import page
+from trm_jax.study import figures
+from trm_jax.study.findings import Wording
+from trm_jax.study.published import TINY_RECURSIVE_MODELS as PAPER
 from trm_jax.study.report import write_report
 
 PROTOCOL = ["1,000 test puzzles with one solution each.", "600 updates of 64 puzzles for every arm."]
@@ -22,7 +25,10 @@ EFFECT = re.compile(r"scores [\d.]+ points (lower|higher)")
 
 def write(directory: Path, rows: pd.DataFrame, curves=None, **options) -> str:
     """Write a report and return its Markdown, with the minus sign of the keyboard."""
-    options = {"title": "Which part matters?", "protocol": PROTOCOL, "provenance": PROVENANCE} | options
+    options = {
+        "title": "Which part matters?", "protocol": PROTOCOL, "provenance": PROVENANCE, "paper": PAPER,
+        "wording": Wording("puzzle", "puzzles"),
+    } | options  # fmt: skip
     write_report(directory, rows, curves or {}, **options)
     return (directory / "report.md").read_text().replace("\N{MINUS SIGN}", "-")
 
@@ -37,13 +43,13 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures stay undrawn where only the text is read."""
     for name in ("accuracy", "impact", "cost", "learning_curves"):
         monkeypatch.setattr(figures, name, lambda *_: None)
-    monkeypatch.setattr(figures, "svg", lambda _: "<svg/>")
+    monkeypatch.setattr(page, "svg", lambda _: "<svg/>")
 
 
 def test_a_result_that_contradicts_the_paper_is_reported_as_it_is(tmp_path: Path, undrawn) -> None:
     means = {"full": 0.88, "no_ema": 0.93, "attention": 0.90, "no_z": 0.95, "four_layers": 0.80, "one_step": 0.88}
     text = write(tmp_path, study(means, spread=0.004))
-    assert {row.difference < 0 for row in published.ROWS} == {True}
+    assert {PAPER.difference(row) < 0 for row in PAPER.rows} == {True}
     for arm, paper in (("no_ema", "-7.5"), ("attention", "-12.7"), ("no_z", "-15.5")):
         sentence = about(text, arm)
         assert EFFECT.search(sentence)[1] == "higher"
@@ -142,16 +148,15 @@ def test_predicted_ranking_stands_beside_the_result(tmp_path: Path, undrawn) -> 
 
 
 def test_each_difficulty_has_its_own_section_family_and_curves(tmp_path: Path, undrawn) -> None:
-    rows = pd.concat([study(blanks="10"), study(dict.fromkeys(SIX_ARMS, 0.9), blanks="8-9")])
-    curves = {arm: table.assign(blanks="10") for arm, table in learning().items()}
+    rows = pd.concat([study(difficulty="10 blanks"), study(dict.fromkeys(SIX_ARMS, 0.9), difficulty="8-9 blanks")])
+    curves = {arm: table.assign(difficulty="10 blanks") for arm, table in learning().items()}
     text = write(tmp_path, rows, curves)
     assert text.index("## 8-9 blanks") < text.index("## 10 blanks")
     easy, hard = text[text.index("## 8-9 blanks") :].split("## 10 blanks")
     assert not EFFECT.search(easy) and EFFECT.search(hard)
     assert "figures/10-blanks-loss.svg" in hard and "loss" not in easy
-    separately = write(tmp_path / "alone", study(blanks="10"), curves)
+    separately = write(tmp_path / "alone", study(difficulty="10 blanks"), curves)
     assert about(hard, "no_z") == about(separately, "no_z")
-    assert "## 9 blanks" in write(tmp_path, study().assign(blanks=9))
     both = write(tmp_path, pd.concat([study(), study().assign(study="width")]))
     assert "## components, 9 blanks" in both and "## width, 9 blanks" in both
 
@@ -159,7 +164,9 @@ def test_each_difficulty_has_its_own_section_family_and_curves(tmp_path: Path, u
 def test_numbers_in_the_tables_are_those_of_the_rows(tmp_path: Path, undrawn) -> None:
     rows = study()
     text = write(tmp_path, rows)
-    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "results.csv", dtype={"blanks": str}), rows, check_dtype=False)
+    pd.testing.assert_frame_equal(
+        pd.read_csv(tmp_path / "results.csv", dtype={"difficulty": str}), rows, check_dtype=False
+    )
     line = next(line for line in text.splitlines() if re.match(r"\| `attention` \| \d+\.\d \| \d", line))
     group = rows[rows["arm"] == "attention"]
     shown = [cell.strip() for cell in line.split("|")[2:-1]]
@@ -239,7 +246,7 @@ def test_names_with_markup_are_shown_as_they_are(tmp_path: Path, undrawn) -> Non
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda rows: rows.drop(columns=["flops", "valid"]), "lack the columns valid, flops"),
+        (lambda rows: rows.drop(columns=["flops", "valid"]), "lack the columns flops"),
         (lambda rows: rows.iloc[:0], "no results"),
         (lambda rows: pd.concat([rows, rows.iloc[:1]]), "seed 0 of arm 'full' occurs more than once"),
         (lambda rows: rows.assign(exact=math.nan), "from 0 to 1"),
@@ -256,8 +263,8 @@ def test_bad_results_are_refused_before_anything_is_written(tmp_path: Path, chan
 
 def test_the_overview_marks_what_was_detected_and_nothing_else(tmp_path: Path, undrawn) -> None:
     rows = [
-        study({"full": 0.9, "worse": 0.6, "same": 0.9}, blanks="9"),
-        study({"full": 0.8, "worse": 0.8, "same": 0.8}, blanks="10"),
+        study({"full": 0.9, "worse": 0.6, "same": 0.9}, difficulty="9 blanks"),
+        study({"full": 0.8, "worse": 0.8, "same": 0.8}, difficulty="10 blanks"),
     ]
     text = write(tmp_path, pd.concat(rows))
     lines = text[: text.index("## Protocol")].splitlines()

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from trm_jax.sudoku.augment import augment_sudoku, sudoku_symmetry
-from trm_jax.sudoku.puzzles import IGNORE, PAD, Puzzles, Splits, generate, split_puzzles, to_digits, to_tokens
+from trm_jax.sudoku.augment import augment_sudoku, fingerprints, sudoku_symmetry
+from trm_jax.sudoku.puzzles import PAD, Puzzles, Splits, generate, split_puzzles, to_digits, to_tokens
 from trm_jax.sudoku.solver import Box, all_grids, count_completions, is_solution, relabelling_form, solve
 
 SMALL, MIDDLE, LARGE = Box(2, 2), Box(2, 3), Box(3, 3)
@@ -19,7 +19,7 @@ augment = jax.jit(augment_sudoku, static_argnames="box")
 
 
 def augmented(puzzles: Puzzles, box: Box, held_out: np.ndarray, seed: int = 0) -> Puzzles:
-    inputs, labels = augment(jax.random.key(seed), *to_tokens(puzzles), box, held_out)
+    inputs, labels = augment(jax.random.key(seed), *to_tokens(puzzles), box, fingerprints(held_out, box))
     assert inputs.dtype == labels.dtype == jnp.int32
     return Puzzles(to_digits(inputs), to_digits(labels))
 
@@ -106,24 +106,27 @@ def test_samples_and_keys_vary_and_equal_keys_do_not(splits: Splits) -> None:
     assert not np.array_equal(puzzles, augmented(one, SMALL, NOTHING, seed=1).puzzles)
 
 
-def test_ignored_labels_and_padding_stay(splits: Splits) -> None:
-    key = jax.random.key(0)
+def test_padding_stays(splits: Splits) -> None:
     inputs, labels = to_tokens(splits.train)
-    _, blanks_only = to_tokens(splits.train, loss_cells="blanks")
-    full = augment(key, inputs, labels, SMALL, splits.held_out)
-    masked = augment(key, inputs, blanks_only, SMALL, splits.held_out)
-    assert np.array_equal(masked[0], full[0])
-    assert np.array_equal(masked[1], np.where(np.asarray(full[0]) == 1, full[1], IGNORE))
+    held_out = fingerprints(splits.held_out, SMALL)
+    full = augment(jax.random.key(0), inputs, labels, SMALL, held_out)
+    inputs[-3:] = PAD
+    padded = augment(jax.random.key(0), inputs, labels, SMALL, held_out)
+    assert (padded[0][-3:] == PAD).all() and np.array_equal(padded[0][:-3], full[0][:-3])
+    assert np.array_equal(padded[1], full[1])
 
-    inputs[-3:], blanks_only[-3:] = PAD, IGNORE
-    padded = augment(key, inputs, blanks_only, SMALL, splits.held_out)
-    assert (padded[0][-3:] == PAD).all() and (padded[1][-3:] == IGNORE).all()
-    assert np.array_equal(padded[0][:-3], masked[0][:-3]) and np.array_equal(padded[1][:-3], masked[1][:-3])
+
+def test_the_program_holds_no_constant_that_grows_with_the_held_out_grids(splits: Splits) -> None:
+    arrays = [jax.ShapeDtypeStruct((8, 16), jnp.int32)] * 2
+    for count in (4, 4000):
+        forms = jax.ShapeDtypeStruct((count,), jnp.uint32)
+        traced = jax.make_jaxpr(partial(augment_sudoku, box=SMALL))(jax.random.key(0), *arrays, held_out=forms)
+        assert sum(np.size(constant) for constant in traced.consts) < 100
 
 
 def test_sequences_of_another_length_are_refused(splits: Splits) -> None:
     inputs, labels = to_tokens(splits.train)
     with pytest.raises(ValueError, match=r"must both be \(B, 36\)"):
-        augment(jax.random.key(0), inputs, labels, MIDDLE, NOTHING)
+        augment(jax.random.key(0), inputs, labels, MIDDLE, fingerprints(NOTHING, SMALL))
     with pytest.raises(ValueError, match="must both be"):
-        augment(jax.random.key(0), inputs, labels[:, :8], SMALL, NOTHING)
+        augment(jax.random.key(0), inputs, labels[:, :8], SMALL, fingerprints(NOTHING, SMALL))

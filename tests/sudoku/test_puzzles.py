@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from trm_jax.sudoku.puzzles import IGNORE, PAD, generate, score, split_puzzles, to_digits, to_tokens, vocabulary
+from trm_jax.sudoku.puzzles import PAD, generate, score, split_puzzles, to_digits, to_tokens, vocabulary
 from trm_jax.sudoku.solver import Box, all_grids, random_grid, solve
 
 SMALL, MIDDLE, LARGE = Box(2, 2), Box(2, 3), Box(3, 3)
@@ -132,12 +132,7 @@ def test_tokens_and_back() -> None:
     assert inputs.dtype == labels.dtype == np.int32
     assert inputs.min() == 1 and inputs.max() == vocabulary(SMALL) - 1 == 5
     assert np.array_equal(to_digits(inputs), puzzles.puzzles) and np.array_equal(to_digits(labels), puzzles.solutions)
-    same_inputs, blanks_only = to_tokens(puzzles, loss_cells="blanks")
-    assert np.array_equal(same_inputs, inputs)
-    assert np.array_equal(blanks_only, np.where(puzzles.puzzles == 0, puzzles.solutions + 1, IGNORE))
-    assert to_digits(np.array([PAD, 1, IGNORE, 2, 10])).tolist() == [0, 0, 0, 1, 9]
-    with pytest.raises(ValueError, match="'givens'"):
-        to_tokens(puzzles, loss_cells="givens")  # type: ignore[arg-type]
+    assert to_digits(np.array([PAD, 1, 2, 10])).tolist() == [0, 0, 1, 9]
 
 
 def test_score_of_hand_made_predictions() -> None:

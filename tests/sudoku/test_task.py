@@ -1,127 +1,149 @@
-"""Sudoku as a task: every data option does what it says, and scores come back per seed, step and number of blanks."""
+"""Sudoku as a task: every option does what it says, and scores come back per seed, step and number of blanks."""
+
+import dataclasses
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from trm_jax.core import model
 from trm_jax.core.config import Config
-from trm_jax.core.train_step import no_augmentation
-from trm_jax.sudoku import task as sudoku_task
+from trm_jax.core.task import Prediction, override
 from trm_jax.sudoku.csv_files import write_csv
-from trm_jax.sudoku.puzzles import IGNORE, Puzzles, solution_overlap
-from trm_jax.sudoku.solver import relabelling_form
+from trm_jax.sudoku.puzzles import Puzzles, solution_overlap
+from trm_jax.sudoku.solver import Box, relabelling_form
+from trm_jax.sudoku.task import Sudoku, levels, splits_of
 from trm_jax.training.devices import over_seeds, seed_mesh
+from trm_jax.training.predict import scores, scores_by_level
 
-SMALL = Config().override(
-    **{"data.train": 60, "data.validation": 10, "data.test": 30, "model.width": 8, "model.layers": 1, "recursion.n": 1,
-       "recursion.N_sup": 2, "run.seeds": (0, 1)}
-)  # fmt: skip
-TASK = sudoku_task.prepare(SMALL)
+SMALL = Sudoku(train=60, validation=10, test=30)
+BOX = Box(2, 2)
+CONFIG = Config().override(
+    **{"model.width": 8, "model.layers": 1, "recursion.n": 1, "recursion.N_sup": 2, "run.seeds": (0, 1)}
+)
 
 
-def changed(**options):
-    return sudoku_task.prepare(SMALL.override(**{f"data.{name}": value for name, value in options.items()}))
+def changed(**options) -> Sudoku:
+    return dataclasses.replace(SMALL, **options)
+
+
+def inputs_of(task: Sudoku, part: str = "train") -> np.ndarray:
+    return task.examples(part).arrays["inputs"]
 
 
 def test_the_same_options_give_the_same_puzzles_and_another_seed_gives_others():
-    np.testing.assert_array_equal(sudoku_task.prepare(SMALL).data["inputs"], TASK.data["inputs"])
-    assert not np.array_equal(changed(seed=1).data["inputs"], TASK.data["inputs"])
+    splits_of.cache_clear()
+    first = inputs_of(SMALL)
+    splits_of.cache_clear()
+    np.testing.assert_array_equal(inputs_of(Sudoku(train=60, validation=10, test=30)), first)
+    assert not np.array_equal(inputs_of(changed(seed=1)), first)
 
 
 def test_counts_blanks_and_boards_follow_the_options():
-    assert [len(part.puzzles) for part in TASK.splits[:3]] == [60, 10, 30]
-    assert [len(part.puzzles) for part in changed(train=7, validation=8, test=9).splits[:3]] == [7, 8, 9]
-    blanks = (changed(blanks=[4, 5]).splits.train.puzzles == 0).sum(axis=1)
-    assert set(blanks) == {4, 5}
-    six = SMALL.override(**{"data.box": [2, 3], "data.blanks": [5, 8]})
-    fitted = sudoku_task.for_board(six)
-    assert sudoku_task.prepare(fitted).data["inputs"].shape == (60, 36)
-    assert (fitted.model.vocabulary, fitted.model.classes, fitted.model.grid) == (8, 8, (6, 6))
+    assert [len(inputs_of(SMALL, part)) for part in ("train", "validation", "test")] == [60, 10, 30]
+    other = changed(train=7, validation=8, test=9)
+    assert [len(inputs_of(other, part)) for part in ("train", "validation", "test")] == [7, 8, 9]
+    assert set((inputs_of(changed(blanks=(4, 5))) == 1).sum(axis=1)) == {4, 5}
+    six, config = override(SMALL, CONFIG, {"task.box": [2, 3], "task.blanks": [5, 8]})
+    assert inputs_of(six).shape == (60, 36)
+    assert (config.model.vocabulary, config.model.classes, config.model.grid) == (8, 8, (6, 6))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"blanks": (9, 8)}, "task.blanks must be a range within"),
+        ({"curriculum_fraction": 1.5}, "task.curriculum_fraction must be between 0 and 1"),
+        ({"curriculum_fraction": 0.5, "curriculum_blanks": (6, 17)}, "curriculum_blanks must be a range within"),
+        ({"curriculum_fraction": 0.5, "train_file": "a", "test_file": "b"}, "needs generated puzzles"),
+        ({"curriculum_fraction": 0.5, "split": "random"}, "keeps test solutions out of both"),
+        ({"train_file": "a.csv"}, "go together"),
+        ({"test": 0}, "task.test must be at least 1"),
+        ({"seed": 0.5}, "Sudoku.seed must be int"),
+    ],
+)
+def test_wrong_options_are_refused_by_name(options, message):
+    with pytest.raises(ValueError, match=message):
+        changed(**options)
 
 
 def test_splitting_by_class_keeps_test_solutions_out_of_training_and_a_random_split_does_not():
-    assert TASK.splits.overlap == 0 and len(TASK.splits.held_out) == 4
-    assert changed(split="random").splits.overlap > 0.5
+    assert splits_of(SMALL).overlap == 0 and len(splits_of(SMALL).held_out) == 4
+    assert SMALL.examples("train").shared["held_out"].shape == (4,)
+    assert splits_of(changed(split="random")).overlap > 0.5
 
 
-@pytest.mark.parametrize("board", [{}, {"box": [2, 3], "blanks": [12, 14], "train": 30}])
-def test_puzzles_of_the_first_updates_follow_the_others_and_show_no_held_out_solution(board):
-    plain = changed(**board)
-    task = changed(first_share=0.5, first_blanks=[3, 4], loss_cells="blanks", **board)
-    for one, other in zip(jax.tree.leaves(plain.splits), jax.tree.leaves(task.splits), strict=True):
-        np.testing.assert_array_equal(one, other)
-    size = len(plain.splits.train.puzzles)
-    np.testing.assert_array_equal(task.data["inputs"][:size], plain.data["inputs"])
-    inputs, labels = (np.asarray(task.data[name][size:]) for name in ("inputs", "labels"))
-    assert len(inputs) == size and set((inputs == 1).sum(axis=1)) == {3, 4}
-    np.testing.assert_array_equal(labels == IGNORE, inputs > 1)
-    first = Puzzles(inputs - 1, np.where(labels == IGNORE, inputs, labels) - 1)
-    for held in task.splits[1:3]:
-        assert solution_overlap(held, first, task.box) == 0
-    assert solution_overlap(first, task.splits.train, task.box) == 1 or board
+@pytest.mark.parametrize("board", [{}, {"box": (2, 3), "blanks": (12, 14), "train": 30}])
+def test_puzzles_of_the_curriculum_follow_the_others_and_show_no_held_out_solution(board):
+    plain, task = changed(**board), changed(curriculum_fraction=0.5, curriculum_blanks=(3, 4), **board)
+    for ours, other in zip(splits_of(plain), splits_of(task), strict=True):
+        jax.tree.map(np.testing.assert_array_equal, ours, other)
+    examples, size, box = task.examples("train"), len(inputs_of(plain)), Box(*task.box)
+    inputs, labels = examples.arrays["inputs"], examples.arrays["labels"]
+    np.testing.assert_array_equal(inputs[:size], inputs_of(plain))
+    assert len(inputs) == 2 * size and set((inputs[size:] == 1).sum(axis=1)) == {3, 4}
+    np.testing.assert_array_equal(examples.weights, np.repeat([[0, 1], [1, 0]], size, axis=1))
+    assert examples.phases == (0.0, 0.5)
+    easy, splits = Puzzles(inputs[size:] - 1, labels[size:] - 1), splits_of(task)
+    for held in (splits.validation, splits.test):
+        assert solution_overlap(held, easy, box) == 0
+    assert solution_overlap(easy, splits.train, box) == 1 or board
 
 
 def test_puzzles_can_come_from_files(tmp_path):
-    for name, part in (("train.csv", TASK.splits.train), ("test.csv", TASK.splits.test)):
-        write_csv(tmp_path / name, part, TASK.box)
+    generated = splits_of(SMALL)
+    for name, part in (("train.csv", generated.train), ("test.csv", generated.test)):
+        write_csv(tmp_path / name, part, BOX)
     files = {"train_file": str(tmp_path / "train.csv"), "test_file": str(tmp_path / "test.csv")}
-    task = changed(**files, train=40)
-    np.testing.assert_array_equal(task.splits.train.puzzles, TASK.splits.train.puzzles[:40])
-    np.testing.assert_array_equal(task.splits.validation.puzzles, TASK.splits.train.puzzles[-10:])
-    np.testing.assert_array_equal(task.splits.test.puzzles, TASK.splits.test.puzzles)
-    forms = {tuple(form) for form in relabelling_form(TASK.splits.test.solutions, TASK.box)}
-    assert forms <= {tuple(form) for form in task.splits.held_out} and task.splits.overlap == 0
-    assert changed(train_file=files["test_file"], test_file=files["test_file"], train=20).splits.overlap > 0
-    with pytest.raises(ValueError, match="has 60 puzzles, and data"):
-        changed(**files, validation=60)
-    with pytest.raises(ValueError, match="go together"):
-        changed(train_file=files["train_file"])
-
-
-def test_the_loss_counts_all_cells_or_only_blanks():
-    assert not (TASK.data["labels"] == IGNORE).any()
-    blanks = changed(loss_cells="blanks").data
-    np.testing.assert_array_equal(blanks["labels"] == IGNORE, blanks["inputs"] > 1)
+    splits = splits_of(changed(**files, train=40))
+    np.testing.assert_array_equal(splits.train.puzzles, generated.train.puzzles[:40])
+    np.testing.assert_array_equal(splits.validation.puzzles, generated.train.puzzles[-10:])
+    np.testing.assert_array_equal(splits.test.puzzles, generated.test.puzzles)
+    forms = {tuple(form) for form in relabelling_form(generated.test.solutions, BOX)}
+    assert forms <= {tuple(form) for form in splits.held_out} and splits.overlap == 0
+    same = changed(train_file=files["test_file"], test_file=files["test_file"], train=20)
+    assert splits_of(same).overlap > 0
+    with pytest.raises(ValueError, match="has 60 puzzles, and "):
+        splits_of(changed(**files, validation=60))
 
 
 def test_augmentation_changes_puzzles_unless_switched_off():
-    batch = {name: values[:8] for name, values in TASK.data.items()}
-    augmented = TASK.augment(jax.random.key(0), batch)
+    examples = SMALL.examples("train")
+    batch = {name: values[:8] for name, values in examples.arrays.items()}
+    augmented = SMALL.augment(jax.random.key(0), batch, examples.shared)
     assert not np.array_equal(augmented["inputs"], batch["inputs"])
     given = np.asarray(augmented["inputs"]) > 1
     np.testing.assert_array_equal(augmented["inputs"][given], augmented["labels"][given])
-    assert changed(augment=False).augment is no_augmentation
+    assert changed(augmented=False).augment(jax.random.key(0), batch, examples.shared) is batch
 
 
 @pytest.fixture(scope="module")
 def weights():
-    start = over_seeds(lambda seed: model.initialise(SMALL.model, jax.random.key(seed)), seed_mesh(2))
+    start = over_seeds(lambda seed: model.initialise(CONFIG.model, jax.random.key(seed)), seed_mesh(2))
     return start(np.array([0, 1]))
 
 
 def test_scores_have_a_value_for_every_seed_and_supervision_step(weights):
-    scores = sudoku_task.evaluator(SMALL, {"test": TASK.splits.test}, TASK.box)(weights)["test"]
-    assert {name: values.shape for name, values in scores.items()} == dict.fromkeys(
+    measured = scores(SMALL, CONFIG, weights, SMALL.examples("test"))
+    assert {name: values.shape for name, values in measured.items()} == dict.fromkeys(
         ("exact", "exact_blanks", "valid", "cells", "cells_blanks"), (2, 2)
     )
-    np.testing.assert_array_equal(sudoku_task.last_step(scores)["cells"], scores["cells"][:, 1])
-    assert scores["exact"].max() == 0 and np.ptp(scores["cells"]) > 0
+    assert measured["exact"].max() == 0 and np.ptp(measured["cells"]) > 0
+
+
+def test_the_solution_itself_scores_one_and_one_wrong_digit_does_not():
+    examples = SMALL.examples("test")
+    answers = np.broadcast_to(examples.arrays["labels"], (1, 2, 30, 16)).copy()
+    answers[0, 0, :15, 0] = 0
+    measured = SMALL.score(Prediction(answers, np.ones((1, 2, 30))), examples)
+    assert measured["exact"].tolist() == measured["valid"].tolist() == [[0.5, 1.0]]
 
 
 def test_puzzles_are_told_apart_by_blanks_unless_there_are_many_numbers(weights):
-    parts = sudoku_task.by_blanks(TASK.splits.test)
-    assert list(parts) == ["8", "9", "10"] and sum(len(part.puzzles) for part in parts.values()) == 30
-    assert all(((part.puzzles == 0).sum(axis=1) == int(blanks)).all() for blanks, part in parts.items())
-    assert list(sudoku_task.by_blanks(TASK.splits.test, most=2)) == ["8-10"]
-    scores = sudoku_task.evaluator(SMALL, {"all": TASK.splits.test, **parts}, TASK.box)(weights)
-    weighted = sum(len(part.puzzles) * scores[blanks]["cells"] for blanks, part in parts.items())
-    np.testing.assert_allclose(weighted / 30, scores["all"]["cells"], rtol=1e-5)
-
-
-def test_one_seed_is_taken_out_of_all(weights):
-    second = sudoku_task.one_seed(weights, 1)
-    expected = model.initialise(SMALL.model, jax.random.key(1))
-    jax.tree.map(lambda ours, theirs: np.testing.assert_allclose(ours, theirs, atol=1e-6), second, expected)
-    assert jnp.shape(second["tokens"]) == (6, 8)
+    test = SMALL.examples("test")
+    assert set(test.levels) == {"8", "9", "10"}
+    np.testing.assert_array_equal((test.arrays["inputs"] == 1).sum(axis=1).astype(str), test.levels)
+    assert set(levels(Puzzles(np.tri(6, 16, dtype=np.int8), np.ones((6, 16), np.int8)))) == {"10-15"}
+    by_level, whole = scores_by_level(SMALL, CONFIG, weights, test), scores(SMALL, CONFIG, weights, test)
+    weighted = sum((test.levels == level).sum() * by_level[level]["cells"] for level in by_level)
+    np.testing.assert_allclose(weighted / 30, whole["cells"], rtol=1e-5)

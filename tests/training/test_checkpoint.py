@@ -6,20 +6,26 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from toys import on_device
 
 from trm_jax.core import model, train_step
 from trm_jax.core.config import Config
+from trm_jax.core.task import run_options, task_options
+from trm_jax.sudoku.task import Sudoku
 from trm_jax.training.checkpoint import Checkpoints, load_weights, save_weights
 
 CONFIG = Config().override(
     **{"model.width": 8, "model.layers": 1, "loss.supervision": "carried", "run.batch": 2, "recursion.N_sup": 2}
 )
 
+TASK = Sudoku(blanks=(3, 4), train=5)
+OPTIONS = run_options(TASK, CONFIG)
+
 
 @pytest.fixture(scope="module")
 def state() -> train_step.TrainState:
     """A training state with typed keys and a carry, in which no two leaves are alike."""
-    data = {"inputs": jnp.zeros((3, 16), jnp.int32), "labels": jnp.zeros((3, 16), jnp.int32)}
+    data = on_device({"inputs": jnp.zeros((3, 16), jnp.int32), "labels": jnp.zeros((3, 16), jnp.int32)})
     rng = np.random.default_rng(0)
 
     def filled(leaf):
@@ -43,7 +49,7 @@ def raw(tree) -> list[tuple]:
 def test_a_training_state_with_typed_keys_comes_back_bitwise(tmp_path, state):
     checkpoints = Checkpoints(tmp_path / "checkpoints")
     assert checkpoints.latest() is None
-    checkpoints.save(7, state, CONFIG)
+    checkpoints.save(7, state, OPTIONS)
     checkpoints.close()
 
     again = Checkpoints(tmp_path / "checkpoints")
@@ -59,13 +65,13 @@ def test_a_training_state_with_typed_keys_comes_back_bitwise(tmp_path, state):
 def test_the_newest_of_the_last_two_checkpoints_is_restored(tmp_path):
     checkpoints = Checkpoints(tmp_path)
     for step in (1, 2, 3):
-        checkpoints.save(step, {"w": jnp.full(3, float(step))}, CONFIG)
+        checkpoints.save(step, {"w": jnp.full(3, float(step))}, OPTIONS)
     assert checkpoints.latest() == 3
     assert checkpoints.restore({"w": jnp.zeros(3)})["w"].tolist() == [3.0] * 3
     checkpoints.close()
     assert {path.name for path in tmp_path.iterdir()} == {"2", "3"}
     saved = json.loads(next((tmp_path / "3").glob("config/*metadata")).read_text())
-    assert Config.from_json(json.dumps(saved)) == CONFIG
+    assert saved == json.loads(json.dumps(OPTIONS))
 
 
 def test_restoring_without_a_checkpoint_says_where_it_looked(tmp_path):
@@ -83,14 +89,14 @@ def saved(tmp_path_factory):
     rng = np.random.default_rng(1)
     params = jax.tree.map(lambda leaf: jnp.asarray(rng.normal(size=leaf.shape), leaf.dtype), shapes)
     directory = tmp_path_factory.mktemp("weights") / "model"
-    save_weights(directory, params, config)
+    save_weights(directory, params, config, TASK)
     return directory, config, params
 
 
 def test_weights_and_their_config_come_back_bitwise(saved):
     directory, config, params = saved
-    loaded_config, loaded = load_weights(directory)
-    assert loaded_config == config
+    loaded_config, loaded, task = load_weights(directory)
+    assert loaded_config == config and task == json.loads(json.dumps(task_options(TASK)))
     assert jax.tree.structure(loaded) == jax.tree.structure(params)
     assert raw(loaded) == raw(params) and len(raw(params)) >= 9
 
@@ -98,10 +104,10 @@ def test_weights_and_their_config_come_back_bitwise(saved):
 def test_weights_never_replace_a_directory_that_exists(saved, tmp_path):
     directory, config, params = saved
     with pytest.raises(FileExistsError, match=f"{directory} exists; choose another directory"):
-        save_weights(directory, jax.tree.map(jnp.zeros_like, params), config)
-    assert raw(load_weights(directory)[1]) == raw(params)
+        save_weights(directory, jax.tree.map(jnp.zeros_like, params), config, TASK)
+    assert raw(load_weights(directory).params) == raw(params)
     with pytest.raises(FileExistsError, match="exists"):
-        save_weights(tmp_path, params, config)
+        save_weights(tmp_path, params, config, TASK)
     assert not list(tmp_path.iterdir())
 
 
@@ -113,4 +119,4 @@ def test_loading_from_a_directory_that_is_not_there_names_it(tmp_path):
 def test_a_relative_path_is_taken_from_where_the_program_runs(saved, monkeypatch):
     directory, config, _ = saved
     monkeypatch.chdir(directory.parent)
-    assert load_weights(directory.relative_to(directory.parent))[0] == config
+    assert load_weights(directory.relative_to(directory.parent)).config == config

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from toys import Toy, on_device
 
 from trm_jax.core import train_step
 from trm_jax.core.config import Config
@@ -13,27 +14,29 @@ CONFIG = Config().override(
     **{"model.width": 8, "model.layers": 1, "recursion.N_sup": 1, "recursion.T": 1, "recursion.n": 1, "run.batch": 4,
        "run.steps": 10, "optim.warmup": 2}
 )  # fmt: skip
-DATA = {
-    "inputs": jnp.asarray(np.random.default_rng(0).integers(1, 6, (9, 16)), jnp.int32),
-    "labels": jnp.asarray(np.random.default_rng(1).integers(2, 6, (9, 16)), jnp.int32),
-}
+DATA = on_device(
+    {
+        "inputs": jnp.asarray(np.random.default_rng(0).integers(1, 6, (9, 16)), jnp.int32),
+        "labels": jnp.asarray(np.random.default_rng(1).integers(2, 6, (9, 16)), jnp.int32),
+    }
+)
 
 
-def run(seeds, devices, seed_axis="auto"):
+def run(seeds, devices, vectorized=None):
     """Weights and losses of five steps for some seeds on some devices."""
     mesh = seed_mesh(len(seeds), devices)
     start = over_seeds(lambda seed, data: train_step.init(CONFIG, data, seed), mesh)
     chunk = over_seeds(
-        lambda state, data: train_step.train_chunk(CONFIG, train_step.no_augmentation, 5, state, data), mesh, seed_axis
+        lambda state, data: train_step.train_chunk(CONFIG, Toy({}), 5, state, data), mesh, vectorized=vectorized
     )
     data = replicate(mesh, DATA)
     state, metrics = chunk(start(place_seeds(mesh, np.array(seeds)), data), data)
     return jax.device_get(state.params), np.asarray(metrics["loss"])
 
 
-@pytest.mark.parametrize(("devices", "seed_axis"), [(1, "map"), (1, "vmap"), (2, "auto"), (2, "vmap")])
-def test_a_seed_among_others_equals_its_solo_run(devices, seed_axis):
-    together, losses = run([5, 3, 8, 1], jax.devices()[:devices], seed_axis)
+@pytest.mark.parametrize(("devices", "vectorized"), [(1, False), (1, True), (2, None), (2, True)])
+def test_a_seed_among_others_equals_its_solo_run(devices, vectorized):
+    together, losses = run([5, 3, 8, 1], jax.devices()[:devices], vectorized)
     for index, seed in ((0, 5), (2, 8)):
         alone, loss = run([seed], jax.devices()[:1])
         np.testing.assert_allclose(losses[index], loss[0], rtol=1e-5)

@@ -12,29 +12,32 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from toys import Sized
 
 from trm_jax.core.config import Config
+from trm_jax.core.task import Examples, run_options
 from trm_jax.training import loop
 from trm_jax.training.checkpoint import Checkpoints
+from trm_jax.training.run_directory import read_options
 
 CONFIG = Config().override(
     **{"model.width": 8, "model.layers": 1, "recursion.N_sup": 2, "recursion.T": 1, "recursion.n": 1, "run.batch": 4,
        "run.steps": 50, "optim.warmup": 2, "run.seeds": (4, 7), "run.chunk": 4, "run.evaluate_every": 8,
        "run.checkpoint_every": 12, "loss.supervision": "carried"}
 )  # fmt: skip
-DATA = {
+ARRAYS = {
     "inputs": jnp.asarray(np.random.default_rng(0).integers(1, 6, (9, 16)), jnp.int32),
     "labels": jnp.asarray(np.random.default_rng(1).integers(2, 6, (9, 16)), jnp.int32),
 }
 
 
-def validate(params):
-    """A score that depends on the weights: their mean size."""
-    return {"size": np.asarray(jnp.abs(params["tokens"]).mean(axis=(1, 2)))}
+def train(directory, config=CONFIG, scored=None):
+    return loop.fit(Sized(ARRAYS, scored=scored), config, directory, name="arm")
 
 
-def train(directory, config=CONFIG, data=None, validate=validate):
-    return loop.fit(config, data or DATA, validate, "size", directory, name="arm")
+def by_step(values):
+    """Scores (S, N_sup) of seeds after the last step; before it they are worse than any."""
+    return np.stack([np.full(len(values), -1.0), values], axis=1)
 
 
 def arrays(tree):
@@ -62,7 +65,7 @@ def uninterrupted(tmp_path_factory):
 
 def test_a_run_writes_config_environment_metrics_and_checkpoints(uninterrupted):
     directory, progress = uninterrupted
-    assert Config.from_json((directory / "config.json").read_text()) == CONFIG
+    assert read_options(directory) == json.loads(json.dumps(run_options(Sized(ARRAYS), CONFIG)))
     assert {"commit", "packages", "devices"} <= set(json.loads((directory / "environment.json").read_text()))
     steps = [row["step"] for row in rows(directory)]
     # Chunks of 4 until 48, and a last one of 2.
@@ -80,17 +83,18 @@ def test_the_weights_with_the_best_score_are_kept_for_each_seed(uninterrupted):
         best = max(scores, key=lambda step, seed=seed: scores[step][seed])
         assert progress.best.step[seed] == best
         np.testing.assert_allclose(progress.best.score[seed], scores[best][seed], atol=1e-6)
-    np.testing.assert_allclose(validate(progress.best.params)["size"], progress.best.score, rtol=1e-6)
+    again = scores(Sized(ARRAYS), CONFIG, progress.best.params, Examples(ARRAYS))["size"]
+    np.testing.assert_allclose(again[:, -1], progress.best.score, rtol=1e-6)
 
 
 def test_a_finished_run_is_not_trained_again(uninterrupted):
     directory, progress = uninterrupted
     before = (directory / "metrics.jsonl").read_text()
 
-    def never(params):
+    def never(prediction):
         raise AssertionError("evaluated again")
 
-    again = train(directory, validate=never)
+    again = train(directory, scored=never)
     assert_same_end(progress, again, directory, directory)
     assert (directory / "metrics.jsonl").read_text() == before
 
@@ -99,14 +103,14 @@ def test_a_finished_run_is_not_trained_again(uninterrupted):
 def test_a_run_interrupted_at_an_evaluation_ends_bitwise_equal(uninterrupted, tmp_path, stop):
     calls = []
 
-    def interrupted(params):
+    def interrupted(prediction):
         calls.append(1)
         if len(calls) == stop:
             raise KeyboardInterrupt
-        return validate(params)
+        return Sized(ARRAYS).score(prediction, None)["size"]
 
     with pytest.raises(KeyboardInterrupt):
-        train(tmp_path / "run", validate=interrupted)
+        train(tmp_path / "run", scored=interrupted)
     assert_same_end(uninterrupted[1], train(tmp_path / "run"), uninterrupted[0], tmp_path / "run")
 
 
@@ -136,18 +140,18 @@ def test_other_options_are_refused_in_the_directory_of_a_run(uninterrupted):
 
 @pytest.mark.parametrize("broken", ["loss", "gradient_norm"])
 def test_a_nan_stops_the_run_names_step_seed_and_arm_and_keeps_the_last_good_checkpoint(tmp_path, monkeypatch, broken):
-    honest = loop.train.train_chunk
+    honest = loop.train_step.train_chunk
 
-    def poisoned(config, augment, K, state, data):
+    def poisoned(config, task, K, state, data):
         """The second seed's loss is no number at step 15."""
-        new, metrics = honest(config, augment, K, state, data)
+        new, metrics = honest(config, task, K, state, data)
         step = state.step + 1 + jnp.arange(K)
         second = jnp.array_equal(jax.random.key_data(state.key), keys[1])
         return new, metrics | {broken: jnp.where((step == 15) & second, jnp.nan, metrics[broken])}
 
     seeds = [jax.random.split(jax.random.key(seed))[1] for seed in CONFIG.run.seeds]
     keys = [jax.random.key_data(key) for key in seeds]
-    monkeypatch.setattr(loop.train, "train_chunk", poisoned)
+    monkeypatch.setattr(loop.train_step, "train_chunk", poisoned)
     with pytest.raises(loop.Diverged, match="arm: the loss or gradient of seed 7 is no number at step 15; the last"):
         train(tmp_path / "run")
     assert Checkpoints(tmp_path / "run" / "checkpoints").latest() == 12
@@ -156,7 +160,7 @@ def test_a_nan_stops_the_run_names_step_seed_and_arm_and_keeps_the_last_good_che
 def test_training_stops_when_no_seed_improves(tmp_path):
     scored = iter([[0.1, 0.2], [0.3, 0.1], [0.3, 0.2], [0.2, 0.2], [0.9, 0.9]])
     config = CONFIG.override(**{"run.patience": 2})
-    ended = train(tmp_path / "run", config, validate=lambda params: {"size": np.asarray(next(scored))})
+    ended = train(tmp_path / "run", config, scored=lambda _: by_step(next(scored)))
     # The first seed is best at the second evaluation; two later ones bring nothing.
     assert rows(tmp_path / "run")[-1]["step"] == 4 * 8
     np.testing.assert_array_equal(ended.best.step, [16, 8])
@@ -166,30 +170,31 @@ def test_training_stops_when_no_seed_improves(tmp_path):
 def test_the_depth_curriculum_trains_the_first_updates_with_fewer_steps(tmp_path, monkeypatch):
     seen = []
 
-    def spied(config, augment, K, state, data):
+    def spied(config, task, K, state, data):
         seen.append((config.recursion.N_sup, K))
-        return real(config, augment, K, state, data)
+        return real(config, task, K, state, data)
 
-    real = loop.train.train_chunk
-    monkeypatch.setattr(loop.train, "train_chunk", spied)
+    real = loop.train_step.train_chunk
+    monkeypatch.setattr(loop.train_step, "train_chunk", spied)
     config = CONFIG.override(
         **{"loss.supervision": "sum", "optim.schedule": "constant", "run.steps": 10, "run.evaluate_every": 40,
-           "run.checkpoint_every": 40, "recursion.N_sup": 3, "recursion.first_N_sup": 1, "recursion.first_share": 0.5}
+           "run.checkpoint_every": 40, "recursion.N_sup": 3, "recursion.curriculum_N_sup": 1,
+           "recursion.curriculum_fraction": 0.5}
     )  # fmt: skip
     train(tmp_path / "curriculum", config)
     # Half of ten updates, in whole chunks of four; then a whole chunk and what is left, at full depth.
     assert seen == [(1, 4), (3, 4), (3, 2)]
-    alone = config.override(**{"recursion.N_sup": 1, "recursion.first_share": 0.0, "run.steps": 4})
+    alone = config.override(**{"recursion.N_sup": 1, "recursion.curriculum_fraction": 0.0, "run.steps": 4})
     train(tmp_path / "shallow", alone)
     first, shallow = rows(tmp_path / "curriculum")[0], rows(tmp_path / "shallow")[0]
     assert first["loss"] == shallow["loss"]
 
 
 def test_weights_and_patience_of_the_first_phase_do_not_count(tmp_path):
-    options = {"loss.supervision": "sum", "run.patience": 2, "run.steps": 64, "recursion.first_N_sup": 1}
-    config = CONFIG.override(**options, **{"recursion.first_share": 0.5})
+    options = {"loss.supervision": "sum", "run.patience": 2, "run.steps": 64, "recursion.curriculum_N_sup": 1}
+    config = CONFIG.override(**options, **{"recursion.curriculum_fraction": 0.5})
     falling = iter([[0.9 - step / 100] * 2 for step in range(9)])
-    progress = train(tmp_path / "run", config, validate=lambda params: {"size": np.asarray(next(falling))})
+    progress = train(tmp_path / "run", config, scored=lambda _: by_step(next(falling)))
     assert rows(tmp_path / "run")[-1]["step"] == 32 + 8 + 2 * 8
     recorded = {row["step"]: row["best_step"] for row in rows(tmp_path / "run") if "best_step" in row}
     assert recorded == {8 * step: [8, 8] if step <= 4 else [40, 40] for step in range(1, 8)}

@@ -2,18 +2,18 @@
 
 import json
 import os
-import platform
-import shutil
-import subprocess
 
-import jax
 import pytest
+from toys import Toy
 
 from trm_jax.core.config import Config
+from trm_jax.core.task import run_options
+from trm_jax.support.provenance import environment
 from trm_jax.training import run_directory
-from trm_jax.training.run_directory import RunDirectory, git_commit
+from trm_jax.training.run_directory import RunDirectory, read_options
 
 CONFIG = Config()
+OPTIONS = json.loads(json.dumps(run_options(Toy({}), CONFIG)))
 ROWS = [{"step": step, "loss": [1 / step, 0.5]} for step in (1, 2, 3, 4)]
 
 
@@ -23,32 +23,26 @@ def contents(path):
 
 def test_a_new_run_records_its_config_and_environment(tmp_path):
     path = tmp_path / "runs" / "arm"
-    run = RunDirectory(path, CONFIG)
+    run = RunDirectory(path, OPTIONS)
     assert set(contents(path)) == {"config.json", "environment.json"} and run.metrics == []
-    assert Config.from_json((path / "config.json").read_text()) == CONFIG
-    environment = json.loads((path / "environment.json").read_text())
-    assert environment["commit"] == git_commit()
-    assert environment["python"] == platform.python_version()
-    assert environment["packages"]["jax"] == jax.__version__
-    assert set(environment["packages"]) == set(run_directory.PACKAGES)
-    assert environment["devices"] == [device.device_kind for device in jax.devices()]
-    assert environment["machine"].endswith(f"{os.cpu_count()} cores")
+    assert read_options(path) == OPTIONS
+    assert json.loads((path / "environment.json").read_text()) == environment()
 
 
 def test_a_run_is_taken_up_by_the_same_config(tmp_path):
-    run = RunDirectory(tmp_path, CONFIG)
+    run = RunDirectory(tmp_path, OPTIONS)
     run.log(ROWS[0])
     before = contents(tmp_path)
-    again = RunDirectory(tmp_path, Config())
+    again = RunDirectory(tmp_path, OPTIONS)
     assert again.metrics == ROWS[:1] and contents(tmp_path) == before
 
 
 def test_another_config_is_refused_with_the_names_of_the_options(tmp_path):
-    RunDirectory(tmp_path, CONFIG).log(ROWS[0])
+    RunDirectory(tmp_path, OPTIONS).log(ROWS[0])
     before = contents(tmp_path)
     other = CONFIG.override(**{"model.width": 64, "optim.clip": 2.0})
     with pytest.raises(ValueError, match=r"other options \(model\.width, optim\.clip\); choose another name"):
-        RunDirectory(tmp_path, other)
+        RunDirectory(tmp_path, run_options(Toy({}), other))
     assert contents(tmp_path) == before
 
 
@@ -56,26 +50,29 @@ def test_another_config_is_refused_with_the_names_of_the_options(tmp_path):
 def test_a_directory_of_something_else_is_refused_and_left_alone(tmp_path, name):
     (tmp_path / name).write_text("mine")
     with pytest.raises(ValueError, match="exists and is no run"):
-        RunDirectory(tmp_path, CONFIG)
+        RunDirectory(tmp_path, OPTIONS)
     assert contents(tmp_path) == {name: b"mine"}
 
 
 def test_a_damaged_config_is_refused(tmp_path):
-    RunDirectory(tmp_path, CONFIG)
-    (tmp_path / "config.json").write_text(CONFIG.to_json().replace('"width"', '"breadth"'))
-    with pytest.raises(ValueError, match="unknown option 'breadth'"):
-        RunDirectory(tmp_path, CONFIG)
+    RunDirectory(tmp_path, OPTIONS)
+    (tmp_path / "config.json").write_text(json.dumps(OPTIONS).replace('"width"', '"breadth"'))
+    with pytest.raises(ValueError, match=r"other options \(model.breadth, model.width\)"):
+        RunDirectory(tmp_path, OPTIONS)
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(ValueError, match=r"config.json is not JSON"):
+        RunDirectory(tmp_path, OPTIONS)
 
 
 def test_rows_are_read_back_as_they_were_logged(tmp_path):
-    run = RunDirectory(tmp_path, CONFIG)
+    run = RunDirectory(tmp_path, OPTIONS)
     for row in ROWS:
         run.log(row)
-    assert run.metrics == ROWS == RunDirectory(tmp_path, CONFIG).metrics
+    assert run.metrics == ROWS == RunDirectory(tmp_path, OPTIONS).metrics
 
 
 def test_a_last_line_that_was_cut_off_is_ignored_and_removed_by_truncation(tmp_path):
-    run = RunDirectory(tmp_path, CONFIG)
+    run = RunDirectory(tmp_path, OPTIONS)
     for row in ROWS:
         run.log(row)
     file = tmp_path / "metrics.jsonl"
@@ -91,7 +88,7 @@ def test_a_last_line_that_was_cut_off_is_ignored_and_removed_by_truncation(tmp_p
 
 @pytest.mark.parametrize("step", [0, 2, 9])
 def test_truncation_drops_the_rows_after_a_step(tmp_path, step):
-    run = RunDirectory(tmp_path, CONFIG)
+    run = RunDirectory(tmp_path, OPTIONS)
     for row in ROWS:
         run.log(row)
     run.truncate_metrics(step)
@@ -110,25 +107,3 @@ def test_an_interrupted_write_leaves_the_old_text(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="disk full"):
         run_directory.write_text(path, "new")
     assert path.read_text() == "old"
-
-
-@pytest.mark.skipif(not shutil.which("git"), reason="no git")
-def test_the_commit_is_named_with_its_changes_and_unknown_outside_git(tmp_path, monkeypatch):
-    for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    assert git_commit(tmp_path) == "unknown" == git_commit(tmp_path / "nowhere")
-
-    def git(*arguments):
-        author = ["-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false"]
-        run = subprocess.run(["git", "-C", tmp_path, *author, *arguments], capture_output=True, text=True, check=True)
-        return run.stdout.strip()
-
-    git("init")
-    (tmp_path / "code.py").write_text("1")
-    git("add", ".")
-    git("commit", "-m", "first")
-    (tmp_path / "untracked.txt").write_text("notes")
-    assert git_commit(tmp_path) == git("rev-parse", "HEAD")[:12]
-    (tmp_path / "code.py").write_text("2")
-    assert git_commit(tmp_path) == git("rev-parse", "HEAD")[:12] + "+changes"

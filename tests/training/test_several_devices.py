@@ -15,11 +15,11 @@ from types import SimpleNamespace
 import jax
 import numpy as np
 import pytest
+from toys import Sized, Toy, on_device
 
 from trm_jax.core import predict as evaluate
 from trm_jax.core import train_step
 from trm_jax.core.config import Config
-from trm_jax.core.train_step import no_augmentation
 from trm_jax.training import loop
 from trm_jax.training import processes as runtime
 from trm_jax.training.checkpoint import Checkpoints
@@ -45,18 +45,15 @@ FAST = {  # what conftest.py sets in this process
 
 def run(directory, config, stop=None):
     """Train; the evaluation numbered ``stop`` does not return."""
-    predict = over_seeds(partial(evaluate.predict, config), run_mesh(config))
     calls = []
 
-    def validate(params):
+    def scored(prediction):
         calls.append(1)
         if len(calls) == stop:
             raise KeyboardInterrupt
-        predicted = to_host(predict(params, DATA["inputs"]))
-        right = (predicted.classes[:, -1] == DATA["labels"]).mean(axis=(1, 2))
-        return {"halt": predicted.halt.mean(axis=(1, 2)), "right": right}
+        return prediction.halt.mean(axis=-1)
 
-    return loop.fit(config, DATA, validate, "halt", Path(directory), name="run")
+    return loop.fit(Sized(DATA, scored=scored), config, Path(directory), name="run")
 
 
 def start(statement, devices, **environment):
@@ -92,7 +89,7 @@ def assert_close(directory, reference):
     assert len({row["loss"][0] for row in expected}) == 4
     for one, other in zip(got, expected, strict=True):
         assert set(one) == set(other) >= {"loss", "gradient_norm", "exact"}
-        assert ("validation_halt" in one) == (one["step"] in (4, 8))
+        assert ("validation_size" in one) == (one["step"] in (4, 8))
         for key in one:
             np.testing.assert_allclose(one[key], other[key], atol=1e-5, rtol=1e-5, err_msg=key)
 
@@ -169,12 +166,12 @@ def test_two_devices_halve_the_work_on_a_batch_and_compute_the_same(supervision)
     losses, work = [], []
     for devices in (1, 2):
         mesh = seed_mesh(1, jax.devices()[:devices], 8, devices)
-        data = replicate(mesh, DATA)
+        data = replicate(mesh, on_device(DATA))
         begin = over_seeds(lambda seed, data: train_step.init(config, data, seed), mesh)
-        chunk = over_seeds(lambda state, data: train_step.train_chunk(config, no_augmentation, 3, state, data), mesh)
+        chunk = over_seeds(partial(train_step.train_chunk, config, Toy({}), 3), mesh)
         predict = over_seeds(partial(evaluate.predict, config), mesh)
         state = begin(place_seeds(mesh, np.array([4])), data)
-        programs = [chunk.lower(state, data).compile(), predict.lower(state.params, data["inputs"]).compile()]
+        programs = [chunk.lower(state, data).compile(), predict.lower(state.params, DATA["inputs"]).compile()]
         work.append(np.array([program.cost_analysis()["flops"] for program in programs]))
         state, metrics = programs[0](state, data)
         losses.append(to_host(metrics["loss"]))

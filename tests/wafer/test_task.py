@@ -10,19 +10,25 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from toys import Toy, on_device
 
 from trm_jax.core import model, train_step
 from trm_jax.core.config import Config
+from trm_jax.core.task import override
 from trm_jax.training.checkpoint import load_weights
+from trm_jax.training.predict import scores
 from trm_jax.wafer import task as wafer_task
 from trm_jax.wafer.evaluation.stored import load_predicted
+from trm_jax.wafer.folds import without
 from trm_jax.wafer.maps.maps import CLASSES
+from trm_jax.wafer.presets import PRESETS
 from trm_jax.wafer.splits import all_lots
 from trm_jax.wafer.synthetic import synthetic_wafers
+from trm_jax.wafer.task import WaferTask
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = Config().override(
-    **{"model.classes": 9, "model.patch": 4, "model.image": 12, "model.grid": (3, 3), "model.stem_widths": (4,),
+    **{"model.classes": 9, "model.encoder": {"patch": 4, "image": 12, "widths": (4,)}, "model.grid": (3, 3),
        "model.width": 8, "model.layers": 1, "model.readout": "mean_max", "model.halt_token": "mean",
        "recursion.N_sup": 2, "recursion.T": 1, "recursion.n": 1, "run.seeds": (3, 5), "run.batch": 8}
 )  # fmt: skip
@@ -35,57 +41,57 @@ def wafers():
 
 @pytest.fixture(scope="module")
 def grids(wafers):
-    return wafer_task.grids_of(CONFIG, wafers)
+    return WaferTask().grids_of(CONFIG, wafers)
+
+
+@pytest.fixture(scope="module")
+def task(wafers, grids):
+    return WaferTask(grids=grids, labels=wafers.label, split=all_lots(wafers))
+
+
+def draw(task, batch):
+    """Labels of a batch of wafers as training draws them."""
+    data = train_step.training_data(task.examples("train"), 100)
+    data = data._replace(arrays={"inputs": data.arrays["labels"] + 1, "labels": data.arrays["labels"]})
+    config = CONFIG.override(**{"run.batch": batch})
+    drawn = train_step.draw_batch(config, Toy({}), data, jax.random.key(0), 0)
+    np.testing.assert_array_equal(drawn["inputs"], drawn["labels"] + 1)
+    return np.asarray(drawn["labels"])
 
 
 @pytest.mark.parametrize(("balance", "expected"), [(1.0, None), (0.0, np.full(9, 1 / 9))])
-def test_classes_are_drawn_in_the_stated_mix(wafers, grids, balance, expected):
-    split = all_lots(wafers)
-    config = CONFIG.override(**{"wafer.balance": balance, "run.batch": 20000, "wafer.untouched": 1.0})
-    task = wafer_task.prepare(config, grids, wafers.label, split)
-    data = {**task.data, "inputs": task.data["labels"] + 1}
-    drawn = train_step.draw_batch(config, data, train_step.no_augmentation, jax.random.key(0), 0)
-    np.testing.assert_array_equal(drawn["inputs"], drawn["labels"] + 1)
-    share = np.bincount(drawn["labels"], minlength=9) / 20000
-    natural = np.bincount(wafers.label[split.train], minlength=9) / len(split.train)
+def test_classes_are_drawn_in_the_stated_mix(wafers, task, balance, expected):
+    share = np.bincount(draw(dataclasses.replace(task, balance=balance), 20000), minlength=9) / 20000
+    natural = np.bincount(wafers.label[task.split.train], minlength=9) / len(task.split.train)
     np.testing.assert_allclose(share, natural if expected is None else expected, atol=0.015)
 
 
-def test_every_training_wafer_can_be_drawn_and_no_probability_is_lost():
+def test_every_training_wafer_can_be_drawn_by_the_weight_of_its_class():
     labels = np.repeat(np.arange(9), np.arange(1, 10))
-    cumulated = wafer_task.cumulative(labels, 0.5)
-    assert cumulated[-1] == pytest.approx(1) and (np.diff(cumulated, prepend=0) > 0).all()
-    by_class = np.bincount(labels, np.diff(cumulated, prepend=0))
+    by_class = np.bincount(labels, wafer_task.sampling_weights(labels, 0.5))
     np.testing.assert_allclose(by_class / by_class[0], np.sqrt(np.arange(1, 10)))
 
 
-def test_a_class_that_is_left_out_is_neither_drawn_nor_validated(wafers, grids):
-    split = wafer_task.without(all_lots(wafers), wafers.label, 3)
+def test_a_class_that_is_left_out_is_neither_drawn_nor_validated(wafers, task):
+    split = without(all_lots(wafers), wafers.label, 3)
     assert not (wafers.label[np.concatenate([split.train, split.validation])] == 3).any()
-    task = wafer_task.prepare(CONFIG.override(**{"run.batch": 500}), grids, wafers.label, split)
-    drawn = train_step.draw_batch(CONFIG, task.data, train_step.no_augmentation, jax.random.key(0), 0)
-    assert not (drawn["labels"] == 3).any() and (np.diff(task.data["cumulative"], prepend=0) > 0).all()
+    assert not (draw(dataclasses.replace(task, split=split), 500) == 3).any()
 
 
 def test_grids_are_made_of_the_wafers_that_are_used(wafers, grids, monkeypatch):
     monkeypatch.setattr(wafer_task, "RESIZED", 7)
     index = np.array([5, 900, 3, 3, 41, 77, 1199, 6, 8])
-    found = wafer_task.some_grids(CONFIG, wafers, index)
-    np.testing.assert_array_equal(found[index], grids[index])
-    assert found.shape == grids.shape and not np.delete(found, index, axis=0).any()
+    some = WaferTask().grids_of(CONFIG, wafers, index)
+    np.testing.assert_array_equal(some[index], grids[index])
+    assert some.shape == grids.shape and not np.delete(some, index, axis=0).any()
 
 
 def test_options_of_wafers_reach_the_grids_and_the_augmentation(wafers, grids):
-    nearest = wafer_task.grids_of(CONFIG.override(**{"wafer.representation": "nearest"}), wafers)
-    assert (nearest != grids).any()
-    split = all_lots(wafers)
+    assert (WaferTask(representation="nearest").grids_of(CONFIG, wafers) != grids).any()
 
     def augmented(**options):
-        config = CONFIG.override(**{f"wafer.{name}": value for name, value in options.items()})
         batch = {"inputs": jnp.asarray(grids[:40]), "labels": jnp.zeros(40, jnp.int32)}
-        return np.asarray(
-            wafer_task.prepare(config, grids, wafers.label, split).augment(jax.random.key(0), batch)["inputs"]
-        )
+        return np.asarray(WaferTask(**options).augment(jax.random.key(0), batch, {})["inputs"])
 
     np.testing.assert_array_equal(augmented(untouched=1.0), grids[:40])
     base = augmented(untouched=0.0)
@@ -93,18 +99,24 @@ def test_options_of_wafers_reach_the_grids_and_the_augmentation(wafers, grids):
     assert (base != augmented(untouched=0.0, noise=(0.5, 0.6))).any()
 
 
-def test_scores_and_answers_agree_with_the_forward_pass(wafers, grids):
-    split = all_lots(wafers)
+def test_a_model_of_tokens_is_refused(wafers):
+    with pytest.raises(ValueError, match="takes tokens, not wafer maps"):
+        WaferTask().grids_of(Config(), wafers)
+
+
+def test_scores_and_answers_agree_with_the_forward_pass(wafers, task, grids):
+    split = task.split
     params = jax.vmap(lambda seed: model.initialise(CONFIG.model, jax.random.key(seed)))(jnp.arange(2))
     predicted = wafer_task.predict(CONFIG, params, grids[split.validation], split.validation, steps=3)
     assert predicted.logits.shape == (2, 3, len(split.validation), len(CLASSES))
     deep = CONFIG.override(**{"recursion.N_sup": 3})
-    one = model.forward(deep, wafer_task.one_seed(params, 1), jnp.asarray(grids[split.validation]))
-    np.testing.assert_allclose(predicted.logits[1], one.logits, atol=1e-4)
-    np.testing.assert_allclose(predicted.halt[1], one.halt, atol=1e-4)
-    found = wafer_task.validator(CONFIG, grids, wafers.label, split)(params)
-    right = predicted.logits[:, 1].argmax(-1) == wafers.label[split.validation]
-    np.testing.assert_allclose(found["accuracy"], right.mean(axis=1))
+    output = model.forward(deep, wafer_task.one_seed(params, 1), jnp.asarray(grids[split.validation]))
+    np.testing.assert_allclose(predicted.logits[1], output.logits, atol=1e-4)
+    np.testing.assert_allclose(predicted.halt[1], output.halt, atol=1e-4)
+    measured = scores(task, CONFIG, params, task.examples("validation"))
+    right = predicted.logits[:, :2].argmax(-1) == wafers.label[split.validation]
+    np.testing.assert_allclose(measured["accuracy"], right.mean(axis=2))
+    assert measured["macro_f1"].shape == (2, 2)
 
 
 @pytest.mark.parametrize("views", [2, 4])
@@ -117,7 +129,7 @@ def test_views_answer_with_the_mean_over_the_images_of_a_grid(grids, views):
     falling = one.swapaxes(0, 1)
     images = [one, np.rot90(falling, 2), np.rot90(one, 2), falling][:views]
     alone = [model.forward(CONFIG, params, jnp.asarray(np.moveaxis(image, -1, 0))) for image in images]
-    several = CONFIG.override(**{"model.views": views})
+    several = CONFIG.override(**{"model.encoder.views": views})
     found = model.forward(several, params, jnp.asarray(grids[:6]))
     for name in ("logits", "halt"):
         expected = np.mean([getattr(reading, name) for reading in alone], axis=0)
@@ -143,14 +155,14 @@ def test_without_layers_the_stem_and_the_readout_are_all_that_answers(grids):
     assert np.std(found, axis=0).min() > 1e-2
 
 
-def test_for_prediction_the_logits_move_by_the_share_of_each_class(grids):
+def test_the_prior_moves_the_logits_by_the_share_of_each_class(grids):
     params = jax.vmap(lambda key: model.initialise(CONFIG.model, key))(jax.random.split(jax.random.key(0), 2))
     labels = np.repeat(np.arange(9), [500, 100, 100, 100, 50, 50, 50, 50, 0])
-    changed, weights = wafer_task.for_prediction(CONFIG, params, labels, 1, 0.5)
+    changed, weights = wafer_task.with_prior(CONFIG, params, labels, 0.5)
     index = np.arange(20)
     before = wafer_task.predict(CONFIG, params, grids[:20], index)
     after = wafer_task.predict(changed, weights, grids[:20], index)
-    share = np.array([500, 100, 100, 100, 50, 50, 50, 50, 1]) / 1000  # a class of none counts as one of a single wafer
+    share = np.array([500, 100, 100, 100, 50, 50, 50, 50, 1]) / 1000  # a class without wafers counts as if it had one
     np.testing.assert_allclose(
         after.logits - before.logits, np.broadcast_to(np.log(share) / 2, after.logits.shape), atol=1e-5
     )
@@ -158,20 +170,23 @@ def test_for_prediction_the_logits_move_by_the_share_of_each_class(grids):
 
 
 @pytest.mark.slow
-def test_the_preset_for_a_gpu_trains(wafers, monkeypatch):
-    monkeypatch.syspath_prepend(ROOT / "experiments")
-    options = importlib.import_module("wafer_presets").PRESETS["paper"]
+def test_the_preset_for_a_gpu_trains(wafers):
     alone = {"run.seeds": (0,), "run.batch": 1, "run.steps": 6, "optim.warmup": 1}
-    config = Config().override(**options).override(**alone)
+    task, config = override(WaferTask(untouched=1.0), Config(), PRESETS["paper"] | alone)
     assert (config.model.grid, config.layer_applications) == ((26, 26), 3 * 6 * 2)
-    one = wafers.take(np.flatnonzero(wafers.label == CLASSES.index("Scratch"))[:1])
-    data = {"inputs": jnp.asarray(wafer_task.grids_of(config, one)), "labels": jnp.asarray(one.label, jnp.int32)}
+    scratch = wafers.take(np.flatnonzero(wafers.label == CLASSES.index("Scratch"))[:1])
+    data = on_device({"inputs": task.grids_of(config, scratch), "labels": scratch.label.astype(np.int32)})
     state = train_step.init(config, data, 0)
-    chunk = jax.jit(lambda state: train_step.train_chunk(config, train_step.no_augmentation, 6, state, data))
-    trained, metrics = chunk(state)
+    trained, metrics = jax.jit(lambda state: train_step.train_chunk(config, task, 6, state, data))(state)
     assert metrics["loss"][-1] < metrics["loss"][0] - 0.5  # one wafer is soon learned by heart
     for before, after in zip(jax.tree.leaves(state.params), jax.tree.leaves(trained.params), strict=True):
         assert (before != after).any()
+
+
+def test_every_preset_is_a_config_that_wafers_can_train():
+    for name, options in PRESETS.items():
+        _, config = override(WaferTask(), Config(), options)
+        assert config.model.classes == 9 and (config.layer_applications == 0) == (name == "cnn")
 
 
 def run(script, *arguments):
@@ -184,22 +199,23 @@ def test_training_from_the_command_line_and_again(tmp_path, monkeypatch):
     small = [
         "--options",
         "model.layers=1",
-        "model.stem_widths=[]",
+        "model.encoder.widths=[]",
         "run.steps=20",
         "recursion.N_sup=1",
-        "recursion.first_share=0",
+        "recursion.curriculum_fraction=0",
     ]
     options += small
     first = run("wafer_train.py", *options)
     assert first.returncode == 0, first.stderr
     assert "synthetic" in first.stdout and "lot-1 seed 1, validation: accuracy" in first.stdout
     directory = tmp_path / "run" / "lot-1"
-    config, params = load_weights(directory / "weights-1")
+    config, params, options = load_weights(directory / "weights-1")
+    assert options["name"] == "wafer" and options["representation"] == "area"
     tested, validated = (load_predicted(directory / f"{part}.npz") for part in ("test", "validation"))
     answers = validated.logits[1, config.recursion.N_sup - 1].argmax(axis=-1)
     right = answers == synthetic_wafers(1200).label[validated.index]
     assert f"accuracy {right.mean():.4f}" in first.stdout.splitlines()[-1]
-    grids = wafer_task.grids_of(config, synthetic_wafers(1200))
+    grids = WaferTask().grids_of(config, synthetic_wafers(1200))
     again = model.forward(config, params, jnp.asarray(grids[tested.index]))
     np.testing.assert_allclose(tested.logits[1, : config.recursion.N_sup], again.logits, atol=1e-4)
     assert load_predicted(directory / "unknown-mixes.npz").logits.shape[2] == 500

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from trm_jax.core import model
 from trm_jax.core.config import Config
-from trm_jax.core.predict import divide
+from trm_jax.core.predict import BATCH, divide
 from trm_jax.core.sharding import choose
 from trm_jax.support.schema import require
 
@@ -38,7 +38,9 @@ class _Slots(NamedTuple):
     stopped: Stopped
 
 
-def halted(config: Config, params, inputs, threshold: float, puzzle=None, batch: int = 256) -> Stopped:
+def halted(
+    config: Config, params, inputs, threshold: float, puzzle=None, batch: int = BATCH, inference: bool = False
+) -> Stopped:
     """Answer inputs (N, cells), each with as many supervision steps as it needs, at most N_sup.
 
     A sample stops after the first step whose halting probability is above ``threshold``: 0 stops all of them after one
@@ -50,11 +52,11 @@ def halted(config: Config, params, inputs, threshold: float, puzzle=None, batch:
     require(len(inputs) >= 1 and batch >= 1, f"need samples and slots, got {len(inputs)} samples, batch={batch}")
     # Compared as logits: the probability itself rounds to 0 and to 1, where every or no sample must stop.
     limit = math.log(threshold / (1 - threshold)) if 0 < threshold < 1 else math.copysign(math.inf, threshold - 0.5)
-    return _halted(config, min(batch, len(inputs)), params, inputs, limit, puzzle)
+    return _halted(config, min(batch, len(inputs)), inference, params, inputs, limit, puzzle)
 
 
-@partial(jax.jit, static_argnums=(0, 1))
-def _halted(config: Config, batch: int, params, inputs, limit, puzzle) -> Stopped:
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def _halted(config: Config, batch: int, inference: bool, params, inputs, limit, puzzle) -> Stopped:
     size = len(inputs)
     fresh_y, fresh_z = model.initial(config, params, batch)
     cells = (config.model.cells,) if config.model.readout == "cell" else ()
@@ -63,12 +65,12 @@ def _halted(config: Config, batch: int, params, inputs, limit, puzzle) -> Stoppe
     steps = jnp.zeros(batch, jnp.int32)
     start = _Slots(jnp.arange(batch), fresh_y, fresh_z, steps, jnp.asarray(batch), nothing)
 
-    questions = _embed(config, batch, params, inputs, puzzle)
+    questions = _embed(config, batch, inference, params, inputs, puzzle)
 
     def step(slots: _Slots) -> _Slots:
         x = questions[jnp.minimum(slots.sample, size - 1)]
-        y, z = model.supervision_step(config, params, x, slots.y, slots.z)
-        reading = model.read(config, params, y)
+        y, z = model.supervision_step(config, params, x, slots.y, slots.z, inference)
+        reading = model.read(config, params, y, inference)
         steps = slots.steps + 1
         stops = (slots.sample < size) & ((reading.halt > limit) | (steps >= config.recursion.N_sup))
         row = jnp.where(stops, slots.sample, size)  # row N does not exist: nothing is written there
@@ -86,7 +88,8 @@ def _halted(config: Config, batch: int, params, inputs, limit, puzzle) -> Stoppe
     return jax.lax.while_loop(lambda slots: (slots.sample < size).any(), step, start).stopped
 
 
-def _embed(config: Config, batch: int, params, inputs, puzzle):
+def _embed(config: Config, batch: int, inference: bool, params, inputs, puzzle):
     """The questions of all samples, (at least N, L, D): embedded once, where a slot would do so before every step."""
-    questions = jax.lax.map(lambda part: model.embed(config, params, *part), divide((inputs, puzzle), batch))
+    batches = divide((inputs, puzzle), batch)
+    questions = jax.lax.map(lambda part: model.embed(config, params, part[0], part[1], inference), batches)
     return questions.reshape(-1, *questions.shape[2:])

@@ -11,6 +11,7 @@ import numpy as np
 from jax import lax
 
 from trm_jax.core.layers import Linear, RMSNorm
+from trm_jax.core.model_config import ImageEncoder
 
 
 class Convolution(nn.Module):
@@ -22,8 +23,8 @@ class Convolution(nn.Module):
 
     features: int
     stride: int = 1
-    forward_only: bool = False
-    """Use XLA's convolution all the same: its forward pass alone is the faster one."""
+    inference: bool = False
+    """Use XLA's convolution: its forward pass alone is the faster one."""
     squares: bool = False
     """Give the four outputs of every 2x2 square side by side, (B, H / 2, W / 2, 4, features); sides must be even."""
 
@@ -33,7 +34,7 @@ class Convolution(nn.Module):
         kernel = self.param("kernel", nn.initializers.he_normal(), (9 * inputs, self.features))
         if self.squares:
             return _by_squares(x, kernel.astype(x.dtype))
-        if self.forward_only:
+        if self.inference:
             window = kernel.astype(x.dtype).reshape(3, 3, inputs, self.features)
             order = ("NHWC", "HWIO", "NHWC")
             return lax.conv_general_dilated(x, window, (s, s), [(1, 1), (1, 1)], dimension_numbers=order)
@@ -67,14 +68,14 @@ def _every(x, axis: int, start: int, count: int, stride: int):
     return lax.slice_in_dim(x, start, start + stride * (count - 1) + 1, stride, axis)
 
 
-def halve(x, forward_only: bool = False):
+def halve(x, inference: bool = False):
     """2x2 max pooling of values that are not negative; an odd side is padded with zeros.
 
     As a maximum of slices, since the gradient of XLA's own pooling is slow on CPU: the whole training step of the edge
     preset takes a fifth less time.
     """
     batch, height, width, channels = x.shape
-    if forward_only:
+    if inference:
         return nn.max_pool(x, window_shape=(2, 2), strides=(2, 2), padding="SAME")
     rows, columns = -(-height // 2), -(-width // 2)
     x = jnp.pad(x, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)))
@@ -89,45 +90,44 @@ class ConvolutionBlock(nn.Module):
     features: int
     count: int = 1
     stride: int = 1
-    forward_only: bool = False
+    inference: bool = False
 
     @nn.compact
     def __call__(self, x):
         for index in range(self.count):
             stride = self.stride if index == 0 else 1
             squares = index == self.count - 1 and stride == 1 and self._pays(x)
-            x = Convolution(self.features, stride, self.forward_only, squares)(x)
+            x = Convolution(self.features, stride, self.inference, squares)(x)
             bias = self.param(f"bias_{index}", nn.initializers.zeros, (self.features,))
             x = RMSNorm(1e-5, True)(x) + bias.astype(x.dtype)
             if squares:
                 return nn.relu(reduce(jnp.maximum, (x[..., place, :] for place in range(4))))
             x = nn.relu(x)
-        return halve(x, self.forward_only)
+        return halve(x, self.inference)
 
     def _pays(self, x) -> bool:
         """Whether four outputs at once train faster: 1.8 times the operations, under half of the memory traffic.
 
         Gradient of a block of 64 images: 52x52, 3 to 16 channels 68 instead of 99 ms; 26x26, 16 to 32 52 instead of 69.
         """
-        return not self.forward_only and x.shape[1] % 2 == x.shape[2] % 2 == 0 and x.shape[3] <= 16
+        return not self.inference and x.shape[1] % 2 == x.shape[2] % 2 == 0 and x.shape[3] <= 16
 
 
 class Stem(nn.Module):
-    """Tokens (B, L, D) of grids: blocks of convolutions, each halving the sides; or linear patches without any."""
+    """Tokens (B, L, D) of images (B, size, size, C): blocks of convolutions that each halve the sides, then patches."""
 
-    widths: tuple[int, ...]
-    convolutions: tuple[int, ...]
-    patch: int
+    encoder: ImageEncoder
     width: int
-    forward_only: bool = False
+    inference: bool = False
 
     @nn.compact
     def __call__(self, grids):
         x = with_radius(grids)
-        for features, count in zip(self.widths, self.convolutions or (1,) * len(self.widths), strict=True):
-            x = ConvolutionBlock(features, count, forward_only=self.forward_only)(x)
-        patch = self.patch // 2 ** len(self.widths)
-        return Linear(self.width, forward_only=self.forward_only, name="patch")(patches(x, patch))
+        widths = self.encoder.widths
+        for features, count in zip(widths, self.encoder.convolutions or (1,) * len(widths), strict=True):
+            x = ConvolutionBlock(features, count, inference=self.inference)(x)
+        patch = self.encoder.patch // 2 ** len(widths)
+        return Linear(self.width, inference=self.inference, name="patch")(patches(x, patch))
 
 
 def seen(grids, views: int):

@@ -1,9 +1,10 @@
 """The few layers a TRM needs, as thin Linen modules.
 
-x is (B, L, D) everywhere; weights are (inputs, outputs) in float32, computation in ``dtype``.
+x is (B, L, D) everywhere; weights are (inputs, outputs) in float32, computation in ``dtype``. ``inference`` computes
+the same in forms whose forward pass is fast and whose gradient is slow on CPU: for prediction and export.
 """
 
-from functools import partial, reduce
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -11,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from trm_jax.core.config import ModelConfig
+from trm_jax.core.model_config import ModelConfig
 
 truncated_lecun = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal")
 
@@ -23,13 +24,13 @@ class Linear(nn.Module):
     use_bias: bool = False
     kernel_init: nn.initializers.Initializer = truncated_lecun
     bias_init: nn.initializers.Initializer = nn.initializers.zeros
-    forward_only: bool = False
+    inference: bool = False
 
     @nn.compact
     def __call__(self, x):
         kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features))
         # One 2-D product: on CPU the backward pass of a batched one is up to 1.4 times slower (width 144).
-        flat = x if self.forward_only else x.reshape(-1, x.shape[-1])
+        flat = x if self.inference else x.reshape(-1, x.shape[-1])
         y = jnp.matmul(flat, kernel.astype(x.dtype))
         if self.use_bias:
             y = y + self.param("bias", self.bias_init, (self.features,)).astype(x.dtype)
@@ -56,11 +57,11 @@ class SwiGLU(nn.Module):
 
     hidden: int
     last_init: nn.initializers.Initializer = truncated_lecun
-    forward_only: bool = False
+    inference: bool = False
 
     @nn.compact
     def __call__(self, x):
-        linear = partial(Linear, forward_only=self.forward_only)
+        linear = partial(Linear, inference=self.inference)
         gate, up = jnp.split(linear(2 * self.hidden, name="gate_up")(x), 2, axis=-1)
         return linear(x.shape[-1], kernel_init=self.last_init, name="down")(nn.silu(gate) * up)
 
@@ -69,37 +70,17 @@ class TokenLinear(nn.Module):
     """Mix tokens with one (L, L) matrix, the same for every channel."""
 
     last_init: nn.initializers.Initializer = truncated_lecun
-    forward_only: bool = False
+    inference: bool = False
 
     @nn.compact
     def __call__(self, x):
         kernel = self.param("kernel", self.last_init, (x.shape[-2], x.shape[-2]))
-        if self.forward_only:
+        if self.inference:
             return jnp.matmul(kernel.T.astype(x.dtype), x)
         # Tokens first, so that it is one 2-D product: on CPU its gradient takes half the time of the batched form.
         batch, tokens, width = x.shape
         mixed = jnp.matmul(kernel.T.astype(x.dtype), x.swapaxes(0, 1).reshape(tokens, batch * width))
         return mixed.reshape(tokens, batch, width).swapaxes(0, 1)
-
-
-class Depthwise(nn.Module):
-    """Mix each token of a grid with its eight neighbours by a 3x3 filter of its own for every channel.
-
-    Information travels one token an application, so what is seen of the grid grows with the recursion.
-    """
-
-    grid: tuple[int, int]
-    last_init: nn.initializers.Initializer = nn.initializers.variance_scaling(
-        1.0, "fan_in", "truncated_normal", in_axis=(0, 1), out_axis=2
-    )
-
-    @nn.compact
-    def __call__(self, x):
-        rows, columns = self.grid
-        kernel = self.param("kernel", self.last_init, (3, 3, x.shape[-1])).astype(x.dtype)
-        padded = jnp.pad(x.reshape(x.shape[0], rows, columns, -1), ((0, 0), (1, 1), (1, 1), (0, 0)))
-        shifted = (padded[:, i : i + rows, j : j + columns] * kernel[i, j] for i in range(3) for j in range(3))
-        return reduce(jnp.add, shifted).reshape(x.shape)
 
 
 def rotary_angles(config: ModelConfig):
@@ -134,12 +115,13 @@ class SelfAttention(nn.Module):
 
     config: ModelConfig
     last_init: nn.initializers.Initializer = truncated_lecun
+    inference: bool = False
 
     @nn.compact
     def __call__(self, x):
         batch, tokens, width = x.shape
         heads = self.config.heads
-        linear = partial(Linear, forward_only=self.config.forward_only)
+        linear = partial(Linear, inference=self.inference)
         qkv = linear(3 * width, name="qkv")(x).reshape(batch, tokens, 3, heads, width // heads)
         query, key, value = jnp.moveaxis(qkv, (2, 3), (0, 2))
         if self.config.positions.startswith("rotary"):
@@ -156,22 +138,21 @@ class Block(nn.Module):
     """Mix tokens, then channels, each with a residual connection and a norm before or after it."""
 
     config: ModelConfig
+    inference: bool = False
 
     @nn.compact
     def __call__(self, x):
         config = self.config
         last: dict[str, Any] = {"last_init": nn.initializers.zeros} if config.identity_start else {}
-        swiglu = partial(SwiGLU, **last, forward_only=config.forward_only)
+        swiglu = partial(SwiGLU, **last, inference=self.inference)
         if config.mixer == "swiglu":
             # The official mixer works on the transposed tensor, and its norm runs over tokens too.
             mixer = swiglu(hidden=config.hidden(config.tokens), name="mix")
             x = self._residual(mixer, x.swapaxes(-1, -2), "mix_norm").swapaxes(-1, -2)
         elif config.mixer == "linear":
-            x = self._residual(TokenLinear(**last, forward_only=config.forward_only, name="mix"), x, "mix_norm")
-        elif config.mixer == "depthwise":
-            x = self._residual(Depthwise(config.grid, **last, name="mix"), x, "mix_norm")
+            x = self._residual(TokenLinear(**last, inference=self.inference, name="mix"), x, "mix_norm")
         else:
-            x = self._residual(SelfAttention(config, **last, name="mix"), x, "mix_norm")
+            x = self._residual(SelfAttention(config, **last, inference=self.inference, name="mix"), x, "mix_norm")
         return self._residual(swiglu(hidden=config.hidden(config.net_width), name="mlp"), x, "mlp_norm")
 
     def _residual(self, layer, x, norm_name):
@@ -183,11 +164,12 @@ class Stack(nn.Module):
     """The tiny network: ``layers`` blocks, and a last norm in the pre-norm form, whose sum would grow with depth."""
 
     config: ModelConfig
+    inference: bool = False
 
     @nn.compact
     def __call__(self, x):
         for index in range(self.config.layers):
-            x = Block(self.config, name=f"block_{index}")(x)
+            x = Block(self.config, self.inference, name=f"block_{index}")(x)
         if self.config.norm == "pre":
             x = RMSNorm(self.config.norm_epsilon, self.config.norm_scale, name="norm")(x)
         return x

@@ -9,8 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from trm_jax.core.config import LossConfig
-
-IGNORE = -100
+from trm_jax.core.task import IGNORE
 
 
 def log_stablemax(logits):

@@ -9,9 +9,10 @@ import jax.numpy as jnp
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from trm_jax.core import recursion
-from trm_jax.core.config import Config, ModelConfig
+from trm_jax.core.config import Config
 from trm_jax.core.encoders import Stem, seen
 from trm_jax.core.layers import Linear, Stack
+from trm_jax.core.model_config import ModelConfig
 
 INITIAL_STATES = ("initial_y", "initial_z")
 
@@ -28,13 +29,13 @@ class TRM(nn.Module):
     """Weights of a Tiny Recursive Model (Jolicoeur-Martineau 2025, "Less is More", section 4)."""
 
     config: ModelConfig
+    inference: bool = False
 
     def setup(self):
         config = self.config
         embedding_init = nn.initializers.truncated_normal(_truncated(config.width**-0.5))
-        if config.patch:
-            widths, counts = config.stem_widths, config.stem_convolutions
-            self.stem = Stem(widths, counts, config.patch, config.width, config.forward_only)
+        if config.encoder:
+            self.stem = Stem(config.encoder, config.width, self.inference)
         else:
             self.tokens = self.param("tokens", embedding_init, (config.vocabulary, config.width))
         if config.prefix_width:
@@ -46,10 +47,10 @@ class TRM(nn.Module):
             self.initial_y = self.param("initial_y", state_init, (config.width,))
             if config.use_z:
                 self.initial_z = self.param("initial_z", state_init, (config.width,))
-        linear = partial(Linear, forward_only=config.forward_only)
-        self.net = Stack(config)
+        linear = partial(Linear, inference=self.inference)
+        self.net = Stack(config, self.inference)
         if config.separate_nets:
-            self.net_y = Stack(config)
+            self.net_y = Stack(config, self.inference)
         if config.form == "joint" or config.combine == "concat":
             self.to_y = linear(config.width)
             if config.use_z:
@@ -62,11 +63,11 @@ class TRM(nn.Module):
     def embed(self, inputs, puzzle=None):
         """Embed inputs and puzzle identifiers (B,) as the question x, (B, L, D).
 
-        Inputs are tokens (B, cells), or with ``patch`` wafer grids (B, image, image, 2) of shares in 0..255.
+        Inputs are tokens (B, cells), or with an encoder images (B, image, image, channels) of values in 0..255.
         """
         config = self.config
         # The stem gives unit variance, the embedding 1 / D.
-        if config.patch:
+        if config.encoder:
             views = seen(inputs.astype(jnp.float32) / 255, config.views)
             x = self.stem(views) * config.width**-0.5
         else:
@@ -89,9 +90,7 @@ class TRM(nn.Module):
         def state(name):
             if config.initial_state == "zero":
                 return jnp.zeros(shape, config.dtype)
-            vector = getattr(self, name)
-            if config.initial_state == "fixed":
-                vector = jax.lax.stop_gradient(vector)
+            vector = jax.lax.stop_gradient(getattr(self, name))
             return jnp.broadcast_to(vector, shape).astype(config.dtype)
 
         return state("initial_y"), state("initial_z") if config.use_z else None
@@ -158,9 +157,10 @@ def _truncated(std: float) -> float:
 
 
 def blank_inputs(config: ModelConfig, batch: int):
-    """Inputs of zeros in the shape and dtype that the model takes: tokens, or wafer grids."""
-    if config.patch:
-        return jnp.zeros((batch, config.image, config.image, 2), jnp.uint8)
+    """Inputs of zeros in the shape and dtype that the model takes: tokens, or images."""
+    if config.encoder:
+        size, channels = config.encoder.image, config.encoder.channels
+        return jnp.zeros((batch, size, size, channels), jnp.uint8)
     return jnp.zeros((batch, config.cells), jnp.int32)
 
 
@@ -169,9 +169,9 @@ def initialise(config: ModelConfig, key):
     return jax.jit(TRM(config).init)(key, blank_inputs(config, 1))["params"]
 
 
-def embed(config: Config, params, inputs, puzzle=None):
+def embed(config: Config, params, inputs, puzzle=None, inference: bool = False):
     """The question x, (B, L, D)."""
-    return TRM(config.model).apply({"params": params}, inputs, puzzle, method="embed")
+    return TRM(config.model, inference).apply({"params": params}, inputs, puzzle, method="embed")
 
 
 def initial(config: Config, params, batch: int):
@@ -179,15 +179,15 @@ def initial(config: Config, params, batch: int):
     return TRM(config.model).apply({"params": params}, batch, method="initial")
 
 
-def read(config: Config, params, y) -> Reading:
+def read(config: Config, params, y, inference: bool = False) -> Reading:
     """What the heads say of the answer y, (B, L, D)."""
-    reading: Any = TRM(config.model).apply({"params": params}, y, method="read")
+    reading: Any = TRM(config.model, inference).apply({"params": params}, y, method="read")
     return reading
 
 
-def supervision_step(config: Config, params, x, y, z):
+def supervision_step(config: Config, params, x, y, z, inference: bool = False):
     """One supervision step in the form, depth and gradient mode of the config. Returns the new (y, z)."""
-    model, depth = TRM(config.model), config.recursion
+    model, depth = TRM(config.model, inference), config.recursion
 
     def net(method):
         def evaluate(*states):
@@ -208,22 +208,25 @@ def supervision_step(config: Config, params, x, y, z):
     return recursion.joint(net("update"), x, y, z, n=passes, **options)
 
 
-def forward(config: Config, params, inputs, puzzle=None) -> Reading:
-    """Readings after each of the N_sup supervision steps, every leaf with a leading axis N_sup."""
-    x, depth = embed(config, params, inputs, puzzle), config.recursion
-    together = config.model.forward_only  # one read-out for the answers of all steps: fewer nodes in an exported graph
+def forward(config: Config, params, inputs, puzzle=None, inference: bool = False) -> Reading:
+    """Readings after each of the N_sup supervision steps, every leaf with a leading axis N_sup.
+
+    ``inference`` computes the same in forms that are fast without a gradient, for prediction and export.
+    """
+    x, depth = embed(config, params, inputs, puzzle, inference), config.recursion
     _, readings = recursion.supervise(
-        lambda y, z: supervision_step(config, params, x, y, z),
-        lambda y: y if together else read(config, params, y),
+        lambda y, z: supervision_step(config, params, x, y, z, inference),
+        # One read-out for the answers of all steps: fewer nodes in an exported graph.
+        lambda y: y if inference else read(config, params, y),
         *initial(config, params, inputs.shape[0]),
         N_sup=depth.N_sup,
         detach=depth.detach_between_steps,
         unroll=depth.unroll,
     )
-    if together:
-        found = read(config, params, readings.reshape(-1, *readings.shape[2:]))
-        return jax.tree.map(lambda leaf: leaf.reshape(depth.N_sup, -1, *leaf.shape[1:]), found)
-    return readings
+    if not inference:
+        return readings
+    outputs = read(config, params, readings.reshape(-1, *readings.shape[2:]), inference)
+    return jax.tree.map(lambda leaf: leaf.reshape(depth.N_sup, -1, *leaf.shape[1:]), outputs)
 
 
 def trainable(config: ModelConfig, params):

@@ -1,7 +1,7 @@
-"""Evaluation of all N_sup supervision steps on padded batches."""
+"""What a model answers to many inputs after each supervision step, in padded batches."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,44 +9,50 @@ import jax.numpy as jnp
 from trm_jax.core import model
 from trm_jax.core.config import Config
 from trm_jax.core.sharding import share_batch
+from trm_jax.core.task import Prediction
+
+BATCH = 256
+"""Inputs computed at a time."""
+Reduce = Callable[[model.Reading], Any]
 
 
-class Predictions(NamedTuple):
-    """What a model answers after each supervision step."""
-
-    classes: Any  # (N_sup, N, L) or (N_sup, N) most probable class
-    halt: Any  # (N_sup, N) probability that the whole answer is right
+def most_probable(reading: model.Reading) -> Prediction:
+    """Classes and halting probabilities: what most scores need, and a fraction of the memory of logits."""
+    return Prediction(reading.logits.argmax(axis=-1).astype(jnp.int16), jax.nn.sigmoid(reading.halt))
 
 
-def predict(config: Config, params, inputs, puzzle=None, batch: int = 256) -> Predictions:
-    """Predict for N inputs with every supervision step, in batches; the last one is padded, then trimmed."""
-
-    def answer(reading: model.Reading) -> Predictions:
-        return Predictions(reading.logits.argmax(axis=-1).astype(jnp.int16), jax.nn.sigmoid(reading.halt))
-
-    return in_batches(config, params, inputs, puzzle, batch, answer)
+def everything(reading: model.Reading) -> model.Reading:
+    """Logits of classes and of halting, as they are."""
+    return reading
 
 
-def readings(config: Config, params, inputs, puzzle=None, batch: int = 256) -> model.Reading:
-    """What the heads say of N inputs after every supervision step, each leaf (N_sup, N, ...), computed in batches."""
-    return in_batches(config, params, inputs, puzzle, batch, lambda reading: reading)
+def predict(
+    config: Config,
+    params,
+    inputs,
+    puzzle=None,
+    batch: int = BATCH,
+    reduce: Reduce = most_probable,
+    inference: bool = False,
+) -> Any:
+    """``reduce`` of what one model answers to N inputs, each leaf (N_sup, N, ...).
 
-
-def in_batches(config: Config, params, inputs, puzzle, batch: int, keep: Callable[[model.Reading], Any]) -> Any:
-    """``keep`` of the readings of N inputs; a whole batch of readings at a time is in memory, not all of them."""
+    Computed in batches, the last one padded and then trimmed: one batch of full readings is in memory at a time.
+    """
     size = len(inputs)
     batch = min(batch, size)
 
-    def one(arguments):
-        return keep(model.forward(config, params, *share_batch(arguments)))
+    def forward(arguments):
+        inputs, puzzle = share_batch(arguments)
+        return reduce(model.forward(config, params, inputs, puzzle, inference))
 
-    kept = jax.lax.map(one, divide((inputs, puzzle), batch))  # leading axis: batches
+    batches = jax.lax.map(forward, divide((inputs, puzzle), batch))
 
     def join(values):
         joined = jnp.moveaxis(values, 0, 1)
         return joined.reshape(joined.shape[0], -1, *joined.shape[3:])[:, :size]
 
-    return jax.tree.map(join, kept)
+    return jax.tree.map(join, batches)
 
 
 def divide(tree, batch: int):

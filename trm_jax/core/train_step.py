@@ -3,21 +3,33 @@
 A state here belongs to one model; `trm_jax.training.devices` runs many of them in one compiled program.
 """
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from trm_jax.core import losses, model, optim
 from trm_jax.core.config import Config
 from trm_jax.core.sharding import choose, share_batch
+from trm_jax.core.task import Batch, Examples, Task
 
-Batch = dict[str, Any]  # "inputs" tokens or grids, "labels" (B, L) or (B,), and what an augmentation needs
-CUMULATIVE = "cumulative"  # in the data: cumulated probabilities (N,) of drawing each sample; none for equal ones
-Augment = Callable[[Any, Batch], Batch]
+
+class TrainingData(NamedTuple):
+    """What training draws from, on device."""
+
+    arrays: Batch  # leading axis N
+    cdf: Any  # (P, N) cumulated probabilities of drawing each sample in each phase; None draws all alike
+    starts: Any  # (P,) update with which each phase begins
+    shared: Mapping[str, Any]  # what augmentation needs besides the batch
+
+    @property
+    def size(self) -> int:
+        """Number of samples N."""
+        return self.arrays["labels"].shape[0]
 
 
 class Carry(NamedTuple):
@@ -41,20 +53,24 @@ class TrainState(NamedTuple):
     carry: Carry | None
 
 
-def no_augmentation(key, batch: Batch) -> Batch:
-    """Leave the batch as it is."""
-    return batch
+def training_data(examples: Examples, steps: int) -> TrainingData:
+    """Samples as a training of so many updates draws them."""
+    cdf = None
+    if examples.weights is not None:
+        weights = examples.weights
+        cdf = (np.cumsum(weights, axis=1) / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+    starts = np.array([round(phase * steps) for phase in examples.phases], np.int32)
+    return TrainingData(examples.arrays, cdf, starts, dict(examples.shared))
 
 
-def init(config: Config, data: Batch, seed) -> TrainState:
+def init(config: Config, data: TrainingData, seed) -> TrainState:
     """State before the first update. ``seed`` decides weights and data order."""
     key = jax.random.key(seed)
     weights_key, training_key = jax.random.split(key)
     params = model.initialise(config.model, weights_key)
     carry = None
     if config.loss.supervision == "carried":
-        samples = {name: values for name, values in data.items() if name != CUMULATIVE}
-        batch = jax.tree.map(lambda leaf: jnp.zeros((config.run.batch, *leaf.shape[1:]), leaf.dtype), samples)
+        batch = jax.tree.map(lambda leaf: jnp.zeros((config.run.batch, *leaf.shape[1:]), leaf.dtype), data.arrays)
         y, z = model.initial(config, params, config.run.batch)
         zeros = jnp.zeros(config.run.batch, jnp.int32)
         carry = Carry(batch, y, z, zeros, jnp.ones(config.run.batch, bool))
@@ -62,30 +78,24 @@ def init(config: Config, data: Batch, seed) -> TrainState:
     return TrainState(jnp.zeros((), jnp.int32), params, opt_state, optim.init_ema(params), training_key, carry)
 
 
-def draw_batch(config: Config, data: Batch, augment: Augment, key, step) -> Batch:
-    """Draw B samples with replacement, with equal or with the given probabilities, and augment them.
-
-    Where ``data.first_share`` is above 0 the second half of the data is what the first updates draw, the first half
-    what the others draw.
-    """
+def draw_batch(config: Config, task: Task, data: TrainingData, key, step) -> Batch:
+    """Draw B samples with replacement, by the sampling weights of the phase that ``step`` is in, and augment them."""
     index_key, augment_key = jax.random.split(key)
-    samples = {name: values for name, values in data.items() if name != CUMULATIVE}
-    size = next(iter(samples.values())).shape[0]
-    if CUMULATIVE in data:
-        index = jnp.searchsorted(data[CUMULATIVE], jax.random.uniform(index_key, (config.run.batch,)), side="right")
-        index = jnp.minimum(index, size - 1)  # the sum of the probabilities may be rounded to less than 1
-    elif not config.data.first_share:
-        index = jax.random.randint(index_key, (config.run.batch,), 0, size)
+    if data.cdf is None:
+        index = jax.random.randint(index_key, (config.run.batch,), 0, data.size)
     else:
-        first = step < round(config.data.first_share * config.run.steps)
-        index = jax.random.randint(index_key, (config.run.batch,), 0, size // 2) + jnp.where(first, size // 2, 0)
-    return share_batch(augment(augment_key, {name: values[index] for name, values in samples.items()}))
+        phase = jnp.searchsorted(data.starts, step, side="right") - 1
+        uniform = jax.random.uniform(index_key, (config.run.batch,))
+        index = jnp.searchsorted(data.cdf[phase], uniform, side="right")
+        index = jnp.minimum(index, data.size - 1)  # the last sum may be rounded to less than 1
+    batch = {name: values[index] for name, values in data.arrays.items()}
+    return share_batch(task.augment(augment_key, batch, data.shared))
 
 
-def train_step(config: Config, augment: Augment, state: TrainState, data: Batch) -> tuple[TrainState, dict[str, Any]]:
+def train_step(config: Config, task: Task, state: TrainState, data: TrainingData) -> tuple[TrainState, dict[str, Any]]:
     """One optimizer update. Returns the new state and scalar metrics."""
     batch_key, explore_key = jax.random.split(jax.random.fold_in(state.key, state.step))
-    batch = draw_batch(config, data, augment, batch_key, state.step)
+    batch = draw_batch(config, task, data, batch_key, state.step)
     if config.loss.supervision == "carried":
         slots = _refill(config, state, batch)
         loss = partial(_carried_loss, config, slots=slots, key=explore_key)
@@ -149,11 +159,11 @@ def minimum_steps(config: Config, key, shape):
     return jnp.where(explores, drawn, 0)
 
 
-def train_chunk(config: Config, augment: Augment, K: int, state: TrainState, data: Batch):
+def train_chunk(config: Config, task: Task, K: int, state: TrainState, data: TrainingData):
     """K training steps as one scan; metrics get a leading axis K."""
 
     def body(state, _):
-        return train_step(config, augment, state, data)
+        return train_step(config, task, state, data)
 
     return jax.lax.scan(body, state, None, length=K)
 

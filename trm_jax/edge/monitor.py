@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from trm_jax.support.files import sync
+from trm_jax.support.holm import holm
 from trm_jax.wafer.maps.answers import decide
 from trm_jax.wafer.maps.features import RADIAL, RADIAL_BINS, spatial_features
 from trm_jax.wafer.maps.grid import to_grid
@@ -218,7 +219,7 @@ def examine(reference: dict[str, Any], values: np.ndarray, alpha: float = ALPHA)
     # Between two limits the smaller one counts, so that p is never too small.
     p = [_tail_probability(score, limit, known.tail) for score, limit in zip(farthest, known.limits, strict=True)]
     tests, alarms = {}, []
-    for number, (name, corrected) in enumerate(zip(QUANTITIES, _holm(np.array(p)).tolist(), strict=True)):
+    for number, (name, corrected) in enumerate(zip(QUANTITIES, holm(p).tolist(), strict=True)):
         begin, end = _PARTS[number : number + 2]
         part = int(begin + scores[begin:end].argmax())
         text, mean, expected = QUANTITIES[name][part - begin], float(value[part]), float(known.mean[part])
@@ -234,14 +235,6 @@ def examine(reference: dict[str, Any], values: np.ndarray, alpha: float = ALPHA)
 def _tail_probability(score: float, limits: np.ndarray, tail: np.ndarray) -> float:
     passed = int((score > limits).sum())
     return 1.0 if score <= _MIN_SCORE or passed == 0 else float(tail[passed - 1])
-
-
-def _holm(p: np.ndarray) -> np.ndarray:
-    """p-values after Holm's correction."""
-    order = np.argsort(p)
-    corrected = np.empty_like(p)
-    corrected[order] = np.maximum.accumulate(np.minimum(p[order] * (len(p) - np.arange(len(p))), 1))
-    return corrected
 
 
 class Monitor:

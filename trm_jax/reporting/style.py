@@ -1,13 +1,28 @@
-"""Colours, text sizes and the SVG text of every figure. Figures are narrow, so that they can be read on a phone."""
+"""What figures have in common: colours, text sizes, SVG text, and the axes that several of them draw.
+
+Figures are narrow, so that they can be read on a phone.
+"""
 
 import io
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from matplotlib.ticker import PercentFormatter
+
+from trm_jax.reporting.interval import Interval
 
 # Okabe and Ito, "Color Universal Design", 2008.
 BLACK, BLUE, ORANGE, GREY, BAND = "#000000", "#0072B2", "#E69F00", "#767676", "#f0f0f0"
+COLOURS = (BLUE, BLACK, ORANGE, "#009E73", "#CC79A7", GREY, "#56B4E9", "#D55E00")
+MARKERS = "osD^vPX*"
+"""Of series in one figure, in this order: they differ in shape too."""
+DASHED = (0, (4, 2))
 WIDTH = 5.0  # inches
 STYLE: dict[Any, Any] = {
     "font.size": 10,
@@ -32,3 +47,57 @@ def svg(figure: Figure) -> str:
     with matplotlib.rc_context(STYLE):
         figure.savefig(buffer, format="svg", metadata={"Date": None})
     return buffer.getvalue()
+
+
+def percent(axis: Axis) -> None:
+    """Shares from 0 to 1 as percent; the label of the axis has the sign."""
+    axis.set_major_formatter(PercentFormatter(1, symbol=""))
+
+
+def name_source(figure: Figure, source: str) -> None:
+    """What the data are, in grey over the figure."""
+    figure.suptitle(source, fontsize=9, color=GREY)
+
+
+def name_rows(axes: Axes, names: Sequence[str]) -> None:
+    """A named line for each of the names, the first on top."""
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.tick_params(axis="y", length=0)
+
+
+def draw_intervals(axes: Axes, rows: Sequence[str], series: Mapping[str, Sequence[Interval]], label: str) -> None:
+    """Shares with their intervals: a line of each name, in which every series has its value, side by side."""
+    offsets = min(0.3, 0.1 * len(series) - 0.1) * np.linspace(-1, 1, len(series))  # rows stay apart
+    for offset, (name, intervals), colour, marker in zip(offsets, series.items(), COLOURS, MARKERS, strict=False):
+        value, low, high = np.array(intervals).T
+        axes.errorbar(
+            value, np.arange(len(rows)) + offset, xerr=np.abs([value - low, high - value]), label=name,
+            fmt=marker, color=colour, ms=5, lw=1.4, capsize=2.5, clip_on=False,
+        )  # fmt: skip
+    name_rows(axes, rows)
+    axes.set_xlim(0, 1.0)
+    percent(axes.xaxis)
+    axes.set_xlabel(label)
+
+
+def draw_confusion(axes: Axes, matrix: np.ndarray, classes: Sequence[str], shares: bool = False) -> AxesImage:
+    """A confusion matrix with counts, and under them the share of the true class if ``shares``."""
+    share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    for row, column in np.argwhere(matrix >= 0.5).tolist():
+        colour = "white" if share[row, column] > 0.5 else BLACK
+        text = f"{matrix[row, column]:,.0f}" + (f"\n{share[row, column]:.1%}" if shares else "")
+        axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=6.5 if shares else 8)
+    axes.set_xticks(range(len(classes)), classes, rotation=45, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(len(classes)), classes)
+    axes.set(xlabel="Predicted class", ylabel="True class")
+    bare(axes)
+    return image
+
+
+def bare(axes: Axes) -> None:
+    """No frame, no grid and no marks at the ticks around an image."""
+    axes.tick_params(length=0)
+    axes.grid(visible=False)
+    axes.spines[:].set_visible(False)

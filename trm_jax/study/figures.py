@@ -20,7 +20,8 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from scipy.optimize import isotonic_regression
 
-from trm_jax.reporting.style import BAND, BLACK, BLUE, GREY, ORANGE, STYLE, WIDTH
+from trm_jax.reporting.style import BAND, BLACK, BLUE, DASHED, GREY, ORANGE, STYLE, WIDTH, name_rows
+from trm_jax.study.findings import Wording
 from trm_jax.study.statistics import Comparison, mean_interval
 
 LONGEST_NAME = 26
@@ -31,7 +32,7 @@ COUNTS = {
 
 
 @matplotlib.rc_context(STYLE)
-def accuracy(rows: pd.DataFrame, reference: str) -> Figure:
+def accuracy(rows: pd.DataFrame, reference: str, wording: Wording) -> Figure:
     """Exact accuracy of each arm: every seed, mean with 95 % interval, and the mean of the best checkpoints."""
     arms = list(dict.fromkeys(rows["arm"]))
     figure, axes = _rows_of_arms(arms, reference)
@@ -41,7 +42,7 @@ def accuracy(rows: pd.DataFrame, reference: str) -> Figure:
         _seeds(axes, 100 * group["exact"].to_numpy(), y, colour)
         _mean(axes, group["exact"], y, colour, "s" if arm == reference else "o")
         axes.plot(100 * group["best_exact"].mean(), y - 0.27, "D", ms=4.5, mfc="white", mec=ORANGE, mew=1.4, zorder=4)
-    axes.set_xlabel("Test puzzles solved exactly (%)")
+    axes.set_xlabel(f"Test {wording.examples} solved exactly (%)")
     axes.set_xlim(*_percent_limits(100 * rows[["exact", "best_exact"]].to_numpy()))
     handles = [
         _handle("o", BLUE, "one seed", size=3.5, alpha=0.5),
@@ -56,14 +57,14 @@ def accuracy(rows: pd.DataFrame, reference: str) -> Figure:
 @matplotlib.rc_context(STYLE)
 def impact(comparisons: Sequence[Comparison], reference: str) -> Figure:
     """Paired differences to the reference arm: every seed, t and bootstrap intervals, filled where detected."""
-    ordered = sorted(comparisons, key=lambda comparison: comparison.interval.mean)
+    ordered = sorted(comparisons, key=lambda comparison: comparison.interval.value)
     figure, axes = _rows_of_arms([comparison.arm for comparison in ordered], reference)
     axes.axvline(0, color=BLACK, lw=1)
     for y, comparison in enumerate(ordered):
-        mean, *ends = (100 * np.array(comparison.interval)).tolist()
+        mean, *ends = comparison.interval.percent
         _seeds(axes, 100 * np.array(comparison.differences), y, BLUE)
         if len(comparison.differences) > 1:
-            axes.plot(100 * np.array(comparison.bootstrap[1:]), [y, y], color=BLUE, lw=5, alpha=0.35, zorder=2)
+            axes.plot(comparison.bootstrap.percent[1:], [y, y], color=BLUE, lw=5, alpha=0.35, zorder=2)
             axes.plot(ends, [y, y], color=BLUE, lw=1.4, zorder=3)
         face = BLUE if comparison.detected else "white"
         axes.plot(mean, y, "o", ms=7, mfc=face, mec=BLUE, mew=1.4, zorder=4)
@@ -81,7 +82,7 @@ def impact(comparisons: Sequence[Comparison], reference: str) -> Figure:
 
 
 @matplotlib.rc_context(STYLE)
-def cost(rows: pd.DataFrame, column: str, reference: str) -> Figure:
+def cost(rows: pd.DataFrame, column: str, reference: str, wording: Wording) -> Figure:
     """A count of each arm (a key of COUNTS) against its exact accuracy with 95 % interval, equal counts on a band."""
     arms = dict(iter(rows.groupby("arm", sort=False)))
     figure = Figure(figsize=(WIDTH, 2.4 + 0.22 * len(arms)), layout="constrained")
@@ -92,7 +93,7 @@ def cost(rows: pd.DataFrame, column: str, reference: str) -> Figure:
     places = _side_by_side(axes, counts, means)
     for arm, group in arms.items():
         colour, place = _colour(arm, reference), places[arm]
-        _, low, high = _percent_interval(group["exact"])
+        _, low, high = mean_interval(group["exact"]).clipped.percent
         axes.plot([place] * len(group), 100 * group["exact"], "o", ms=3, color=colour, alpha=0.4, mew=0)
         axes.plot([place, place], [low, high], color=colour, lw=1.4)
         marker = "s" if arm == reference else "o"
@@ -100,17 +101,18 @@ def cost(rows: pd.DataFrame, column: str, reference: str) -> Figure:
     axes.set_ylim(*_percent_limits(100 * rows["exact"].to_numpy()))
     _name_points(axes, {arm: (places[arm], means[arm]) for arm in arms}, reference)
     shared = "" if len(set(counts.values())) == len(counts) else "\n(on a band: equal, side by side)"
-    axes.set(xlabel=COUNTS[column] + shared, ylabel="Test puzzles solved exactly (%)")
+    axes.set(xlabel=COUNTS[column] + shared, ylabel=f"Test {wording.examples} solved exactly (%)")
     return figure
 
 
 @matplotlib.rc_context(STYLE)
-def learning_curves(curves: Mapping[str, pd.DataFrame], column: str, reference: str) -> Figure:
+def learning_curves(curves: Mapping[str, pd.DataFrame], column: str, reference: str, wording: Wording) -> Figure:
     """A panel per arm: every seed, their mean, a band from lowest to highest, and the reference arm's mean behind.
 
     ``curves`` has columns ``step, seed`` and ``column``, which is ``validation_exact`` (0 to 1) or ``loss``.
     """
     exact = column == "validation_exact"
+    label = f"Validation {wording.examples} solved exactly (%)" if exact else "Training loss"
     tables = {arm: _by_step(table, column) * (100 if exact else 1) for arm, table in curves.items()}
     height = -(-len(tables) // 2)
     figure = Figure(figsize=(WIDTH, 0.9 + 1.35 * height), layout="constrained")
@@ -118,7 +120,7 @@ def learning_curves(curves: Mapping[str, pd.DataFrame], column: str, reference: 
     for axes, (arm, table) in zip(grid.flat, tables.items(), strict=False):
         colour = _colour(arm, reference)
         if arm != reference and reference in tables:
-            axes.plot(tables[reference].mean(axis=1), color=BLACK, lw=1.2, ls=(0, (4, 2)))
+            axes.plot(tables[reference].mean(axis=1), color=BLACK, lw=1.2, ls=DASHED)
         axes.fill_between(table.index, table.min(axis=1), table.max(axis=1), color=colour, alpha=0.2, lw=0)
         axes.plot(table, color=colour, lw=0.5, alpha=0.6)
         axes.plot(table.mean(axis=1), color=colour, lw=1.8)
@@ -133,12 +135,12 @@ def learning_curves(curves: Mapping[str, pd.DataFrame], column: str, reference: 
     elif all((table.isna() | (table > 0)).all(axis=None) for table in tables.values()):
         grid[0, 0].set_yscale("log")
     figure.supxlabel("Optimizer step", fontsize=10)
-    figure.supylabel("Validation puzzles solved exactly (%)" if exact else "Training loss", fontsize=10)
+    figure.supylabel(label, fontsize=10)
     handles = [
         Line2D([], [], color=BLUE, lw=1.8, label="mean"),
         Line2D([], [], color=BLUE, lw=0.5, alpha=0.6, label="one seed"),
         Patch(color=BLUE, alpha=0.2, lw=0, label="lowest to highest seed"),
-        Line2D([], [], color=BLACK, lw=1.2, ls=(0, (4, 2)), label=f"mean of {_short(reference)}"),
+        Line2D([], [], color=BLACK, lw=1.2, ls=DASHED, label=f"mean of {_short(reference)}"),
     ]
     figure.legend(handles=handles, loc="outside upper center", ncols=2)
     return figure
@@ -148,9 +150,7 @@ def _rows_of_arms(arms: Sequence[str], reference: str) -> tuple[Figure, Axes]:
     """Axes with a named line for each arm, the first on top."""
     figure = Figure(figsize=(WIDTH, 1.35 + 0.36 * len(arms)), layout="constrained")
     axes = figure.add_subplot()
-    axes.set_yticks(range(len(arms)), [_wrapped(arm) for arm in arms])
-    axes.set_ylim(len(arms) - 0.5, -0.5)
-    axes.tick_params(axis="y", length=0)
+    name_rows(axes, [_wrapped(arm) for arm in arms])
     for label, arm in zip(axes.get_yticklabels(), arms, strict=True):
         label.set_fontweight("bold" if arm == reference else "normal")
     return figure, axes
@@ -163,16 +163,9 @@ def _seeds(axes: Axes, values: np.ndarray, y: int, colour: str) -> None:
 
 
 def _mean(axes: Axes, values: pd.Series, y: int, colour: str, marker: str) -> None:
-    mean, low, high = _percent_interval(values)
+    mean, low, high = mean_interval(values).clipped.percent
     axes.plot([low, high], [y, y], color=colour, lw=1.4, zorder=3)
     axes.plot(mean, y, marker, ms=6, color=colour, zorder=4)
-
-
-def _percent_interval(values: pd.Series) -> tuple[float, float, float]:
-    """Mean and interval in percent, cut at 0 and 100; a single value has no extent."""
-    interval = mean_interval(values)
-    mean, low, high = interval if len(values) > 1 else (interval.mean,) * 3
-    return 100 * mean, max(0.0, 100 * low), min(100.0, 100 * high)
 
 
 def _percent_limits(values: np.ndarray) -> tuple[float, float]:

@@ -7,38 +7,33 @@ tables and percent, or percentage points, in the text.
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import pandas as pd
 
-from trm_jax.study import published
-from trm_jax.study.statistics import RESAMPLES, Agreement, Comparison, Interval, mean_interval, rank_agreement
+from trm_jax.reporting.interval import Interval, magnitude, points
+from trm_jax.study.published import Paper
+from trm_jax.study.statistics import RESAMPLES, Agreement, Comparison, rank_agreement
 
 BROKEN = 0.5
-"""A reference arm that solves less than this share of the puzzles is no model to take apart."""
+"""A reference arm that solves less than this share of the test set is not a model to take apart."""
 CEILING = 0.97
 """From here on the reference arm leaves no room in which another arm could be better."""
 CONFOUNDS = {"parameters": "parameters", "layer_applications": "layer applications", "flops": "FLOPs"}
 NONE = "no difference detected"
 
 
-def points(share: float) -> str:
-    """A difference of shares in percentage points, with its sign."""
-    text = magnitude(share)
-    sign = "" if float(text) == 0 else "\N{MINUS SIGN}" if share < 0 else "+"
-    return sign + text
+@dataclass(frozen=True)
+class Wording:
+    """What a report calls the examples of its task."""
 
-
-def magnitude(share: float) -> str:
-    """The size of a difference of shares in percentage points, with two decimals where one would show nothing."""
-    value = abs(100 * share)
-    return f"{value:.1f}" if value >= 0.1 or value < 0.005 else f"{value:.2f}"
+    example: str
+    examples: str
 
 
 def span(interval: Interval) -> str:
     """The ends of an interval of differences, in percentage points."""
-    if not math.isfinite(interval.low):
-        return "none"
-    return f"{points(interval.low)} to {points(interval.high)}"
+    return interval.ends(points)
 
 
 def p_text(p: float) -> str:
@@ -54,19 +49,19 @@ def decision(comparison: Comparison) -> str:
         return "no decision"
     if not comparison.detected:
         return NONE
-    return "lower" if comparison.interval.mean < 0 else "higher"
+    return "lower" if comparison.interval.value < 0 else "higher"
 
 
-def reference_state(rows: pd.DataFrame, reference: str) -> list[str]:
+def reference_state(rows: pd.DataFrame, reference: str, wording: Wording) -> list[str]:
     """How good the reference arm is, and what follows for everything that is compared with it."""
     exact = rows.loc[rows["arm"] == reference, "exact"]
     mean = float(exact.mean())
     seeds = "1 seed" if len(exact) == 1 else f"{len(exact)} seeds, the lowest at {100 * exact.min():.1f} %"
-    sentences = [f"The reference arm `{reference}` solves {100 * mean:.1f} % of the test puzzles ({seeds})."]
+    sentences = [f"The reference arm `{reference}` solves {100 * mean:.1f} % of the test {wording.examples} ({seeds})."]
     if mean < BROKEN:
         sentences.append(
-            f"**The reference arm is broken: it solves less than {100 * BROKEN:.0f} % of the puzzles. Differences "
-            "between broken models mean little, and say nothing about the value of a component.**"
+            f"**The reference arm is broken: it solves less than {100 * BROKEN:.0f} % of the {wording.examples}. "
+            "Differences between broken models mean little, and say nothing about the value of a component.**"
         )
     elif mean >= CEILING:
         sentences.append(
@@ -77,7 +72,7 @@ def reference_state(rows: pd.DataFrame, reference: str) -> list[str]:
 
 
 def is_broken(rows: pd.DataFrame, reference: str) -> bool:
-    """Whether the reference arm solves too few puzzles for a comparison to mean anything."""
+    """Whether the reference arm solves too little for a comparison to mean anything."""
     return float(rows.loc[rows["arm"] == reference, "exact"].mean()) < BROKEN
 
 
@@ -85,17 +80,17 @@ def headline(comparisons: Sequence[Comparison], reference: str) -> str:
     """All decisions of a study in one sentence or two."""
     if not comparisons:
         return f"Only the reference arm `{reference}` has results: nothing is compared."
-    by_size = sorted(comparisons, key=lambda comparison: comparison.interval.mean)
-    found = [comparison for comparison in by_size if comparison.detected]
+    by_size = sorted(comparisons, key=lambda comparison: comparison.interval.value)
+    detected = [comparison for comparison in by_size if comparison.detected]
     single = [comparison.arm for comparison in by_size if len(comparison.seeds) < 2]
     others = [c.arm for c in by_size if not c.detected and len(c.seeds) > 1]
     sentences = []
-    if found:
-        listed = ", ".join(f"`{c.arm}` ({points(c.interval.mean)} points)" for c in found)
-        verb = "differs" if len(found) == 1 else "differ"
-        sentences.append(f"{len(found)} of {len(comparisons)} arms {verb} from `{reference}`: {listed}.")
+    if detected:
+        listed = ", ".join(f"`{c.arm}` ({points(c.interval.value)} points)" for c in detected)
+        verb = "differs" if len(detected) == 1 else "differ"
+        sentences.append(f"{len(detected)} of {len(comparisons)} arms {verb} from `{reference}`: {listed}.")
     if others:
-        named = f"for {_names(others)}" if found or single else f"between `{reference}` and any other arm"
+        named = f"for {_names(others)}" if detected or single else f"between `{reference}` and any other arm"
         sentences.append(f"{NONE.capitalize()} {named}.")
     if single:
         sentences.append(f"No decision is possible for {_names(single)}: a single seed is shared with `{reference}`.")
@@ -108,17 +103,17 @@ def effect(comparison: Comparison, reference: str, family: int) -> str:
     if seeds < 2:
         return (
             f"{arm}: no decision is possible from a single shared seed (the one difference to `{reference}` is "
-            f"{points(interval.mean)} points)."
+            f"{points(interval.value)} points)."
         )
     numbers = f"95 % interval {span(interval)}, Holm-corrected p {p_text(comparison.p_holm)}, {seeds} seeds"
     if comparison.detected:
-        side = "lower" if interval.mean < 0 else "higher"
+        side = "lower" if interval.value < 0 else "higher"
         size = "" if math.isnan(comparison.effect) else f", effect size {signed(comparison.effect)}"
-        return f"{arm} scores {magnitude(interval.mean)} points {side} than `{reference}` ({numbers}{size})."
+        return f"{arm} scores {magnitude(interval.value)} points {side} than `{reference}` ({numbers}{size})."
     if not any(comparison.differences):
         text = f"{arm}: {NONE}, every seed scores exactly as with `{reference}`."
     else:
-        text = f"{arm}: {NONE} (mean difference {points(interval.mean)} points; {numbers})."
+        text = f"{arm}: {NONE} (mean difference {points(interval.value)} points; {numbers})."
     if not interval.covers_zero and comparison.bootstrap.covers_zero:
         text += f" That interval excludes zero, the bootstrap interval, {span(comparison.bootstrap)}, does not."
     elif not interval.covers_zero:
@@ -129,17 +124,18 @@ def effect(comparison: Comparison, reference: str, family: int) -> str:
     )
 
 
-def against_paper(comparison: Comparison) -> str:
+def against_paper(comparison: Comparison, paper: Paper) -> str:
     """How the decision about an arm stands to the paper; empty where the paper has no such row."""
-    row = published.lookup(comparison.arm)
+    row = paper.lookup(comparison.arm)
     if row is None or len(comparison.seeds) < 2:
         return ""
-    paper = row.difference / 100
-    quoted = f'{points(paper)} points for "{row.name}" ({published.DATA_SET}, single run)'
+    reported = paper.difference(row)
+    quoted = f'{points(reported)} points for "{row.name}" ({paper.data_set}, single run)'
     if not comparison.detected:
-        reach = "would probably have been found here" if abs(paper) >= comparison.detectable else "may be missed here"
+        large = abs(reported) >= comparison.detectable
+        reach = "would probably have been found here" if large else "may be missed here"
         return f"The paper reports {quoted}: this study does not confirm that; a difference of that size {reach}."
-    if comparison.interval.mean * paper > 0:
+    if comparison.interval.value * reported > 0:
         return f"The paper reports the same direction, {quoted}."
     return f"This contradicts the paper, which reports the opposite direction, {quoted}."
 
@@ -177,15 +173,19 @@ def best_checkpoints(
     if comparisons and not changed:
         sentences.append("Judged by best checkpoints, all decisions are the same.")
     for name in changed:
-        mean, verdict = points(best[name].interval.mean), decision(best[name])
+        mean, verdict = points(best[name].interval.value), decision(best[name])
         sentences.append(f"Judged by best checkpoints, the decision about `{name}` is: {verdict} ({mean} points).")
     return sentences
 
 
 def ranking(
-    comparisons: Sequence[Comparison], predicted: Sequence[str] | None, reference: str, broken: bool
+    comparisons: Sequence[Comparison],
+    predicted: Sequence[str],
+    paper: Paper | None,
+    reference: str,
+    broken: bool,
 ) -> list[str]:
-    """How the order of the arms by impact stands to the paper's and to the predicted order."""
+    """How the order of the arms by impact compares with the paper's and with the predicted order."""
     if broken:
         return ["The reference arm is broken: its order of components is compared with no other."]
     if len(comparisons) < 2:
@@ -199,7 +199,8 @@ def ranking(
     if unsettled:
         sentences.append(f"The places of {_names(unsettled)} are not settled: {NONE} to `{reference}`.")
     impacts = impact_sizes(comparisons)
-    sentences.append(_agreement("the paper's", rank_agreement(impacts, paper_sizes(comparisons))))
+    if paper:
+        sentences.append(_agreement("the paper's", rank_agreement(impacts, paper_sizes(comparisons, paper))))
     if predicted:
         sentences.append(_agreement("the predicted", rank_agreement(impacts, predicted_sizes(predicted))))
     return sentences
@@ -207,14 +208,14 @@ def ranking(
 
 def impact_sizes(comparisons: Sequence[Comparison]) -> dict[str, float]:
     """Impact of each arm: what the score loses against the reference arm, the largest first."""
-    sizes = {comparison.arm: -comparison.interval.mean for comparison in comparisons}
+    sizes = {comparison.arm: -comparison.interval.value for comparison in comparisons}
     return dict(sorted(sizes.items(), key=lambda item: -item[1]))
 
 
-def paper_sizes(comparisons: Sequence[Comparison]) -> dict[str, float]:
-    """Impact in the paper of each arm that has a row there, in percentage points."""
-    rows = {comparison.arm: published.lookup(comparison.arm) for comparison in comparisons}
-    return {arm: -row.difference for arm, row in rows.items() if row is not None}
+def paper_sizes(comparisons: Sequence[Comparison], paper: Paper) -> dict[str, float]:
+    """Impact in the paper of each arm that has a row there, as a share."""
+    rows = {comparison.arm: paper.lookup(comparison.arm) for comparison in comparisons}
+    return {arm: -paper.difference(row) for arm, row in rows.items() if row is not None}
 
 
 def predicted_sizes(predicted: Sequence[str]) -> dict[str, float]:
@@ -222,17 +223,10 @@ def predicted_sizes(predicted: Sequence[str]) -> dict[str, float]:
     return {arm: float(len(predicted) - place) for place, arm in enumerate(predicted)}
 
 
-def arm_interval(rows: pd.DataFrame, arm: str) -> Interval:
-    """Mean exact accuracy of an arm with its 95 % interval, cut at 0 and 1; a single seed has no interval."""
-    interval = mean_interval(rows.loc[rows["arm"] == arm, "exact"])
-    if not math.isfinite(interval.low):
-        return interval
-    return Interval(interval.mean, max(0.0, interval.low), min(1.0, interval.high))
-
-
-def method(resolution: float) -> list[str]:
+def method(resolution: float, wording: Wording, paper: Paper | None) -> list[str]:
     """How the decisions were made and what the numbers mean; true of every study."""
-    return [
+    one, many = wording.example, wording.examples
+    sentences = [
         "A difference is reported if a two-sided paired t test over shared seeds, Holm-corrected over the arms of a "
         "section, has p of at most 0.05 and the bootstrap interval excludes zero. Otherwise the text says "
         f'"{NONE}". That does not mean that there is none: see the smallest difference that would have been found '
@@ -240,14 +234,18 @@ def method(resolution: float) -> list[str]:
         "Intervals are for one arm at a time. Student's t interval goes with the test. The bootstrap interval "
         f"(expanded percentiles, {RESAMPLES:,} resamples of the seeds) stands beside it, and is the less reliable of "
         "the two when seeds are few.",
-        "Seeds stand for repeated training on the same puzzles: nothing here measures how results change with other "
-        "puzzles.",
+        f"Seeds stand for repeated training on the same {many}: nothing here measures how results change with other "
+        f"{many}.",
         "The effect size is the mean paired difference over its standard deviation, with Hedges' correction. The "
         f"standard deviation of the differences is never taken as less than {resolution:g}, the share of one test "
-        "puzzle.",
-        "The paper's numbers are single runs of other models on other puzzles: only directions and orders are "
-        "compared with them.",
+        f"{one}.",
     ]
+    if paper:
+        sentences.append(
+            f"The paper's numbers are single runs of other models on other {many}: only directions and orders are "
+            "compared with them."
+        )
+    return sentences
 
 
 def _agreement(whose: str, agreement: Agreement) -> str:

@@ -8,35 +8,25 @@ seed. One rule decides, everything else is shown beside it:
   miss the truth about 15 to 20 % of the time; the t test keeps its level, on skewed accuracies too, since the
   difference of two equal arms is symmetric. The tests simulate all of this. Not covered: an arm with the same mean
   but another shape, say one that collapses in a rare seed. Too few seeds cannot show that, so look at every one.
-- **Spread**: scores are shares of a finite set of puzzles, so the spread of differences is never taken as less than
-  one puzzle (``resolution``). An arm that is worse by the same amount in every seed is thereby judged by how that
-  amount compares with a puzzle, not by a division by zero.
-- **A single shared seed** decides nothing: p is no number and the interval is infinite.
+- **Spread**: scores are shares of a finite set of test examples, so the spread of differences is never taken as less
+  than one example (``resolution``). An arm that is worse by the same amount in every seed is thereby judged by how
+  that amount compares with an example, not by a division by zero.
+- **A single shared seed** decides nothing: p is NaN and the interval is infinite.
 """
 
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from scipy import optimize, stats
 
+from trm_jax.reporting.interval import Interval
+from trm_jax.support.holm import holm
+
 RESAMPLES = 9999
-
-
-class Interval(NamedTuple):
-    """A mean and the ends of its confidence interval."""
-
-    mean: float
-    low: float
-    high: float
-
-    @property
-    def covers_zero(self) -> bool:
-        """Whether zero lies in the interval, its ends included."""
-        return self.low <= 0 <= self.high
 
 
 @dataclass(frozen=True)
@@ -54,7 +44,7 @@ class Comparison:
     effect: float
     """Paired effect size, see ``hedges``."""
     p: float
-    """Two-sided paired t test; no number for a single seed."""
+    """Two-sided paired t test; NaN for a single seed."""
     p_holm: float
     """p corrected for all arms of the study."""
     detectable: float
@@ -67,24 +57,24 @@ class Agreement(NamedTuple):
     """How far two rankings agree."""
 
     tau: float
-    """Kendall's tau-b: 1 for the same order, -1 for the reverse; no number where it is undefined."""
+    """Kendall's tau-b: 1 for the same order, -1 for the reverse; NaN where it is undefined."""
     p: float
     """Probability of a tau at least as far from zero if the rankings had nothing to do with each other."""
     names: tuple[str, ...]
-    """What both rankings hold."""
+    """The names that both rankings have."""
 
 
-def mean_interval(values, confidence: float = 0.95, least_spread: float = 0.0) -> Interval:
+def mean_interval(values, confidence: float = 0.95, min_spread: float = 0.0) -> Interval:
     """Mean of independent values with Student's t interval; one value has the interval (-inf, inf).
 
-    The standard deviation of the values is taken as ``least_spread`` where it is smaller.
-    Raises ValueError for no values or a value that is no number.
+    The standard deviation of the values is taken as ``min_spread`` where it is smaller.
+    Raises ValueError for no values, or for one that is not finite.
     """
     values = _finite(values)
     mean = float(values.mean())
     if len(values) == 1:
         return Interval(mean, -np.inf, np.inf)
-    spread = max(float(values.std(ddof=1)), least_spread)
+    spread = max(float(values.std(ddof=1)), min_spread)
     margin = float(stats.t.ppf(0.5 + confidence / 2, len(values) - 1) * spread / math.sqrt(len(values)))
     return Interval(mean, mean - margin, mean + margin)
 
@@ -96,7 +86,7 @@ def bootstrap_interval(values, confidence: float = 0.95, resamples: int = RESAMP
     n / (n - 1) ask for (Hesterberg, "What Teachers Should Know about the Bootstrap", arXiv 1411.5279). The interval
     cannot leave the range of the values: with 5 of them it covers the mean at most 94 % of the time, with fewer than
     5 it is nearly that range. Seeded, so the same values give the same interval.
-    Raises ValueError for no values or a value that is no number.
+    Raises ValueError for no values, or for one that is not finite.
     """
     values = _finite(values)
     count, mean = len(values), float(values.mean())
@@ -114,33 +104,20 @@ def bootstrap_interval(values, confidence: float = 0.95, resamples: int = RESAMP
     return Interval(mean, float(result.confidence_interval.low), float(result.confidence_interval.high))
 
 
-def hedges(differences, least_spread: float = 0.0) -> float:
+def hedges(differences, min_spread: float = 0.0) -> float:
     """Effect size of paired differences: their mean over their standard deviation, times Hedges' small-sample factor.
 
     It says by how many standard deviations of the seed-to-seed difference an arm lies off the reference (Cohen's d_z,
     which is not comparable with a d between independent groups). Uncorrected it is too large on average: by 25 %
-    with 5 seeds. Fewer than 3 differences give no number, and so do equal ones with no ``least_spread``.
+    with 5 seeds. NaN for fewer than 3 differences, and for equal ones with no ``min_spread``.
     """
     differences = _finite(differences)
     freedom = len(differences) - 1
     if freedom < 2:
         return math.nan
-    spread = max(float(differences.std(ddof=1)), least_spread)
+    spread = max(float(differences.std(ddof=1)), min_spread)
     correction = math.exp(math.lgamma(freedom / 2) - math.lgamma((freedom - 1) / 2)) / math.sqrt(freedom / 2)
     return float(differences.mean()) / spread * correction if spread > 0 else math.nan
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down correction: at most alpha of all families report any difference that is not there.
-
-    A p that is no number was not tested: it stays as it is and does not count as a member of the family.
-    """
-    tested = sorted((i for i, p in enumerate(p_values) if not math.isnan(p)), key=lambda i: p_values[i])
-    corrected, highest = list(p_values), 0.0
-    for rank, i in enumerate(tested):
-        highest = max(highest, min(1.0, (len(tested) - rank) * p_values[i]))
-        corrected[i] = highest
-    return corrected
 
 
 def detectable_difference(
@@ -175,8 +152,8 @@ def compare_arms(
     """Compare every other arm with the reference arm over shared seeds; the decisions are Holm-corrected together.
 
     ``scores`` holds a score per seed for every arm. ``resolution`` is the smallest difference a score can show, 1 /
-    test puzzles: the spread of differences is never taken as smaller.
-    Raises ValueError for an unknown reference, an arm that shares no seed with it, a score that is no number, or a
+    test examples: the spread of differences is never taken as smaller.
+    Raises ValueError for an unknown reference, an arm that shares no seed with it, a score that is not finite, or a
     resolution that is not positive.
     """
     if reference not in scores:
@@ -185,16 +162,16 @@ def compare_arms(
         raise ValueError(f"resolution must be positive, got {resolution}")
     base = scores[reference]
     shared = {arm: tuple(sorted(base.keys() & values)) for arm, values in scores.items() if arm != reference}
-    lonely = [arm for arm, seeds in shared.items() if not seeds]
-    if lonely:
-        raise ValueError(f"no seed shared with {reference!r} by {', '.join(lonely)}")
+    unpaired = [arm for arm, seeds in shared.items() if not seeds]
+    if unpaired:
+        raise ValueError(f"no seed shared with {reference!r} by {', '.join(unpaired)}")
     differences = {arm: _finite([scores[arm][s] - base[s] for s in seeds]) for arm, seeds in shared.items()}
     p_values = [_paired_t(values, resolution) for values in differences.values()]
     tested = sum(not math.isnan(p) for p in p_values)
-    made = {}
-    for (arm, values), p, p_holm in zip(differences.items(), p_values, holm(p_values), strict=True):
+    comparisons = {}
+    for (arm, values), p, p_holm in zip(differences.items(), p_values, holm(p_values).tolist(), strict=True):
         bootstrap = bootstrap_interval(values, 1 - alpha, resamples)
-        made[arm] = Comparison(
+        comparisons[arm] = Comparison(
             arm=arm,
             seeds=shared[arm],
             differences=tuple(values.tolist()),
@@ -206,13 +183,13 @@ def compare_arms(
             detectable=detectable_difference(len(values), _spread(values, resolution), max(1, tested), alpha),
             detected=p_holm <= alpha and not bootstrap.covers_zero,
         )
-    return made
+    return comparisons
 
 
 def rank_agreement(first: Mapping[str, float], second: Mapping[str, float]) -> Agreement:
     """Kendall's tau-b between two rankings given as sizes by name, over the names that both hold.
 
-    Undefined (no number) for fewer than two shared names, or where either gives all of them the same size.
+    NaN for fewer than two shared names, or where either gives all of them the same size.
     """
     names = tuple(name for name in first if name in second)
     if len(names) < 2:

@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from trm_jax.sudoku.puzzles import IGNORE
 from trm_jax.sudoku.solver import Box
 
 
@@ -28,26 +27,24 @@ def augment_sudoku(
 ) -> tuple[jax.Array, jax.Array]:
     """Give each sample its own relabelling of digits and symmetry of the board; inputs and labels (B, cells) int32.
 
-    PAD, blank and IGNORE keep their meaning. The trap: symmetries turn training solutions into held-out ones (all
+    PAD and blank keep their meaning. The trap: symmetries turn training solutions into held-out ones (all
     4x4 grids are images of just two), so where the image of a solution has its relabelling form in `held_out`
-    (C, cells) the sample keeps its geometry and only its digits change. The solution is read from the labels, and
-    from the givens where they are IGNORE. `box` is static under jit. Raises ValueError for sequences that are not one
+    (`fingerprints` of C forms) the sample keeps its geometry and only its digits change. `box` is static under jit.
+    Raises ValueError for sequences that are not one
     board long.
     """
     if inputs.shape[-1] != box.cells or labels.shape != inputs.shape:
         raise ValueError(f"inputs {inputs.shape} and labels {labels.shape} must both be (B, {box.cells})")
     digit_keys, symmetry_keys = jax.random.split(key, (2, inputs.shape[0]))
     symmetry = jax.vmap(lambda key: sudoku_symmetry(key, box))(symmetry_keys)
-    solutions = jnp.where(labels == IGNORE, inputs, labels)
-    leaks = _is_held_out(jnp.take_along_axis(solutions, symmetry, axis=1), box, held_out)
+    leaks = _is_held_out(jnp.take_along_axis(labels, symmetry, axis=1), box, held_out)
     symmetry = jnp.where(leaks[:, None], jnp.arange(box.cells)[None, :], symmetry)
     new_token = jax.vmap(lambda key: _relabelling(key, box))(digit_keys)
 
     def move_and_rename(tokens: jax.Array) -> jax.Array:
         return jnp.take_along_axis(new_token, jnp.take_along_axis(tokens, symmetry, axis=1), axis=1)
 
-    ignored = jnp.take_along_axis(labels == IGNORE, symmetry, axis=1)
-    return move_and_rename(inputs), jnp.where(ignored, IGNORE, move_and_rename(solutions))
+    return move_and_rename(inputs), move_and_rename(labels)
 
 
 def _shuffle_in_groups(key: jax.Array, groups: int, size: int) -> jax.Array:
@@ -65,15 +62,20 @@ def _relabelling(key: jax.Array, box: Box) -> jax.Array:
 
 
 def _is_held_out(solutions: jax.Array, box: Box, held_out: jax.Array) -> jax.Array:
-    """Whether each solution, tokens (B, cells), has a relabelling form in `held_out` (C, cells): (B,) bool.
-
-    Compares 32-bit fingerprints: thousands of held-out grids stay cheap, and a rare collision only costs a symmetry.
-    """
+    """Whether each solution, tokens (B, cells), has a relabelling form in `held_out` (C,) fingerprints: (B,) bool."""
     new_digit = jnp.argsort(solutions[:, : box.side], axis=1) + 1
     forms = jnp.take_along_axis(new_digit, solutions - 2, axis=1)
-    weights = np.random.default_rng(0).integers(2**32, size=(1, box.cells), dtype=np.uint32)
+    own = (forms.astype(jnp.uint32) * _fingerprint_weights(box)).sum(axis=1)
+    return (own[:, None] == held_out[None, :]).any(axis=1)
 
-    def fingerprint(grids: jax.Array) -> jax.Array:
-        return (jnp.asarray(grids, jnp.uint32) * weights).sum(axis=1)
 
-    return (fingerprint(forms)[:, None] == fingerprint(held_out)[None, :]).any(axis=1)
+def fingerprints(forms: np.ndarray, box: Box) -> np.ndarray:
+    """32-bit fingerprints (C,) uint32 of relabelling forms (C, cells), made on the host.
+
+    They keep the comparison with thousands of held-out grids cheap; a rare collision costs one symmetry.
+    """
+    return (forms.astype(np.uint32) * _fingerprint_weights(box)).sum(axis=1, dtype=np.uint32)
+
+
+def _fingerprint_weights(box: Box) -> np.ndarray:
+    return np.random.default_rng(0).integers(2**32, size=(1, box.cells), dtype=np.uint32)

@@ -12,7 +12,6 @@ import numpy as np
 from trm_jax.sudoku.solver import Box, all_grids, count_completions, is_solution, random_grid, relabelling_form, solve
 
 PAD = 0  # tokens: PAD is 0, a blank is 1, digit d is d + 1
-IGNORE = -100  # the label of a cell that does not count in the loss
 
 FEWEST_GIVENS = {Box(2, 2): 4, Box(2, 3): 8, Box(3, 3): 17}  # known minima for a single solution
 PATIENCE = 10  # rounds of candidates without a new puzzle before `generate` gives up
@@ -200,22 +199,13 @@ def vocabulary(box: Box) -> int:
     return box.side + 2
 
 
-def to_tokens(puzzles: Puzzles, loss_cells: Literal["all", "blanks"] = "all") -> tuple[np.ndarray, np.ndarray]:
-    """Inputs and labels for a model, both (N, L) int32; with "blanks" the givens are labelled IGNORE.
-
-    Raises ValueError for another `loss_cells`.
-    """
-    if loss_cells not in ("all", "blanks"):
-        raise ValueError(f'loss_cells must be "all" or "blanks", got {loss_cells!r}')
-    inputs = puzzles.puzzles.astype(np.int32) + 1
-    labels = puzzles.solutions.astype(np.int32) + 1
-    if loss_cells == "blanks":
-        labels[puzzles.puzzles > 0] = IGNORE
-    return inputs, labels
+def to_tokens(puzzles: Puzzles) -> tuple[np.ndarray, np.ndarray]:
+    """Inputs and labels for a model, both (N, L) int32."""
+    return puzzles.puzzles.astype(np.int32) + 1, puzzles.solutions.astype(np.int32) + 1
 
 
 def to_digits(tokens: np.ndarray) -> np.ndarray:
-    """Digits of tokens of any shape, as int8; PAD, blank and IGNORE all become 0, which is no digit."""
+    """Digits of tokens of any shape, as int8; PAD and blank become 0, which is not a digit."""
     return np.maximum(np.asarray(tokens) - 1, 0).astype(np.int8)
 
 

@@ -1,107 +1,176 @@
-"""Sudoku as a task for the engine: data on device, augmentation, and scores of every seed and supervision step."""
+"""Sudoku as a task for the engine: generated puzzles or files, symmetries as augmentation, scores by blanks."""
 
-from functools import cache, partial
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, ClassVar, Literal
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from trm_jax.core import predict as evaluate
-from trm_jax.core.config import Config
-from trm_jax.core.train_step import Augment, Batch, no_augmentation
-from trm_jax.sudoku import puzzles as sudoku
-from trm_jax.sudoku.augment import augment_sudoku
+from trm_jax.core.task import Batch, Examples, Prediction, Task
 from trm_jax.sudoku.csv_files import read_splits
-from trm_jax.sudoku.puzzles import Puzzles, Splits
+from trm_jax.sudoku.puzzles import Puzzles, Splits, score, solution_overlap, split_puzzles, to_digits, to_tokens
+from trm_jax.sudoku.puzzles import vocabulary as tokens_of
 from trm_jax.sudoku.solver import Box
-from trm_jax.training.devices import over_seeds, run_mesh, to_host
+from trm_jax.support.schema import check_types, require
+
+MAX_LEVELS = 3
+"""Numbers of blanks that are reported apart; with more of them all puzzles are one level."""
 
 
-class SudokuTask(NamedTuple):
-    """Everything an arm needs besides its config; arms with the same data options share it."""
+@dataclass(frozen=True)
+class Sudoku(Task):
+    """Puzzles with exactly one solution each, generated or read from files."""
 
-    box: Box
-    splits: Splits
-    data: Batch
-    augment: Augment
+    box: tuple[int, int] = (2, 2)
+    """Rows and columns of a Sudoku box: 2 2 for 4x4, 2 3 for 6x6, 3 3 for 9x9."""
+    blanks: tuple[int, int] = (8, 10)
+    """Smallest and largest number of blank cells."""
+    curriculum_blanks: tuple[int, int] = (6, 8)
+    """The same for the puzzles that the first updates draw, where curriculum_fraction is above 0."""
+    curriculum_fraction: float = 0.0
+    """Share of the updates, from the first on, that draw puzzles with curriculum_blanks; the others have ``blanks``."""
+    train: int = 20000
+    """Training puzzles."""
+    validation: int = 256
+    """Validation puzzles (choose with these)."""
+    test: int = 3000
+    """Test puzzles (report these, once)."""
+    split: Literal["class", "random"] = "class"
+    """Class: test solutions are no relabelling of a training solution. Random: the naive split, which leaks."""
+    augmented: bool = True
+    """Apply Sudoku symmetries inside the training step, never one that leads to a held-out solution."""
+    seed: int = 0
+    """Seed of the puzzles; shared by all arms and all training seeds."""
+    train_file: str = ""
+    """CSV file with Sudoku-Extreme columns to train and validate on, instead of generated puzzles."""
+    test_file: str = ""
+    """CSV file to test on; needed with train_file."""
 
+    name: ClassVar[str] = "sudoku"
+    metric: ClassVar[str] = "exact"
+    example_name: ClassVar[tuple[str, str]] = ("puzzle", "puzzles")
+    level_name: ClassVar[str] = "blanks"
 
-def for_board(config: Config) -> Config:
-    """Fit vocabulary, classes and grid of the model to the board of the data options."""
-    box = Box(*config.data.box)
-    tokens = sudoku.vocabulary(box)
-    return config.override(**{"model.vocabulary": tokens, "model.classes": tokens, "model.grid": (box.side, box.side)})
+    def __post_init__(self) -> None:
+        check_types(self)
+        require(min(self.box) >= 1, f"task.box must be two positive numbers, got {self.box}")
+        require(bool(self.train_file) == bool(self.test_file), "task.train_file and task.test_file go together")
+        cells = (self.box[0] * self.box[1]) ** 2
+        for name in ("blanks", "curriculum_blanks") if self.curriculum_fraction else ("blanks",):
+            low, high = getattr(self, name)
+            require(0 <= low <= high <= cells, f"task.{name} must be a range within 0..{cells}, got {(low, high)}")
+        fraction = self.curriculum_fraction
+        require(0 <= fraction <= 1, f"task.curriculum_fraction must be between 0 and 1, got {fraction}")
+        require(
+            fraction == 0 or not self.train_file,
+            "task.curriculum_fraction needs generated puzzles: leave it at 0 with task.train_file",
+        )
+        require(
+            fraction == 0 or self.split == "class",
+            "task.curriculum_fraction needs task.split=class, which keeps test solutions out of both training sets",
+        )
+        for name in ("train", "validation", "test"):
+            require(getattr(self, name) >= 1, f"task.{name} must be at least 1, got {getattr(self, name)}")
 
+    def shape(self) -> dict[str, Any]:
+        """Vocabulary, classes and grid of the board."""
+        box = Box(*self.box)
+        tokens = tokens_of(box)
+        return {"model.vocabulary": tokens, "model.classes": tokens, "model.grid": (box.side, box.side)}
 
-def prepare(config: Config) -> SudokuTask:
-    """Generate or read the puzzles of a config; the same config gives the same puzzles.
+    def examples(self, part: str) -> Examples:
+        """Puzzles as tokens. With a curriculum the training puzzles of its first phase stand behind the others."""
+        splits, box = splits_of(self), Box(*self.box)
+        if part != "train":
+            puzzles: Puzzles = getattr(splits, part)
+            return Examples(_arrays(puzzles), levels=levels(puzzles))
+        # Imported here: making puzzles needs no jax.
+        from trm_jax.sudoku.augment import fingerprints
 
-    With ``data.first_share`` above 0 the data are twice as long: training puzzles with ``first_blanks`` follow, as
-    many, made from solutions of the same classes, so that no held-out solution is among them.
-    """
-    options, box = config.data, Box(*config.data.box)
-    counts = (options.train, options.validation, options.test)
-    if options.train_file:
-        splits = read_splits(options.train_file, options.test_file, box, *counts)
-    else:
-        splits = sudoku.split_puzzles(box, options.blanks, *counts, options.seed, options.split)
-    trained = splits.train
-    if options.first_share:
-        # The division into classes depends on the seed and the counts, not on the blanks.
-        first = sudoku.split_puzzles(box, options.first_blanks, *counts, options.seed, options.split).train
-        assert sudoku.solution_overlap(splits.test, first, box) == 0
-        trained = Puzzles(*(np.concatenate(pair) for pair in zip(trained, first, strict=True)))
-    inputs, labels = sudoku.to_tokens(trained, options.loss_cells)
-    data = {"inputs": jnp.asarray(inputs), "labels": jnp.asarray(labels)}
-    augment = partial(_augment, box, jnp.asarray(splits.held_out)) if options.augment else no_augmentation
-    return SudokuTask(box, splits, data, augment)
+        shared = {"held_out": fingerprints(splits.held_out, box)}
+        if not self.curriculum_fraction:
+            return Examples(_arrays(splits.train), shared=shared)
+        easy = curriculum_puzzles(self)
+        both = Puzzles(*(np.concatenate(pair) for pair in zip(splits.train, easy, strict=True)))
+        is_easy = np.arange(len(both.puzzles)) >= len(splits.train.puzzles)
+        weights = np.stack([is_easy, ~is_easy]).astype(np.float64)
+        return Examples(_arrays(both), weights, (0.0, self.curriculum_fraction), shared)
 
+    def augment(self, key: Any, batch: Batch, shared: Mapping[str, Any]) -> Batch:
+        """A random symmetry and relabelling of every puzzle."""
+        if not self.augmented:
+            return batch
+        from trm_jax.sudoku.augment import augment_sudoku
 
-def _augment(box: Box, held_out, key, batch: Batch) -> Batch:
-    inputs, labels = augment_sudoku(key, batch["inputs"], batch["labels"], box, held_out)
-    return {"inputs": inputs, "labels": labels}
+        inputs, labels = augment_sudoku(key, batch["inputs"], batch["labels"], Box(*self.box), shared["held_out"])
+        return {**batch, "inputs": inputs, "labels": labels}
+
+    def score(self, prediction: Prediction, examples: Examples) -> dict[str, np.ndarray]:
+        """The measures of `trm_jax.sudoku.puzzles.score`, averaged over the puzzles."""
+        puzzles, solutions = (to_digits(examples.arrays[name]) for name in ("inputs", "labels"))
+        measured = score(to_digits(prediction.classes), puzzles, solutions, Box(*self.box))
+        return {name: values.mean(axis=-1) for name, values in measured.items()}
+
+    def protocol(self) -> list[str]:
+        """What the puzzles are, how many there are, and how far the parts are apart."""
+        splits, side = splits_of(self), self.box[0] * self.box[1]
+        leak = "no test solution is a relabelling of a training solution"
+        if splits.overlap:
+            leak = f"{splits.overlap:.1%} of the test solutions are relabellings of training solutions"
+        source = f"Puzzles with exactly one solution and {_numbers(*self.blanks)} blanks"
+        if self.train_file:
+            source = f"Puzzles from {self.train_file}, tested on {self.test_file}"
+        augmented = ", augmented by Sudoku symmetries" if self.augmented else ""
+        return [
+            f"{source}, {side}x{side}; {leak}.",
+            f"{len(splits.train.puzzles)} training puzzles{augmented}; {len(splits.validation.puzzles)} validation "
+            f"puzzles, {len(splits.test.puzzles)} test puzzles.",
+        ]
+
+    def remark(self) -> str:
+        """The curriculum, where there is one."""
+        if not self.curriculum_fraction:
+            return ""
+        return (
+            f"the first {self.curriculum_fraction:.0%} of the updates draw other training puzzles instead, as many and "
+            f"from the same classes of solutions, with {_numbers(*self.curriculum_blanks)} blanks."
+        )
 
 
 @cache
-def _predictor(config: Config):
-    """Compiled prediction for all seeds, one program for inputs of the same shape."""
-    predict = partial(evaluate.predict, config)
-    return over_seeds(predict, run_mesh(config), config.run.seed_axis)
+def splits_of(task: Sudoku) -> Splits:
+    """The puzzles of a task, generated or read; the same task gives the same puzzles."""
+    box, counts = Box(*task.box), (task.train, task.validation, task.test)
+    if task.train_file:
+        return read_splits(task.train_file, task.test_file, box, *counts)
+    return split_puzzles(box, task.blanks, *counts, task.seed, task.split)
 
 
-def evaluator(config: Config, parts: dict[str, Puzzles], box: Box):
-    """Function from weights with a leading axis S to scores of every part, each (S, N_sup): a value per step.
-
-    A part's keys are those of `sudoku.score`, averaged over its puzzles. All parts are predicted in one call.
-    """
-    predict = _predictor(config)
-    inputs = jnp.asarray(np.concatenate([sudoku.to_tokens(part)[0] for part in parts.values()]))
-    ends = np.cumsum([len(part.puzzles) for part in parts.values()])[:-1]
-
-    def scores(params: Any) -> dict[str, dict[str, np.ndarray]]:
-        predicted = sudoku.to_digits(to_host(predict(params, inputs).classes))
-        by_part = zip(parts.items(), np.split(predicted, ends, axis=2), strict=True)
-        measured = {name: sudoku.score(digits, *part, box) for (name, part), digits in by_part}
-        return {name: {key: values.mean(axis=-1) for key, values in one.items()} for name, one in measured.items()}
-
-    return scores
+@cache
+def curriculum_puzzles(task: Sudoku) -> Puzzles:
+    """Training puzzles of the curriculum's first phase, made from solutions of the same classes as the others."""
+    box, counts = Box(*task.box), (task.train, task.validation, task.test)
+    # The division into classes depends on the seed and the counts, not on the blanks.
+    easy = split_puzzles(box, task.curriculum_blanks, *counts, task.seed, task.split).train
+    if solution_overlap(splits_of(task).test, easy, box):
+        raise RuntimeError("a held-out solution is among the puzzles of the curriculum")
+    return easy
 
 
-def by_blanks(puzzles: Puzzles, most: int = 3) -> dict[str, Puzzles]:
-    """Puzzles by number of blanks as text; all together, as "low-high", where there are more than ``most`` numbers."""
+def levels(puzzles: Puzzles) -> np.ndarray:
+    """Number of blanks of every puzzle as text (N,); "low-high" for all where there are more than MAX_LEVELS."""
     blanks = (puzzles.puzzles == 0).sum(axis=1)
     counts = np.unique(blanks)
-    if len(counts) > most:
-        return {f"{counts[0]}-{counts[-1]}": puzzles}
-    return {str(count): Puzzles(*(array[blanks == count] for array in puzzles)) for count in counts}
+    if len(counts) > MAX_LEVELS:
+        return np.full(len(blanks), f"{counts[0]}-{counts[-1]}")
+    return blanks.astype(str)
 
 
-def last_step(scores: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Scores after the last supervision step, each (S,)."""
-    return {name: values[:, -1] for name, values in scores.items()}
+def _arrays(puzzles: Puzzles) -> Batch:
+    inputs, labels = to_tokens(puzzles)
+    return {"inputs": inputs, "labels": labels}
 
 
-def one_seed(tree: Any, index: int = 0) -> Any:
-    """The arrays of one seed from a tree with a leading axis S."""
-    return jax.tree.map(lambda leaf: leaf[index], tree)
+def _numbers(low: int, high: int) -> str:
+    return str(low) if low == high else f"{low} to {high}"

@@ -3,8 +3,9 @@
 import dataclasses
 import json
 import math
+import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any, Literal
 
@@ -15,10 +16,10 @@ def require(condition: bool, message: str) -> None:
         raise ValueError(message)
 
 
-def differences(one: Any, other: Any) -> list[str]:
-    """Dotted names of the options in which two configs of the same class differ."""
-    a, b = _flat(dataclasses.asdict(one)), _flat(dataclasses.asdict(other))
-    return [name for name in a if a[name] != b[name]]
+def differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
+    """Dotted names of the options in which two nested dicts of options differ."""
+    a, b = _flat(one), _flat(other)
+    return [name for name in {**a, **b} if name not in a or name not in b or a[name] != b[name]]
 
 
 def _flat(options: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -36,11 +37,47 @@ def from_plain(value: Any, kind: Any) -> Any:
         for name in value:
             require(name in known, f"unknown option {name!r}; {kind.__name__} has {', '.join(known)}")
         return kind(**{name: from_plain(v, known[name]) for name, v in value.items()})
+    if isinstance(kind, types.UnionType):
+        part = optional_dataclass(kind)
+        return from_plain(value, part) if part and isinstance(value, dict) else value
     if typing.get_origin(kind) is tuple and isinstance(value, list):
         return tuple(value)
     if kind is float and type(value) is int:
         return float(value)
     return value
+
+
+def optional_dataclass(kind: Any) -> Any:
+    """The dataclass D of a type ``D | None``; None for other types."""
+    return next((part for part in typing.get_args(kind) if is_dataclass(part)), None)
+
+
+def replace_nested(config: Any, options: Mapping[str, Any], prefix: str = "") -> Any:
+    """Copy of a dataclass with dotted options changed, e.g. ``{"model.encoder.image": 52}``.
+
+    An optional section that is None starts from its defaults. Raises ValueError for an unknown option or a value of the
+    wrong type.
+    """
+    known = {f.name: f.type for f in fields(config)}
+    sections: dict[str, dict[str, Any]] = {}
+    changes: dict[str, Any] = {}
+    for path, value in options.items():
+        name, dot, rest = path.partition(".")
+        if name not in known:
+            what = f"option {prefix}{name}" if prefix or not dot else f"section {name!r}"
+            parent = prefix.rstrip(".") or "the config"
+            raise ValueError(f"unknown {what}; {parent} has {', '.join(known)}")
+        if dot:
+            sections.setdefault(name, {})[rest] = value
+        else:
+            changes[name] = from_plain(value, known[name])
+    for name, values in sections.items():
+        current = changes.get(name, getattr(config, name))
+        if current is None and optional_dataclass(known[name]):
+            current = optional_dataclass(known[name])()
+        require(is_dataclass(current), f"option {prefix}{name} has no parts; set {prefix}{name} itself")
+        changes[name] = replace_nested(current, values, f"{prefix}{name}.")
+    return dataclasses.replace(config, **changes)
 
 
 def check_types(config: Any) -> None:
@@ -55,6 +92,8 @@ def _matches(value: Any, kind: Any) -> bool:
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin is Literal:
         return value in arguments
+    if isinstance(kind, types.UnionType):
+        return any(_matches(value, part) for part in arguments)
     if origin is tuple:
         if not isinstance(value, tuple):
             return False

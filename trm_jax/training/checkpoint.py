@@ -2,14 +2,17 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import LatestN
 
 from trm_jax.core.config import Config
+from trm_jax.core.migration import migrate
 from trm_jax.core.model import initialise
+from trm_jax.core.task import Task, run_options
+from trm_jax.support.schema import from_plain
 
 
 class _Manager(ocp.CheckpointManager):
@@ -31,10 +34,10 @@ class Checkpoints:
         """Step of the newest checkpoint, or None."""
         return self._manager.latest_step()
 
-    def save(self, step: int, state: Any, config: Config) -> None:
-        """Save a pytree of arrays and the config."""
+    def save(self, step: int, state: Any, options: dict[str, Any]) -> None:
+        """Save a pytree of arrays and the options of the run."""
         args = ocp.args.Composite(
-            state=ocp.args.StandardSave(state), config=ocp.args.JsonSave(json.loads(config.to_json()))
+            state=ocp.args.StandardSave(state), config=ocp.args.JsonSave(json.loads(json.dumps(options)))
         )
         self._manager.save(step, args=args)
 
@@ -51,27 +54,42 @@ class Checkpoints:
         self._manager.close()
 
 
-def save_weights(directory: Path, params: Any, config: Config) -> None:
-    """Write the weights of one model and its config, for `load_weights`. Refuses a directory that exists."""
+class Weights(NamedTuple):
+    """One model as it is stored."""
+
+    config: Config
+    params: Any
+    task: dict[str, Any]
+    """Options of the task it was trained on, ``name`` included."""
+
+
+def save_weights(directory: Path, params: Any, config: Config, task: Task) -> None:
+    """Write the weights of one model, its config and the options of its task, for `load_weights`.
+
+    Raises FileExistsError for a directory that exists.
+    """
     if directory.exists():
         raise FileExistsError(f"{directory} exists; choose another directory or remove it")
     with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
         args = ocp.args.Composite(
-            params=ocp.args.StandardSave(params), config=ocp.args.JsonSave(json.loads(config.to_json()))
+            params=ocp.args.StandardSave(params),
+            config=ocp.args.JsonSave(json.loads(json.dumps(run_options(task, config)))),
         )
         checkpointer.save(directory.absolute(), args=args)
 
 
-def load_weights(directory: Path) -> tuple[Config, Any]:
-    """Config and weights that `save_weights` wrote. Raises FileNotFoundError with the path."""
+def load_weights(directory: Path) -> Weights:
+    """What `save_weights` wrote, now or in an earlier version. Raises FileNotFoundError with the path."""
     if not directory.is_dir():
         raise FileNotFoundError(f"no checkpoint directory at {directory}")
     with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
         restored = checkpointer.restore(directory.absolute(), args=ocp.args.Composite(config=ocp.args.JsonRestore()))
-        config = Config.from_json(json.dumps(restored["config"]))
+        options = migrate(restored["config"])
+        task = options.pop("task", {})
+        config = from_plain(options, Config)
         abstract = jax.eval_shape(lambda: initialise(config.model, jax.random.key(0)))
         # Named here, because the devices it was saved on may not exist on this machine.
         here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
         abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here), abstract)
         args = ocp.args.Composite(params=ocp.args.StandardRestore(abstract))
-        return config, checkpointer.restore(directory.absolute(), args=args)["params"]
+        return Weights(config, checkpointer.restore(directory.absolute(), args=args)["params"], task)

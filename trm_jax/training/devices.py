@@ -29,13 +29,7 @@ def run_mesh(config: Config, devices: list[Any] | None = None) -> Mesh:
 
 def threads_products(config: Config, devices: list[Any]) -> bool:
     """Whether a batch stays on one device although others are left: in a wide net on one CPU, whose products use
-    every core anyway.
-
-    Halving a batch uses two cores better than two threads in every operation do: one seed of the 4x4 Sudoku takes 74 ms
-    a training step on one device and 42 ms on two (width 32), 180 and 145 ms (width 64). Threads do as well in wide
-    products, and each device would accumulate gradients and update the weights anew: 9x9 in batches of 4 takes 226 ms
-    on one device and 270 on two (width 256), 620 and 889 ms (width 512).
-    """
+    every core anyway (docs/log.md has the times)."""
     one_cpu = devices[0].platform == "cpu" and len({device.process_index for device in devices}) == 1
     return one_cpu and not config.run.data_parallel and config.model.net_width >= WIDE
 
@@ -65,21 +59,20 @@ def _largest_divisor(number: int, most: int) -> int:
     return max(count for count in range(1, most + 1) if number % count == 0)
 
 
-def over_seeds(function: Callable, mesh: Mesh, seed_axis: str = "auto", donate: bool = False) -> Any:
+def over_seeds(function: Callable, mesh: Mesh, donate: bool = False, vectorized: bool | None = None) -> Any:
     """Compile ``function(state, *shared)`` for a leading axis S of the state, sharded over the devices of the mesh.
 
-    Seeds that share a device are vectorised, except on CPU, where one after another is faster: a vectorised matrix
-    product with its own weights for each seed has no fast kernel there (4x4 Sudoku, width 32, per seed and step on two
-    cores: one device 80 ms, vmap 92 ms; two host devices with vmap 47 ms, with map 42 ms).
-    ``donate`` lets the result take the memory of the state.
+    Seeds that share a device are vectorised, except on CPU, where a matrix product with its own weights for each seed
+    has no fast kernel: there they run one after another (docs/log.md has the times). ``vectorized`` says it for any
+    platform. ``donate`` lets the result take the memory of the state.
     """
-    if seed_axis == "auto":
-        seed_axis = "map" if mesh.devices.flat[0].platform == "cpu" else "vmap"
+    if vectorized is None:
+        vectorized = mesh.devices.flat[0].platform != "cpu"
 
     def local(state, *shared):
-        if seed_axis == "vmap":
-            return jax.vmap(lambda one: function(one, *shared))(state)
-        return jax.lax.map(lambda one: function(one, *shared), state)
+        if vectorized:
+            return jax.vmap(lambda seed: function(seed, *shared))(state)
+        return jax.lax.map(lambda seed: function(seed, *shared), state)
 
     def run(state, *shared):
         specs = (P("seed"), *(P() for _ in shared))

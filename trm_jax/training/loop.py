@@ -15,14 +15,13 @@ from tqdm import tqdm
 from trm_jax.core import train_step
 from trm_jax.core.config import Config, LossConfig, RecursionConfig, RunConfig
 from trm_jax.core.sharding import choose
-from trm_jax.core.train_step import Augment, Batch, TrainState, no_augmentation
+from trm_jax.core.task import Task, run_options
+from trm_jax.core.train_step import TrainingData, TrainState
 from trm_jax.training.checkpoint import Checkpoints
 from trm_jax.training.devices import over_seeds, place_seeds, replicate, run_mesh, threads_products, to_host
+from trm_jax.training.predict import scores
 from trm_jax.training.processes import is_first_process, of_first_process
 from trm_jax.training.run_directory import RunDirectory
-
-# Scores on validation of weights with a leading axis S; each value is one number per seed, higher is better.
-Validate = Callable[[Any], dict[str, np.ndarray]]
 
 
 class Best(NamedTuple):
@@ -46,37 +45,30 @@ class Diverged(RuntimeError):
     """A loss or gradient that is no number."""
 
 
-def fit(
-    config: Config,
-    data: Batch,
-    validate: Validate,
-    score: str,
-    directory: Path,
-    augment: Augment = no_augmentation,
-    name: str = "run",
-) -> Progress:
-    """Train all seeds of a config in ``directory``, or take up where it was interrupted.
+def fit(task: Task, config: Config, directory: Path, name: str = "run") -> Progress:
+    """Train all seeds of a config on a task in ``directory``, or take up where it was interrupted.
 
-    ``data`` arrays have a leading axis of samples. ``score`` names the value of ``validate`` that decides the best
-    weights. Ends bitwise equal whether it was interrupted or not, and on other devices equal up to rounding. With
-    several processes all of them must call it together, with the same arguments and a directory they all see.
-    Raises ValueError when the directory holds another run, Diverged when a loss is no number.
+    The task's metric on validation, after the last supervision step, decides the best weights. Ends bitwise equal
+    whether it was interrupted or not, and on other devices equal up to rounding. With several processes all of them
+    must call it together, with the same arguments and a directory they all see.
+    Raises ValueError when the directory holds another run, Diverged when a loss is NaN or infinite.
     """
-    with RunDirectory(directory, config) as run:
-        return _fit(config, data, validate, score, run, augment, name)
+    with RunDirectory(directory, run_options(task, config)) as run:
+        return _fit(task, config, run, name)
 
 
 @cache
 def evaluated_weights(config: Config) -> Callable[[TrainState], Any]:
     """Compiled function from the state of all seeds to the weights that are evaluated; one program for a config."""
-    return over_seeds(partial(train_step.evaluated_params, config), run_mesh(config), config.run.seed_axis)
+    return over_seeds(partial(train_step.evaluated_params, config), run_mesh(config))
 
 
-def _fit(config: Config, data: Batch, validate: Validate, score: str, run: RunDirectory, augment, name) -> Progress:
+def _fit(task: Task, config: Config, run: RunDirectory, name: str) -> Progress:
     seeds = np.array(config.run.seeds)
     mesh = run_mesh(config)
     _say_idle(config, mesh)
-    data = replicate(mesh, data)
+    data = replicate(mesh, train_step.training_data(task.examples("train"), config.run.steps))
+    validation = task.examples("validation")
     evaluated = evaluated_weights(config)
     progress = _start(config, data, mesh, seeds)
     checkpoints = Checkpoints(run.path / "checkpoints")
@@ -94,7 +86,7 @@ def _fit(config: Config, data: Batch, validate: Validate, score: str, run: RunDi
             K = min(config.run.chunk, end - step)
             if (K, N_sup) not in compiled:
                 phase = config.override(**{"recursion.N_sup": N_sup})
-                chunk = over_seeds(_chunk(phase, augment, K), mesh, config.run.seed_axis, donate=True)
+                chunk = over_seeds(_chunk(task, phase, K), mesh, donate=True)
                 compiled[K, N_sup] = chunk.lower(state, data).compile()
             started = time.perf_counter()
             state, metrics = jax.block_until_ready(compiled[K, N_sup](state, data))
@@ -103,14 +95,16 @@ def _fit(config: Config, data: Batch, validate: Validate, score: str, run: RunDi
             row = _row(config, metrics, step, name, run.path)
             done = step == config.run.steps
             if done or step % config.run.evaluate_every == 0:
-                scores = validate(weights := evaluated(state))
-                best = _better(config, best, weights, scores[score], step)
-                row |= {f"validation_{key}": _listed(values) for key, values in scores.items()}
+                weights = evaluated(state)
+                by_step = scores(task, config, weights, validation)
+                last = {key: values[:, -1] for key, values in by_step.items()}
+                best = _better(config, best, weights, last[task.metric], step)
+                row |= {f"validation_{key}": _listed(values) for key, values in last.items()}
                 row["best_step"] = to_host(best.step).tolist()
-                bar.set_postfix({score: f"{np.mean(scores[score]):.3f}"})
+                bar.set_postfix({task.metric: f"{np.mean(last[task.metric]):.3f}"})
             run.log(row)
             if done or step % config.run.checkpoint_every == 0:
-                checkpoints.save(step, Progress(state, best, _shared(mesh, seconds)), config)
+                checkpoints.save(step, Progress(state, best, _shared(mesh, seconds)), run.options)
             bar.update(K)
     checkpoints.close()
     return Progress(state, best, _shared(mesh, seconds))
@@ -119,19 +113,19 @@ def _fit(config: Config, data: Batch, validate: Validate, score: str, run: RunDi
 def _phase(config: Config, step: int) -> tuple[int, int]:
     """Supervision steps of the update after ``step``, and the step until which they stay: the depth curriculum."""
     first = first_phase(config)
-    return (config.recursion.first_N_sup, first) if step < first else (config.recursion.N_sup, config.run.steps)
+    return (config.recursion.curriculum_N_sup, first) if step < first else (config.recursion.N_sup, config.run.steps)
 
 
 def first_phase(config: Config) -> int:
     """Updates of the depth curriculum's first phase, in whole chunks; 0 without one."""
-    return round(config.recursion.first_share * config.run.steps / config.run.chunk) * config.run.chunk
+    return round(config.recursion.curriculum_fraction * config.run.steps / config.run.chunk) * config.run.chunk
 
 
-def _chunk(config: Config, augment: Augment, K: int) -> Callable:
-    return lambda state, data: train_step.train_chunk(config, augment, K, state, data)
+def _chunk(task: Task, config: Config, K: int) -> Callable:
+    return lambda state, data: train_step.train_chunk(config, task, K, state, data)
 
 
-def _start(config: Config, data: Batch, mesh, seeds: np.ndarray) -> Progress:
+def _start(config: Config, data: TrainingData, mesh, seeds: np.ndarray) -> Progress:
     state = _initial_state(_shape_of_state(config))(place_seeds(mesh, seeds), data)
     none = replicate(mesh, np.full(len(seeds), -np.inf, np.float32))
     steps = replicate(mesh, np.zeros(len(seeds), np.int32))

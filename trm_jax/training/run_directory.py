@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from trm_jax.core.config import Config
+from trm_jax.core.migration import migrate
 from trm_jax.support.files import write_text
 from trm_jax.support.provenance import environment
 from trm_jax.support.schema import differences
@@ -17,23 +17,33 @@ def _lines(path: Path) -> list[str]:
     return path.read_text().splitlines() if path.exists() else []
 
 
+def read_options(path: Path) -> dict[str, Any]:
+    """Options of the run in a directory, by section, in the layout of today. Raises ValueError for broken JSON."""
+    file = path / "config.json"
+    try:
+        return migrate(json.loads(file.read_text(encoding="utf-8")))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{file} is not JSON: {error}") from None
+
+
 class RunDirectory:
     """A run's directory, created or taken up again; as a context it is locked against a second run.
 
     Of a run's processes the first alone writes; the others must make the same calls.
-    Raises ValueError when the directory holds a run with another config, or anything else, or is in use: nothing is
+    ``options`` are those of `trm_jax.core.task.run_options`.
+    Raises ValueError when the directory holds a run with other options, or anything else, or is in use: nothing is
     overwritten silently.
     """
 
-    def __init__(self, path: Path, config: Config):
-        self.path = path
-        on_first_process(lambda: self._create(config))
+    def __init__(self, path: Path, options: dict[str, Any]):
+        self.path, self.options = path, options
+        on_first_process(self._create)
 
-    def _create(self, config: Config) -> None:
+    def _create(self) -> None:
         path = self.path
         config_file = path / "config.json"
         if config_file.exists():
-            different = differences(Config.from_json(config_file.read_text()), config)
+            different = differences(read_options(path), json.loads(json.dumps(self.options)))
             if different:
                 raise ValueError(
                     f"{path} holds a run with other options ({', '.join(different)}); "
@@ -45,7 +55,7 @@ class RunDirectory:
             raise ValueError(f"{path} exists and is no run of this program; choose another name")
         path.mkdir(parents=True, exist_ok=True)
         write_text(path / "environment.json", json.dumps(environment(), indent=2))
-        write_text(config_file, config.to_json())
+        write_text(config_file, json.dumps(self.options, indent=2))
 
     def __enter__(self) -> "RunDirectory":
         on_first_process(self._acquire)

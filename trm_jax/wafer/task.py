@@ -1,16 +1,18 @@
-"""Wafer maps as a task for the engine: grids on device, balanced drawing, augmentation, and scores on validation."""
+"""Wafer maps as a task for the engine: grids, balanced drawing, augmentation, and scores."""
 
-from functools import cache, partial
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from trm_jax.core import predict as evaluate
 from trm_jax.core.config import Config
-from trm_jax.core.train_step import CUMULATIVE, Augment, Batch
-from trm_jax.training.devices import over_seeds, run_mesh, to_host
+from trm_jax.core.model_config import ImageEncoder
+from trm_jax.core.predict import everything
+from trm_jax.core.task import Batch, Examples, Prediction, Task
+from trm_jax.support.schema import check_types, require
+from trm_jax.training import predict as engine
 from trm_jax.wafer.augment import Augmentation, augment_wafers
 from trm_jax.wafer.evaluation.metrics import seed_scores
 from trm_jax.wafer.evaluation.stored import Predicted
@@ -18,79 +20,99 @@ from trm_jax.wafer.maps.grid import to_grid
 from trm_jax.wafer.maps.maps import CLASSES, Wafers
 from trm_jax.wafer.splits import Split
 
-CHUNK = 512
-"""Grids predicted in one call, the last filled up: one program serves parts of every size."""
 RESIZED = 16384
-"""Maps resized at a time where not all are."""
+"""Maps resized at a time."""
+NO_SPLIT = Split("none", *(np.zeros(0, np.int64),) * 3)
 
 
-class WaferTask(NamedTuple):
-    """Everything that training on one split needs besides the config."""
+@dataclass(frozen=True)
+class WaferTask(Task):
+    """Nine patterns of failing dies, in maps that are resized to square grids."""
 
-    data: Batch
-    augment: Augment
-    validate: Any
-    """Function from weights with a leading axis S to scores after the last supervision step, each (S,)."""
+    representation: Literal["nearest", "area", "max"] = "area"
+    """How maps are resized: nearest die, failing share of each cell, or any failing die."""
+    balance: float = 0.5
+    """Classes are drawn in proportion to (their count) ** balance: 1 for the natural mix, 0 for equal shares."""
+    untouched: float = 0.3
+    """Probability that a grid stays as it is."""
+    compose: bool = True
+    """Turn, mirror and add noise to the same grid, instead of one of the three."""
+    noise: tuple[float, float] = (0.01, 0.02)
+    """Smallest and largest share of the passing cells that noise turns into failing ones."""
+    grids: np.ndarray = field(default_factory=lambda: np.zeros((0, 4, 4, 2), np.uint8), compare=False, repr=False)
+    """(N, image, image, 2) uint8, all maps as the model takes them."""
+    labels: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int8), compare=False, repr=False)
+    """(N,) index into CLASSES."""
+    split: Split = field(default=NO_SPLIT, compare=False, repr=False)
+    """Which of the maps train, validate and test."""
+
+    name: ClassVar[str] = "wafer"
+    metric: ClassVar[str] = "macro_f1"
+    example_name: ClassVar[tuple[str, str]] = ("wafer", "wafers")
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        require(0 <= self.balance <= 1, f"task.balance must be in 0..1, got {self.balance}")
+        require(0 <= self.untouched <= 1, f"task.untouched is a probability, got {self.untouched}")
+        require(0 <= self.noise[0] <= self.noise[1] <= 1, f"task.noise must be two shares, got {self.noise}")
+
+    def examples(self, part: str) -> Examples:
+        """Grids and labels of a part of the split; training grids with balanced sampling weights."""
+        index = getattr(self.split, part)
+        arrays = {"inputs": self.grids[index], "labels": self.labels[index].astype(np.int32)}
+        weights = sampling_weights(arrays["labels"], self.balance)[None] if part == "train" else None
+        return Examples(arrays, weights)
+
+    def shape(self) -> dict[str, Any]:
+        """One answer to a map, of nine classes."""
+        return {"model.classes": len(CLASSES)}
+
+    def augment(self, key: Any, batch: Batch, shared: Mapping[str, Any]) -> Batch:
+        """Turn, mirror and add noise."""
+        options = Augmentation(self.untouched, self.compose, self.noise)
+        return {**batch, "inputs": augment_wafers(key, batch["inputs"], options)}
+
+    def score(self, prediction: Prediction, examples: Examples) -> dict[str, np.ndarray]:
+        """``macro_f1`` and ``accuracy``."""
+        seeds, steps, _ = prediction.classes.shape
+        flat = prediction.classes.reshape(seeds * steps, -1)
+        measured = seed_scores(examples.arrays["labels"], flat, len(CLASSES))
+        return {
+            "macro_f1": measured.macro_f1.reshape(seeds, steps),
+            "accuracy": measured.accuracy.reshape(seeds, steps),
+        }
+
+    def grids_of(self, config: Config, wafers: Wafers, index: np.ndarray | None = None) -> np.ndarray:
+        """Maps as the model takes them, (N, image, image, 2) uint8.
+
+        With ``index`` only those maps; the rest is zeros that take no memory until they are touched.
+        Raises ValueError for a model that takes tokens.
+        """
+        image = encoder_of(config).image
+        if index is None:
+            return to_grid(wafers, image, self.representation)
+        grids, chosen = np.zeros((len(wafers), image, image, 2), np.uint8), np.unique(index)
+        for begin in range(0, len(chosen), RESIZED):
+            part = chosen[begin : begin + RESIZED]
+            grids[part] = to_grid(wafers.take(part), image, self.representation)
+        return grids
 
 
-def grids_of(config: Config, wafers: Wafers) -> np.ndarray:
-    """Maps as the model takes them, (N, image, image, 2) uint8."""
-    return to_grid(wafers, config.model.image, config.wafer.representation)
+def encoder_of(config: Config) -> ImageEncoder:
+    """The encoder of a model that takes images. Raises ValueError for one that takes tokens."""
+    if config.model.encoder is None:
+        raise ValueError("the checkpoint is of a model that takes tokens, not wafer maps")
+    return config.model.encoder
 
 
-def some_grids(config: Config, wafers: Wafers, index: np.ndarray) -> np.ndarray:
-    """As `grids_of`, but only the maps of ``index``; the rest is zeros that take no memory until they are touched."""
-    grids, chosen = np.zeros((len(wafers), config.model.image, config.model.image, 2), np.uint8), np.unique(index)
-    for begin in range(0, len(chosen), RESIZED):
-        part = chosen[begin : begin + RESIZED]
-        grids[part] = grids_of(config, wafers.take(part))
-    return grids
-
-
-def prepare(config: Config, grids: np.ndarray, labels: np.ndarray, split: Split) -> WaferTask:
-    """Training and validation part of a split of grids (N, image, image, 2) with labels (N,)."""
-    train = labels[split.train]
-    data = {
-        "inputs": jnp.asarray(grids[split.train]),
-        "labels": jnp.asarray(train, jnp.int32),
-        CUMULATIVE: jnp.asarray(cumulative(train, config.wafer.balance), jnp.float32),
-    }
-    options = config.wafer
-    augmentation = Augmentation(options.untouched, options.compose, options.noise)
-    return WaferTask(data, partial(_augment, augmentation), validator(config, grids, labels, split))
-
-
-def cumulative(labels: np.ndarray, balance: float) -> np.ndarray:
-    """Cumulated probabilities (N,) of drawing each sample, if classes have shares like ``count ** balance``."""
+def sampling_weights(labels: np.ndarray, balance: float) -> np.ndarray:
+    """Weights (N,) of drawing each sample, if classes have shares like ``count ** balance``."""
     count = np.bincount(labels, minlength=len(CLASSES))
-    weight = count[labels] ** (balance - 1.0)
-    return np.cumsum(weight) / weight.sum()
+    return count[labels] ** (balance - 1.0)
 
 
-def _augment(options: Augmentation, key, batch: Batch) -> Batch:
-    return {**batch, "inputs": augment_wafers(key, batch["inputs"], options)}
-
-
-def validator(config: Config, grids: np.ndarray, labels: np.ndarray, split: Split):
-    """Function from weights with a leading axis S to accuracy and macro-F1 on validation, each (S,)."""
-    inputs, truth = grids[split.validation], labels[split.validation]
-
-    def validate(params: Any) -> dict[str, np.ndarray]:
-        predicted = predict(config, params, inputs, split.validation).logits[:, -1].argmax(axis=-1)  # (S, N)
-        measured = seed_scores(truth, predicted, len(CLASSES))
-        return {"macro_f1": measured.macro_f1, "accuracy": measured.accuracy}
-
-    return validate
-
-
-@cache
-def _readings(config: Config):
-    """Compiled readings of all seeds."""
-    return over_seeds(partial(evaluate.readings, config), run_mesh(config), config.run.seed_axis)
-
-
-def for_prediction(config: Config, params: Any, labels: np.ndarray, views: int, prior: float) -> tuple[Config, Any]:
-    """Config and weights (leading axis S) as they predict: several views, and logits shifted towards common classes.
+def with_prior(config: Config, params: Any, labels: np.ndarray, prior: float) -> tuple[Config, Any]:
+    """Config and weights (leading axis S) whose logits are shifted towards common classes.
 
     Drawing classes more evenly than they come teaches the net too high an opinion of rare ones. The logit of a class
     gets ``prior`` times the logarithm of its share of the training labels (N,): Menon et al. 2021, eq. 9, backwards.
@@ -99,31 +121,18 @@ def for_prediction(config: Config, params: Any, labels: np.ndarray, views: int, 
     bias = (prior * np.log(share)).astype(np.float32)
     bias = np.broadcast_to(bias, (len(config.run.seeds), config.model.classes))
     readout = {**params["readout"], "bias": params["readout"].get("bias", 0) + bias}
-    changed = config.override(**{"model.views": views, "model.readout_bias": True, "model.forward_only": True})
-    return changed, {**params, "readout": readout}
+    return config.override(**{"model.readout_bias": True}), {**params, "readout": readout}
 
 
 def predict(config: Config, params: Any, grids: np.ndarray, index: np.ndarray, steps: int = 0) -> Predicted:
-    """What weights with a leading axis S say of grids (N, ...) after each of ``steps`` supervision steps (0: N_sup).
+    """Logits of weights with a leading axis S for grids (N, ...) after each of ``steps`` supervision steps (0: N_sup).
 
     ``index`` (N,) names the wafers in the answer.
     """
-    answer = _readings(config.override(**{"recursion.N_sup": steps or config.recursion.N_sup}))
-    found = []
-    for begin in range(0, len(grids), CHUNK):
-        part = grids[begin : begin + CHUNK]
-        filled = np.pad(part, ((0, CHUNK - len(part)), *((0, 0),) * 3))
-        found.append(to_host(answer(params, jnp.asarray(filled))))
-    logits, halt, _ = (np.concatenate(parts, axis=2)[:, :, : len(grids)] for parts in zip(*found, strict=True))
-    return Predicted(index, logits, halt)
+    output = engine.predict(config, params, grids, steps=steps, reduce=everything, inference=True)
+    return Predicted(index, output.logits, output.halt)
 
 
-def without(split: Split, labels: np.ndarray, left_out: int) -> Split:
-    """The split with no wafer of a class to train on or validate with, so that the class is unknown when tested."""
-    train, validation = (part[labels[part] != left_out] for part in (split.train, split.validation))
-    return split._replace(train=train, validation=validation)
-
-
-def one_seed(params: Any, index: int) -> Any:
+def one_seed(params: Any, index: int = 0) -> Any:
     """The weights of one seed from a tree with a leading axis S."""
     return jax.tree.map(lambda leaf: np.asarray(leaf[index]), params)

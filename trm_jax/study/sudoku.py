@@ -1,26 +1,16 @@
-"""Arms, studies and sizes of the Sudoku ablation: what `sudoku_ablation.py` can train, by name."""
+"""Questions asked of Sudoku, and sizes at which they are asked."""
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import replace
 
-Options = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Study:
-    """A question, the arms that answer it (options on top of the base), and options for all of them."""
-
-    question: str
-    arms: dict[str, Options]
-    base: Options = field(default_factory=dict)
-    reference: str = "full"
+from trm_jax.study.published import TINY_RECURSIVE_MODELS
+from trm_jax.study.runner import Options, Study
 
 
 def _named(option: str, values, short: str) -> dict[str, Options]:
     return {f"{short}_{value}": {option: value} for value in values}
 
 
-STUDIES: dict[str, Study] = {
+_STUDIES: dict[str, Study] = {
     "components": Study(
         "What does each component contribute?",
         {
@@ -61,7 +51,7 @@ STUDIES: dict[str, Study] = {
     "data": Study(
         "From how many puzzles on does EMA stop helping?",
         {
-            f"{size}_puzzles{name}": {"data.train": size, **options}
+            f"{size}_puzzles{name}": {"task.train": size, **options}
             for size in (100, 500, 1000)
             for name, options in (("", {}), ("_no_ema", {"optim.ema": 0.0}))
         },
@@ -69,24 +59,26 @@ STUDIES: dict[str, Study] = {
     ),
     "transfer": Study(
         "Does learning with few blanks first help with many?",
-        {"many": {}, "few_then_many": {"data.first_share": 0.5}, "few": {"data.first_share": 1.0}},
-        base={"data.blanks": (11, 11), "data.first_blanks": (6, 8)},
+        {"many": {}, "few_then_many": {"task.curriculum_fraction": 0.5}, "few": {"task.curriculum_fraction": 1.0}},
+        base={"task.blanks": (11, 11), "task.curriculum_blanks": (6, 8)},
         reference="many",
     ),
 }  # fmt: skip
+
+STUDIES = {name: replace(study, name=name, paper=TINY_RECURSIVE_MODELS) for name, study in _STUDIES.items()}
 
 # smoke has as many puzzles for validation as for test: one prediction program for both.
 PRESETS: dict[str, Options] = {
     "smoke": {
         "run.steps": 20, "run.seeds": (0, 1), "run.chunk": 10, "run.evaluate_every": 10, "run.checkpoint_every": 10,
-        "run.batch": 16, "data.train": 200, "data.validation": 96, "data.test": 96, "recursion.N_sup": 2,
-        "optim.warmup": 5, "model.layers": 1, "recursion.n": 1, "data.blanks": (10, 10),
+        "run.batch": 16, "task.train": 200, "task.validation": 96, "task.test": 96, "recursion.N_sup": 2,
+        "optim.warmup": 5, "model.layers": 1, "recursion.n": 1, "task.blanks": (10, 10),
     },
     "cpu": {},
     "full": {
         "run.steps": 20000, "run.seeds": tuple(range(16)), "run.batch": 768, "run.chunk": 100,
-        "run.evaluate_every": 1000, "run.checkpoint_every": 1000, "data.train": 1000, "data.box": (3, 3),
-        "data.blanks": (40, 55), "model.width": 512, "model.mixer": "swiglu", "model.hidden_multiple": 256,
+        "run.evaluate_every": 1000, "run.checkpoint_every": 1000, "task.train": 1000, "task.box": (3, 3),
+        "task.blanks": (40, 55), "model.width": 512, "model.mixer": "swiglu", "model.hidden_multiple": 256,
         "recursion.N_sup": 16, "recursion.T": 3, "recursion.n": 6, "loss.supervision": "carried",
         "loss.cross_entropy": "stablemax", "optim.learning_rate": 1e-4, "optim.warmup": 2000, "optim.ema": 0.999,
         "model.dtype": "bfloat16",

@@ -1,0 +1,1 @@
+"""Token sequences of the user as a task."""

@@ -1,0 +1,141 @@
+"""Training of the wafer classifier on splits of whole lots, and what the best weights answer to their test wafers."""
+
+import json
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from trm_jax.core import model
+from trm_jax.core.config import Config
+from trm_jax.support.files import write_text
+from trm_jax.support.flops import matmul_flops
+from trm_jax.support.schema import require
+from trm_jax.training.checkpoint import save_weights
+from trm_jax.training.devices import to_host
+from trm_jax.training.loop import fit
+from trm_jax.wafer.evaluation.metrics import seed_scores
+from trm_jax.wafer.evaluation.stored import Predicted, load_predicted, save_predicted
+from trm_jax.wafer.maps.maps import CLASSES, Wafers
+from trm_jax.wafer.mixtures import mixed_wafers
+from trm_jax.wafer.splits import Split, all_lots, folds
+from trm_jax.wafer.task import WaferTask, one_seed, predict, with_prior
+
+MIXES = 500
+"""Wafers with two patterns that every split is asked about, as unknown ones."""
+
+
+@dataclass(frozen=True)
+class Answering:
+    """How trained weights are asked."""
+
+    views: int
+    """Mirrored and turned images of each wafer whose answers are averaged."""
+    prior: float
+    """How much of the logarithm of a class's share is added to its logit."""
+    extra_steps: int
+    """Supervision steps beyond those trained with that are predicted too."""
+
+
+def choose_splits(wafers: Wafers, numbers: tuple[int, ...], ship: bool, leave_out: str) -> list[Split]:
+    """The folds with these numbers (all if empty), or with ``ship`` the one split that has no test part.
+
+    ``leave_out`` names a class that is neither trained on nor validated with.
+    Raises ValueError for an unknown fold.
+    """
+    require(not (ship and numbers), "--folds and --all-lots exclude each other")
+    splits = [all_lots(wafers)] if ship else folds(wafers)
+    unknown = set(numbers) - set(range(len(splits)))
+    require(not unknown, f"there is no fold {min(unknown, default=0)}; there are 0 to {len(splits) - 1}")
+    chosen = [splits[number] for number in numbers or range(len(splits))]
+    return [without(split, wafers.label, CLASSES.index(leave_out)) for split in chosen] if leave_out else chosen
+
+
+def without(split: Split, labels: np.ndarray, class_index: int) -> Split:
+    """The split with no wafer of a class to train on or validate with, so that the class is unknown when tested."""
+    train, validation = (part[labels[part] != class_index] for part in (split.train, split.validation))
+    return split._replace(train=train, validation=validation)
+
+
+def describe(config: Config, wafers: Wafers, views: int) -> str:
+    """Size of the model and of its work on one map, in a line."""
+    params = model.initialise(config.model, jax.random.key(0))
+    answering = config.override(**{"model.encoder.views": views})
+    flops = matmul_flops(
+        lambda inputs: model.forward(answering, params, inputs, inference=True), model.blank_inputs(config.model, 1)
+    )
+    return (
+        f"{wafers.source}: {len(wafers):,} wafers; {model.count_parameters(config.model, params):,} parameters, "
+        f"{flops / 1e9:.3f} GFLOP a map in {views} views, {config.layer_applications} layer applications"
+    )
+
+
+def train_splits(
+    task: WaferTask, config: Config, wafers: Wafers, splits: list[Split], answering: Answering, directory: Path
+) -> None:
+    """Train what is missing, split by split, and print the scores on validation of every seed."""
+    used = np.concatenate([part for split in splits for part in (split.train, split.validation, split.test)])
+    task = replace(task, grids=task.grids_of(config, wafers, used), labels=wafers.label)
+    for split in splits:
+        answers = train_split(replace(task, split=split), config, wafers, answering, directory / split.name)
+        print(summary(config, wafers, split.name, answers))
+
+
+def train_split(task: WaferTask, config: Config, wafers: Wafers, answering: Answering, directory: Path) -> Predicted:
+    """Train all seeds on one split, keep the best weights, and store their answers; returns those on validation.
+
+    Those on the test part are only stored, so that whoever compares recipes does not choose by them. A split that is
+    done is not asked again.
+    """
+    split = task.split
+    training = fit(task, config, directory, split.name)
+    config, best = with_prior(config, to_host(training.best.params), wafers.label[split.train], answering.prior)
+    config = config.override(**{"model.encoder.views": answering.views})
+    for number, seed in enumerate(config.run.seeds):
+        target = directory / f"weights-{seed}"
+        if not target.exists():
+            save_weights(target, one_seed(best, number), config, task)
+    questions = {"validation": (task.grids[split.validation], split.validation)}
+    if len(split.test):
+        questions |= mixtures_of(task, config, wafers)
+        questions["test"] = (task.grids[split.test], split.test)
+    steps = config.recursion.N_sup + answering.extra_steps
+    for name, (grids, index) in questions.items():
+        path = directory / f"{name}.npz"
+        if not path.exists():
+            save_predicted(path, predict(config, best, grids, index, steps))
+    return load_predicted(directory / "validation.npz")
+
+
+def mixtures_of(task: WaferTask, config: Config, wafers: Wafers) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Grids of wafers with two patterns and their numbers, by name; empty where no such wafer can be made."""
+    try:
+        mixtures = mixed_wafers(wafers, task.split.test, MIXES)
+    except ValueError as error:
+        print(f"{task.split.name}: no wafers with two patterns are asked about: {error}", file=sys.stderr)
+        return {}
+    return {"unknown-mixes": (task.grids_of(config, mixtures), np.arange(MIXES))}
+
+
+def summary(config: Config, wafers: Wafers, name: str, answers: Predicted) -> str:
+    """Accuracy and macro-F1 on validation of every seed after the steps trained with, a line each."""
+    classes = answers.logits[:, config.recursion.N_sup - 1].argmax(axis=-1)
+    scores = seed_scores(wafers.label[answers.index], classes, len(CLASSES))
+    return "\n".join(
+        f"{name} seed {seed}, validation: accuracy {accuracy:.4f}, macro-F1 {macro_f1:.4f}"
+        for seed, accuracy, macro_f1 in zip(config.run.seeds, scores.accuracy, scores.macro_f1, strict=True)
+    )
+
+
+def claim(directory: Path, options: dict[str, Any]) -> None:
+    """Note what a run is about. Raises ValueError for a directory that holds a run about something else."""
+    text, path = json.dumps(options, indent=1), directory / "wafers.json"
+    if path.exists() and path.read_text(encoding="utf-8") != text:
+        raise ValueError(
+            f"{directory} holds a run on other wafers, or with other --views or --prior; choose another --name"
+        )
+    directory.mkdir(parents=True, exist_ok=True)
+    write_text(path, text)
