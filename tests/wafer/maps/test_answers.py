@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trm_jax.wafer.maps.answers import answers, decide, write_answers
+from trm_jax.wafer.maps.answers import answers, check_output, decide, plain_cell, write_answers
 from trm_jax.wafer.maps.maps import CLASSES, UNKNOWN
 from trm_jax.wafer.maps.validate import ReadResult, Rejected, build_wafers
 from trm_jax.wafer.synthetic import synthetic_wafers
@@ -93,6 +93,30 @@ def test_answers_that_do_not_fit_leave_the_old_file(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="NaN or infinite"):
         write_answers(path, one, probabilities(0) * np.nan, np.array([1]), 0.5)
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_an_output_that_exists_or_cannot_be_written_is_refused_before_the_work(tmp_path: Path) -> None:
+    path = tmp_path / "answers.csv"
+    check_output(path)
+    path.write_text("old")
+    with pytest.raises(ValueError, match=r"answers\.csv exists; give another name, or --force"):
+        check_output(path)
+    check_output(path, force=True)
+    with pytest.raises(ValueError, match="/dev/null is not a regular file"):
+        check_output(Path("/dev/null"), force=True)
+    with pytest.raises(ValueError, match="cannot be written to"), pytest.MonkeyPatch.context() as patch:
+        patch.setattr("os.access", lambda *_: False)
+        check_output(tmp_path / "new.csv")
+
+
+def test_no_cell_can_be_taken_for_a_formula(tmp_path: Path) -> None:
+    names = ("=HYPERLINK(1).csv", "+1.csv", "-1.csv", "@x.csv", "\tx.csv", "a=b.csv")
+    rows = loaded([0, 1, 2, 3, 4], [])
+    rejected = ReadResult(rows.wafers, [Rejected(5, "=1+1")], names)
+    write_answers(tmp_path / "a.csv", rejected, probabilities(0, 0, 0, 0, 0), np.ones(5, int), 0.5)
+    lines = written(tmp_path / "a.csv")[1:]
+    assert [line[-2] for line in lines] == [f"'{name}" for name in names[:-1]] + ["a=b.csv"]
+    assert lines[-1][-1] == "'=1+1" and plain_cell("\r=1") == "'\r=1" and plain_cell("") == ""
 
 
 def test_nothing_but_rejected_maps(tmp_path: Path) -> None:

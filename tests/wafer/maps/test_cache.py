@@ -4,6 +4,7 @@ import csv
 import hashlib
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -74,6 +75,37 @@ def test_nothing_but_a_cache_is_replaced(tmp_path: Path, loaded: ReadResult) -> 
     assert (tmp_path / "precious.txt").read_text() == "keep"
 
 
+def test_a_cache_with_another_file_and_a_folder_with_a_manifest_are_not_replaced(tmp_path: Path, loaded) -> None:
+    path = tmp_path / "cache"
+    cache.write_cache(path, loaded, ORIGIN)
+    (path / "notes.txt").write_text("keep")
+    (tmp_path / "web").mkdir()
+    (tmp_path / "web" / "manifest.json").write_text("{}")
+    for other in (path, tmp_path / "web"):
+        with pytest.raises(ValueError, match="is not a cache, or not only a cache"):
+            cache.write_cache(other, loaded, ORIGIN)
+    assert (path / "notes.txt").read_text() == "keep" and (tmp_path / "web" / "manifest.json").read_text() == "{}"
+
+
+def test_a_cache_that_was_being_replaced_when_the_power_went_is_read(tmp_path: Path, loaded: ReadResult) -> None:
+    cache.write_cache(tmp_path / "cache", loaded, ORIGIN)
+    (tmp_path / "cache").rename(tmp_path / "cache.999999999.old")
+    assert len(source.read(tmp_path / "cache").wafers) == len(loaded.wafers)
+
+
+@pytest.mark.parametrize("name", ["flat.npy", "wafers.npy", "rejected.csv"])
+def test_a_pipe_in_the_place_of_a_file_of_a_cache_is_refused(tmp_path: Path, loaded: ReadResult, name: str) -> None:
+    path = tmp_path / "cache"
+    cache.write_cache(path, loaded, ORIGIN)
+    (path / name).unlink()
+    os.mkfifo(path / name)
+    with pytest.raises(ValueError, match="is damaged; prepare it again: it has not all of"):
+        source.read(path)
+    os.mkfifo(tmp_path / "maps.npz")
+    with pytest.raises(ValueError, match="is neither a file nor a directory"):
+        source.read(tmp_path / "maps.npz")
+
+
 def damage(path: Path, name: str, change: Callable[[bytes], bytes]) -> None:
     (path / name).write_bytes(change((path / name).read_bytes()))
 
@@ -117,6 +149,9 @@ def test_places_are_searched_in_order(tmp_path: Path, monkeypatch: pytest.Monkey
     shared.parent.mkdir(parents=True)
     shared.touch()
     assert source.find(None) == shared == source.find(tmp_path / "shared" / "data")
+    for empty in ("", " "):  # an empty variable is not set, and not the current folder
+        monkeypatch.setenv("TRM_DATA", empty)
+        assert source.find(None) == shared
     (tmp_path / "env").mkdir()
     monkeypatch.setenv("TRM_DATA", str(tmp_path / "env"))
     assert source.find(None) == tmp_path / "env" and source.find(shared) == shared

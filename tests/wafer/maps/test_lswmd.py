@@ -4,6 +4,7 @@ import os
 import pickle
 import pickletools
 import struct
+import time
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -178,6 +179,7 @@ HOSTILE = {
     "many marks": (b"(" * 30_000, "more lists and tuples"),
     "huge shape": (array("u1", HUGE + HUGE, pickle.SHORT_BINBYTES + b"\x01a"), "whose shape is not"),
     "huge shape of nothing": (array("u1", HUGE + b"K\x00", pickle.SHORT_BINBYTES + b"\x00"), "whose shape is not"),
+    "shape beyond 64 bits": (array("u1", pickle.LONG1 + b"\x09" + bytes(8) + b"\x01" + b"K\x00", b"C\x00"), "shape"),
     "negative shape": (array("u1", b"J\xff\xff\xff\xffJ\xff\xff\xff\xff", b"C\x01a"), "whose shape is not"),
     "object of bytes": (array("O8", b"K\x01", b"C\x08aaaaaaaa"), "without as many objects"),
     "huge string type": (array("U999999999", b"K\x00", b"C\x00"), "array of type"),
@@ -234,6 +236,38 @@ def test_a_changed_byte_never_leads_to_another_error(tmp_path_factory: pytest.Te
         assert len(loaded.wafers) + len(loaded.rejected) <= 8
     except ValueError as error:
         assert "\n" not in str(error)
+
+
+def test_one_array_in_many_blocks_is_refused(tmp_path: Path) -> None:
+    """A short file would become a thousand lists of all its values."""
+    names = array("O8", b"K\x02", b"](" + text("a") + text("b") + b"e")
+    values = array("i8", b"K\x01", b"C\x08" + bytes(8)) + pickle.MEMOIZE
+    first, second = (
+        call("pandas._libs.internals", "_unpickle_block", block + call("builtins", "slice", place) + b"K\x02")
+        for block, place in ((values, b"K\x00K\x01K\x01"), (b"h\x00", b"K\x01K\x02K\x01"))
+    )
+    manager = call("pandas.core.internals.managers", "BlockManager", first + second + b"\x86](" + names + b"e")
+    body = call("pandas.core.frame", "DataFrame", b"") + b"}" + text("_mgr") + manager + b"s" + pickle.BUILD
+    path = tmp_path / "frame.pkl"
+    path.write_bytes(b"\x80\x04" + body + pickle.STOP)
+    with pytest.raises(ValueError, match="one array in two blocks"):
+        read_pickle(path)
+
+
+def test_numbers_whose_hashes_collide_take_no_longer(tmp_path: Path) -> None:
+    """Tuples of (k * (2**61 - 1), 0) have one hash."""
+    prime = 2**61 - 1
+    body = b"".join(
+        pickle.LONG1 + b"\x0a" + (number * prime).to_bytes(10, "little") + b"K\x00" + pickle.TUPLE2
+        for number in range(12_000)
+    )
+    assert hash((prime, 0)) == hash((2 * prime, 0))
+    path = tmp_path / "frame.pkl"
+    path.write_bytes(b"\x80\x04" + body + pickle.STOP)
+    start = time.process_time()
+    with pytest.raises(ValueError, match="is not a frame"):
+        read_pickle(path)
+    assert time.process_time() - start < 1
 
 
 def test_a_frame_without_maps_is_refused(tmp_path: Path) -> None:

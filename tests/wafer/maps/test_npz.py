@@ -117,6 +117,66 @@ def test_arrays_that_do_not_fit_are_refused_by_name(tmp_path: Path, arrays: dict
     assert str(tmp_path / "maps.npz") in str(caught.value) and "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"row": np.array([0, 2**63, 1], np.uint64)}, "row has entries outside"),
+        ({"lot_block": np.array([0, 2**40, 1])}, "lot_block has entries outside"),
+        ({"label": np.array([0, 2**63, 1], np.uint64)}, "label has entries outside"),
+        ({"classes": np.array([0x110000, 0], np.uint32).view("<U1")}, "is damaged or not a file of wafer maps"),
+        ({"classes": np.array([0xD800, 0], np.uint32).view("<U1")}, "is damaged or not a file of wafer maps"),
+        ({"classes": np.array(["a" * 200])}, "classes has 1 names of up to 200 characters"),
+    ],
+)
+def test_numbers_and_characters_beyond_what_they_mean(tmp_path: Path, arrays: dict, change: dict, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason) as caught:
+        read_npz(save(tmp_path / "maps.npz", arrays | change))
+    assert "\n" not in str(caught.value)
+
+
+def test_small_integers_and_foreign_byte_order_are_read(tmp_path: Path, arrays: dict) -> None:
+    """300 rows do not fit int8: the number of a lot is computed with wide integers."""
+    small = arrays | {"row": np.array([0, 1, 2], np.int8)}
+    assert read_npz(save(tmp_path / "maps.npz", small)).wafers.group.tolist() == [0, 0, 0]
+    foreign = arrays | {"classes": arrays["classes"].astype(">U9"), "height": arrays["height"].astype(">i2")}
+    assert read_npz(save(tmp_path / "big.npz", foreign)).wafers.label.tolist() == [8, -1, 5]
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2])
+def test_compression_that_numpy_does_not_write_is_refused(tmp_path: Path, arrays: dict, method: int) -> None:
+    with zipfile.ZipFile(save(tmp_path / "maps.npz", arrays)) as whole:
+        members = {name: whole.read(name) for name in whole.namelist()}
+    with zipfile.ZipFile(tmp_path / "packed.npz", "w", method) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    content = bytearray((tmp_path / "packed.npz").read_bytes())
+    content[60:90] = bytes(30)  # and its data are damaged
+    (tmp_path / "packed.npz").write_bytes(content)
+    with pytest.raises(ValueError, match="a method other than deflate"):
+        read_npz(tmp_path / "packed.npz")
+
+
+@pytest.mark.parametrize("limit", [None, 2000])
+def test_millions_of_empty_maps_are_counted_before_anything_is_built(tmp_path: Path, limit: int | None) -> None:
+    none = np.zeros(8_400_000, np.uint8)
+    path = save(tmp_path / "maps.npz", {"flat": np.zeros(0, np.uint8), "height": none, "width": none})
+    assert path.stat().st_size < 20_000
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match="more than 2,000 maps" if limit else "8,400,000 maps, but no more than 0"):
+            read_npz(path, max_maps=limit)
+        assert tracemalloc.get_traced_memory()[1] < 10**6
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_file_of_broken_maps_is_refused_as_a_whole(tmp_path: Path) -> None:
+    sides = np.full(320_000, 5, np.uint8)
+    path = save(tmp_path / "maps.npz", {"flat": np.zeros(8_000_000, np.uint8), "height": sides, "width": sides})
+    with pytest.raises(ValueError, match="320,000 of 320,000 maps are broken"):
+        read_npz(path)
+
+
 def header(dtype: str, count: int) -> bytes:
     text = f"{{'descr': '{dtype}', 'fortran_order': False, 'shape': ({count},), }}".ljust(117) + "\n"
     return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text.encode()
