@@ -1,5 +1,6 @@
 """Packages on the device: what is damaged, changed or contradicts itself is refused in one clear line."""
 
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ import pytest
 from edge_models import SIZE
 
 from trm_jax.edge import package
+from trm_jax.edge.__main__ import main
 from trm_jax.edge.classify import answer, classify, inputs
+from trm_jax.edge.format import Metadata, check_sums, read_metadata, write_metadata, write_sums
 from trm_jax.edge.package import Options, choose, open_model, report
 from trm_jax.wafer.synthetic import synthetic_wafers
 
@@ -65,6 +68,46 @@ def test_a_changed_a_missing_and_an_unlisted_file(tmp_path: Path) -> None:
     (directory / "SHA256SUMS").write_text("no checksum\n")
     with pytest.raises(ValueError, match="SHA256SUMS, line 1, is not a checksum"):
         choose(directory)
+
+
+@pytest.mark.parametrize("lines", [None, 0, 1, 4])
+def test_a_package_whose_checksums_are_deleted_empty_or_shortened_is_refused(tmp_path: Path, lines: int | None) -> None:
+    directory = edge_models.write_package(tmp_path / "package")
+    (directory / "weights.bin").write_bytes(b"weights that the models share")
+    edge_models.write_sums(directory)
+    sums = directory / "SHA256SUMS"
+    if lines is None:
+        sums.unlink()
+    else:
+        sums.write_text("".join(sums.read_text().splitlines(keepends=True)[:lines]))
+    reason = "SHA256SUMS is missing" if lines is None else r"SHA256SUMS does not list \S+; copy the package again"
+    for path in (directory, directory / "model.onnx", directory / "step.onnx"):
+        with pytest.raises(ValueError, match=reason):
+            choose(path)
+    with pytest.raises(SystemExit, match=f"error: .*{reason}"):
+        main(["benchmark", "--model", str(directory), "--input", "nothing.npz"])
+
+
+def test_what_the_export_writes_is_what_the_device_reads(tmp_path: Path) -> None:
+    metadata = Metadata(**edge_models.METADATA)
+    assert read_metadata(write_metadata(metadata)) == metadata
+    (tmp_path / "a").write_text("a")
+    write_sums(tmp_path)
+    write_sums(tmp_path)  # again: the list does not list itself
+    check_sums(tmp_path, ["a"])
+    assert subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=tmp_path).returncode == 0
+
+
+def test_a_package_that_was_being_replaced_when_the_power_went_is_used(tmp_path: Path) -> None:
+    edge_models.write_package(tmp_path / "package").rename(tmp_path / "package.999999999.old")
+    assert choose(tmp_path / "package").name == "model.onnx"
+
+
+@pytest.mark.parametrize("N_sup", [0, 10**12, True, None])
+def test_a_number_of_steps_that_makes_no_sense_does_not_run(directory: Path, tmp_path: Path, N_sup: object) -> None:
+    package = edge_models.write_package(tmp_path / "package", config={"recursion": {"N_sup": N_sup}})
+    with pytest.raises(ValueError, match=r"does not say recursion\.N_sup, 1 to 1000"):
+        classify(open_model(package / "step.onnx"), synthetic_wafers(9))
 
 
 @pytest.mark.parametrize("length", [0, 1, 100, 2000])

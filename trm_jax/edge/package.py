@@ -21,7 +21,7 @@ from trm_jax.edge.format import (
     read_metadata,
 )
 from trm_jax.support.archives import ArrayArchive
-from trm_jax.support.files import DAMAGE
+from trm_jax.support.files import DAMAGE, restore
 from trm_jax.wafer.maps.grid import Representation
 from trm_jax.wafer.maps.maps import CLASSES
 
@@ -94,6 +94,7 @@ def choose(path: Path, adaptive: bool = False, batch: int = 1) -> Path:
     A model outside of a package, alone in its folder, has no checksum and is taken as it is. Raises FileNotFoundError,
     or ValueError in one line for a wrong or missing checksum or a package without such a file.
     """
+    restore(path)
     if not path.exists():
         raise FileNotFoundError(f"no model at {path}; give a package directory or an .onnx file")
     if path.is_dir():
