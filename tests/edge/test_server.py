@@ -5,6 +5,7 @@ import io
 import json
 import pickle
 import threading
+import tracemalloc
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,49 @@ def test_broken_maps_are_rejected_one_by_one(service: Service, wafers: Wafers) -
     assert only.status_code == 200 and [one["decision"] for one in only.json()["answers"]] == ["rejected"]
 
 
+@pytest.mark.parametrize("cell", [None, "1", 1.0, [1], {"a": 1}, 10**400, float("nan")])
+def test_a_cell_of_any_kind_is_a_reason_and_not_an_error(service: Service, wafers: Wafers, cell: Any) -> None:
+    maps = as_lists(wafers)[:2]
+    maps[0][2][2] = cell
+    response = post(service, content=json.dumps({"maps": maps}), headers={"content-type": "application/json"})
+    answers = response.json()["answers"]
+    assert response.status_code == 200 and [one["decision"] == "rejected" for one in answers] == [True, False]
+    assert "has a cell " in answers[0]["reason"] and len(answers[0]["reason"]) < 80
+
+
+def test_one_map_instead_of_a_list_is_told_so(service: Service, wafers: Wafers) -> None:
+    response = post(service, json={"maps": as_lists(wafers)[0]})
+    assert response.status_code == 400 and "these are the rows of one" in response.json()["detail"]
+
+
+def test_small_integers_and_odd_characters_in_an_npz(service: Service, wafers: Wafers) -> None:
+    good = npz(wafers, row=np.arange(COUNT, dtype=np.int8))
+    assert post(service, content=good, headers=NPZ).status_code == 200
+    words = np.full(1, 0x110000, np.uint32).view("<U1")
+    for content in (npz(wafers, label=np.zeros(COUNT, int), classes=words), npz(wafers, row=np.full(COUNT, -1))):
+        response = post(service, content=content, headers=NPZ)
+        assert response.status_code == 400 and response.json()["detail"].startswith("the body is damaged")
+
+
+@pytest.mark.parametrize("kind", ["lists", "objects", "maps in an npz"])
+def test_millions_of_nothing_are_counted_before_anything_is_built(service: Service, kind: str) -> None:
+    """They took 2.8 GB and half a minute. Python's own lists of 8 MB of JSON are all that is allowed."""
+    content, headers = b'{"maps": [' + b"[]," * 2_790_000 + b"[]]}", {"content-type": "application/json"}
+    if kind == "objects":
+        content = content.replace(b"[],", b"{},")
+    if kind == "maps in an npz":
+        file, none = io.BytesIO(), np.zeros(8_000_000, np.uint8)
+        np.savez_compressed(file, flat=np.zeros(0, np.uint8), height=none, width=none)
+        content, headers = file.getvalue(), NPZ
+    tracemalloc.start()
+    try:
+        response = post(service, content=content, headers=headers)
+        assert tracemalloc.get_traced_memory()[1] < 5e7
+    finally:
+        tracemalloc.stop()
+    assert response.status_code == 413 and response.json()["detail"] == "the body: more than 2,000 maps"
+
+
 class Stop:
     """Pickled, it would write a file when read."""
 
@@ -114,6 +158,11 @@ def test_bodies_that_are_nothing_of_the_kind(service: Service, wafers: Wafers, t
         (b"[]", text, 400),
         (b'{"maps": []}', text, 400),
         (b'{"maps": 3}', text, 400),
+        (b'{"map": []}', text, 400),
+        (b"3", text, 400),
+        ('{"maps": [[[1, 1]]]}'.encode("utf-16"), text, 400),
+        (b"\xff" * 1000, text, 400),
+        (b'{"maps": [' + b"9" * 5000 + b"]}", text, 400),
         (b"[" * 100_000, text, 400),
         (b"\xff\xfe\x00", text, 400),
         (b"PK\x03\x04", NPZ, 400),
@@ -126,7 +175,7 @@ def test_bodies_that_are_nothing_of_the_kind(service: Service, wafers: Wafers, t
     ]:
         response = post(service, content=content, headers=headers)
         assert response.status_code == status and "\n" not in response.json()["detail"], response.text
-        assert "/tmp" not in response.text and "Error" not in response.text
+        assert "/tmp" not in response.text and "Error" not in response.text and len(response.text) < 400
     assert not marker.exists()
 
 
@@ -218,6 +267,39 @@ def test_metrics_count_requests_maps_and_time(service: Service, wafers: Wafers) 
     assert "trm_seconds_count 2.0" in lines
 
 
+def test_errors_of_the_program_are_counted_and_say_nothing_of_it(
+    service: Service, wafers: Wafers, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    async def send() -> tuple[httpx.Response, str]:
+        transport = httpx.ASGITransport(create_app(service), raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+            body = {"maps": as_lists(wafers)}
+            return await client.post("/classify", json=body), (await client.get("/metrics")).text
+
+    for error in (ValueError("/secret/path is NaN"), KeyError("secret")):
+        monkeypatch.setattr(server, "classify", lambda *_, error=error: (_ for _ in ()).throw(error))
+        response, metrics = asyncio.run(send())
+        assert response.status_code == 500 and "secret" not in response.text and "Error:" not in response.text
+        assert 'trm_requests_total{status="500"} 1.0' in metrics.splitlines()
+    assert "/secret/path is NaN" in capsys.readouterr().err  # the log of the service has it
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:8000", "127.0.0.1.evil.example", "[::2]", "", "192.168.1.1"]
+)
+def test_without_a_token_only_names_of_this_machine_are_answered(service: Service, wafers: Wafers, host: str) -> None:
+    """A web page can have its own name point at 127.0.0.1, and then read what a service there answers."""
+    body = {"maps": as_lists(wafers)[:1]}
+    for method, path in (("POST", "/classify"), ("GET", "/health"), ("GET", "/metrics")):
+        response = request(service, method, path, headers={"host": host}, json=body if method == "POST" else None)
+        assert response.status_code == 421 and "labels" not in response.text
+    for name in ("localhost", "LOCALHOST:8000", "127.0.0.1:1", "[::1]:8000", "127.9.9.9"):
+        assert request(service, "GET", "/health", headers={"host": name}).status_code == 200
+    guarded = service._replace(token="secret")
+    headers = {"host": host, "authorization": "Bearer secret"}
+    assert post(guarded, json=body, headers=headers).status_code == 200
+
+
 def test_a_token_is_needed_where_there_is_one(service: Service, wafers: Wafers) -> None:
     closed, body = service._replace(token="secret"), {"maps": as_lists(wafers)[:1]}
     for header in (None, "secret", "Bearer secre", "Bearer secret2", "bearer secret", "Bearer s\u00e9cret"):
@@ -274,4 +356,7 @@ def test_the_monitor_sees_what_is_served(service: Service, wafers: Wafers) -> No
 
     response = post(service._replace(monitor=Watch()), json={"maps": as_lists(wafers)})  # type: ignore[arg-type]
     assert response.json()["alarms"] == ["9 seen"]
+    Watch.error = "the monitor cannot write"
+    response = post(service._replace(monitor=Watch()), json={"maps": as_lists(wafers)})  # type: ignore[arg-type]
+    assert response.json()["alarms"] == ["9 seen"] and len(response.json()["answers"]) == COUNT
     assert json.loads(response.text)["answers"]
