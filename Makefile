@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: ablation test proofs device check clean
+.PHONY: ablation test proofs device fuzz check clean
 
 ablation: $(VENV)/ready
 	$(BIN)/python experiments/sudoku_ablation.py $(ARGS)
@@ -23,6 +23,10 @@ device: $(VENV)/ready
 	.venv310/bin/pip install --quiet --disable-pip-version-check numpy==2.2.6 onnxruntime==1.23.2
 	.venv310/bin/python -c "import numpy, onnxruntime"
 	$(BIN)/python -m pytest tests/edge/test_classify.py -k python_3_10 -rs
+
+# Every reader and both bodies of the service, on nearly valid inputs: 10 minutes, or FUZZ_SECONDS=60 make fuzz.
+fuzz: $(VENV)/ready
+	$(BIN)/python tests/fuzz/run.py
 
 check: $(VENV)/ready
 	$(BIN)/ruff check .

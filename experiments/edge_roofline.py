@@ -22,7 +22,7 @@ from google.protobuf.message import DecodeError
 
 from trm_jax.core import model
 from trm_jax.core.config import Config
-from trm_jax.edge.package import Metadata
+from trm_jax.edge.format import Metadata
 from trm_jax.export import graph, roofline
 from trm_jax.export.cost import count
 from trm_jax.reporting.style import svg

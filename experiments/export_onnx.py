@@ -19,6 +19,7 @@ import jax
 from trm_jax.core import model
 from trm_jax.core.config import Config
 from trm_jax.core.task import override
+from trm_jax.edge.format import write_sums
 from trm_jax.export import package, report
 from trm_jax.export.samples import samples_for
 from trm_jax.export.source import read_source
@@ -66,7 +67,7 @@ def run(arguments: Arguments) -> None:
     if output is None:
         raise ValueError("--output is needed")
     package.check_output(output)
-    with tempfile.TemporaryDirectory() as folder, replacing_directory(output) as directory:
+    with tempfile.TemporaryDirectory() as folder, replacing_directory(output, package.FILES) as directory:
         if checkpoint is None:
             checkpoint = Path(folder) / "weights"
             task, config = override(WaferTask(), Config(), PRESETS["smoke"])
@@ -76,7 +77,7 @@ def run(arguments: Arguments) -> None:
         samples = samples_for(source, counts, arguments.data, arguments.fold, smoke)
         results = package.write_files(source, samples, directory, arguments)
         report.write(directory, source, samples, results)
-        package.write_sums(directory)
+        write_sums(directory)
     print((output / "report.md").read_text(encoding="utf-8"))
     print(f"Package: {output}")
 

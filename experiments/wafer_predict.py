@@ -26,7 +26,7 @@ from trm_jax.wafer.classify import classify
 from trm_jax.wafer.data import load
 from trm_jax.wafer.maps import source
 from trm_jax.wafer.maps.answers import check_output, decide, write_answers
-from trm_jax.wafer.maps.validate import Loaded
+from trm_jax.wafer.maps.validate import ReadResult
 from trm_jax.wafer.presets import PRESETS
 from trm_jax.wafer.task import WaferTask
 
@@ -41,6 +41,8 @@ class Arguments:
     """Maps to classify; needed unless --preset smoke."""
     output: Path = Path("answers.csv")
     """Table to write."""
+    force: bool = False
+    """Replace the table if it exists."""
     threshold: float | None = None
     """Stop a wafer after the first supervision step whose halting probability is above it; all steps if left out."""
     batch: int = 64
@@ -49,12 +51,12 @@ class Arguments:
     """smoke: an untrained model on 1,200 generated wafers."""
 
 
-def prepare(arguments: Arguments) -> tuple[Classifier, Loaded]:
+def prepare(arguments: Arguments) -> tuple[Classifier, ReadResult]:
     """Classifier and maps. Raises ValueError or FileNotFoundError."""
     if arguments.preset == "smoke":
         config = Config().override(**PRESETS["smoke"])
         params = model.initialise(config.model, jax.random.key(0))
-        return Classifier(config, params, WaferTask(), Calibration()), Loaded(load(smoke=True), [])
+        return Classifier(config, params, WaferTask(), Calibration()), ReadResult(load(smoke=True), [])
     if arguments.checkpoint is None or arguments.input is None:
         raise ValueError("give --checkpoint and --input, or --preset smoke")
     return load_checkpoint(arguments.checkpoint), source.read(arguments.input, sys.stderr.isatty(), to_classify=True)
@@ -65,7 +67,7 @@ def run(arguments: Arguments) -> None:
     batch, threshold = arguments.batch, arguments.threshold
     require(batch >= 1, f"--batch must be at least 1, got {batch}")
     require(threshold is None or 0 <= threshold <= 1, f"--threshold is a probability, got {threshold}")
-    check_output(arguments.output)
+    check_output(arguments.output, arguments.force)
     classifier, maps = prepare(arguments)
     classified = classify(classifier, maps.wafers, threshold, batch)
     review_threshold = classifier.calibration.review_threshold

@@ -19,7 +19,7 @@ from trm_jax.support.schema import require
 from trm_jax.wafer.data import load
 from trm_jax.wafer.maps import cache, source
 from trm_jax.wafer.maps.maps import UNKNOWN
-from trm_jax.wafer.maps.validate import Loaded
+from trm_jax.wafer.maps.validate import ReadResult
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -44,13 +44,13 @@ class Arguments:
     """Show a bar while reading."""
 
 
-def select(loaded: Loaded, arguments: Arguments) -> Loaded:
+def select(loaded: ReadResult, arguments: Arguments) -> ReadResult:
     """The maps to keep. Raises ValueError if there are none."""
     wafers = loaded.wafers
     kept = (wafers.label != UNKNOWN) | (not arguments.labelled_only)
     kept &= wafers.clean | (not arguments.clean_only)
     require(bool(kept.any()), f"none of the {len(wafers):,} maps is kept; drop --labelled-only or --clean-only")
-    return Loaded(wafers.take(kept), loaded.rejected)
+    return ReadResult(wafers.take(kept), loaded.rejected)
 
 
 def already_prepared(output: Path, origin: dict[str, Any]) -> bool:
@@ -64,7 +64,7 @@ def already_prepared(output: Path, origin: dict[str, Any]) -> bool:
     return True
 
 
-def source_of(arguments: Arguments) -> tuple[dict[str, Any], Callable[[], Loaded]]:
+def source_of(arguments: Arguments) -> tuple[dict[str, Any], Callable[[], ReadResult]]:
     """What a cache says about where its maps are from, and how to read them. Raises ValueError or FileNotFoundError."""
     origin: dict[str, Any] = {
         "selection": {"labelled_only": arguments.labelled_only, "clean_only": arguments.clean_only}
@@ -73,7 +73,7 @@ def source_of(arguments: Arguments) -> tuple[dict[str, Any], Callable[[], Loaded
         require(arguments.input is None, "--preset smoke prepares generated maps; leave out --input")
         wafers = load(smoke=True)
         checksum = hashlib.sha256(wafers.flat.tobytes()).hexdigest()
-        return origin | {"source": wafers.source, "sha256": checksum, "notice": ""}, lambda: Loaded(wafers, [])
+        return origin | {"source": wafers.source, "sha256": checksum, "notice": ""}, lambda: ReadResult(wafers, [])
     path = source.find(arguments.input)
     if path is None:
         raise FileNotFoundError("there are no wafer maps to prepare; give --input, or set TRM_DATA")

@@ -20,7 +20,7 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 @pytest.fixture(scope="session")
 def data_root() -> Path:
     """Folder of the shared data: $TRM_DATA, else shared/data beside the repository. Skips the test without it."""
-    root = Path(os.environ.get("TRM_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    root = Path(os.environ.get("TRM_DATA", "").strip() or Path(__file__).parents[2] / "shared" / "data")
     if not root.is_dir():
         pytest.skip(f"no data in {root}; set TRM_DATA")
     return root

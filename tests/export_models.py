@@ -13,14 +13,14 @@ from onnx import TensorProto, helper, numpy_helper
 
 from trm_jax.core import model
 from trm_jax.core.config import Config
-from trm_jax.edge.package import Metadata
+from trm_jax.edge.format import Metadata
 from trm_jax.export import agreement, graph
 
 SMALL = {"model.width": 8, "model.layers": 1, "model.heads": 2, "recursion.N_sup": 3, "recursion.T": 1,
          "recursion.n": 1}  # fmt: skip
 CONFIGS: dict[str, dict[str, Any]] = {
-    "wafer": {"model.classes": 9, "model.encoder": {"patch": 4, "image": 12, "widths": (4,), "views": 2}, "model.grid": (3, 3),
-              "model.readout": "mean_max", "model.halt_token": "mean", "model.norm": "pre"},
+    "wafer": {"model.classes": 9, "model.encoder": {"patch": 4, "image": 12, "widths": (4,), "views": 2},
+              "model.grid": (3, 3), "model.readout": "mean_max", "model.halt_token": "mean", "model.norm": "pre"},
     "joint": {"model.form": "joint", "model.combine": "concat", "model.mixer": "attention",
               "model.positions": "rotary_2d"},
     "no_z": {"model.use_z": False, "model.mixer": "swiglu"},

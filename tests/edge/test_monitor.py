@@ -8,13 +8,24 @@ from typing import Any
 import numpy as np
 import pytest
 
-from trm_jax.edge.monitor import ALPHA, QUANTITIES, Monitor, append, baseline, examine, measured, read_log, reference
+from trm_jax.edge.monitor import ALPHA, QUANTITIES, Monitor, append, baseline, examine, measured, reference
 from trm_jax.wafer.maps.grid import to_grid
 from trm_jax.wafer.maps.maps import CLASSES, FAIL, NO_DIE, PASS, Wafers
 from trm_jax.wafer.synthetic import synthetic_wafers
 
 WINDOW, REVIEW = 250, 0.7
 PARTS = sum(map(len, QUANTITIES.values()))
+
+
+def read_log(path: Path) -> tuple[list[dict[str, Any]], int]:
+    """The records of a log, and how many torn lines were skipped."""
+    records, torn = [], 0
+    for line in path.read_bytes().splitlines():
+        try:
+            records.append(dict(json.loads(line)))
+        except ValueError:
+            torn += bool(line.strip())
+    return records, torn
 
 
 def answers(wafers: Wafers, centres: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -178,6 +189,12 @@ def test_references_that_say_nothing(known: dict[str, Any]) -> None:
         examine(known | {"mean": [0.0] * 3}, np.zeros((2, PARTS)))
     with pytest.raises(ValueError, match="no monitoring reference"):
         Monitor({})
+    for change in (
+        {"window": 0}, {"window": -1}, {"window": 1}, {"window": True}, {"window": 2.5}, {"window": 10**9},
+        {"mean": None}, {"spread": [0.0] * PARTS}, {"mean": [float("nan")] * PARTS}, {"limits": {}}, {"tail": [1.0]},
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match="does not fit; export it again"):
+            Monitor(known | change)
 
 
 def test_the_monitor_fills_windows_and_logs_them(known: dict[str, Any], centres: np.ndarray, tmp_path: Path) -> None:
@@ -196,6 +213,25 @@ def test_the_monitor_fills_windows_and_logs_them(known: dict[str, Any], centres:
     assert records[1]["alarms"] == said[-1] and set(records[0]["tests"]) == set(QUANTITIES)
     whole = watch.add(good, *answers(good, centres), REVIEW)
     assert whole == [] and len(read_log(log)[0]) == 3
+
+
+def test_a_full_disk_loses_neither_answers_nor_alarms_nor_lines(
+    known: dict[str, Any], centres: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = synthetic_wafers(WINDOW, seed=7)
+    bad = changed(good, np.array([NO_DIE, FAIL, PASS], np.uint8)[good.flat])
+    watch = Monitor(known, tmp_path / "drift.jsonl")
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        assert watch.add(bad, *answers(bad, centres), REVIEW)  # the alarm is raised all the same
+        assert watch.error == f"the monitor cannot write to {tmp_path / 'drift.jsonl'}: No space left on device"
+    (tmp_path / "drift.jsonl").unlink()
+    assert watch.add(good, *answers(good, centres), REVIEW) == [] and watch.error == ""
+    assert [bool(record["alarms"]) for record in read_log(tmp_path / "drift.jsonl")[0]] == [True, False]
 
 
 @pytest.mark.parametrize("cut", [1, 5, 11])

@@ -1,5 +1,6 @@
 """Packages on the device: what is damaged, changed or contradicts itself is refused in one clear line."""
 
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ import pytest
 from edge_models import SIZE
 
 from trm_jax.edge import package
+from trm_jax.edge.__main__ import main
 from trm_jax.edge.classify import answer, classify, inputs
+from trm_jax.edge.format import Metadata, check_sums, read_metadata, write_metadata, write_sums
 from trm_jax.edge.package import Options, choose, open_model, report
 from trm_jax.wafer.synthetic import synthetic_wafers
 
@@ -42,7 +45,7 @@ def test_a_package_gives_the_file_that_fits_what_is_asked(directory: Path) -> No
     assert open_model(directory / "model.onnx").batch == 1 and open_model(directory / "step.onnx").batch is None
     with pytest.raises(FileNotFoundError, match="give a package directory"):
         choose(directory / "other.onnx")
-    with pytest.raises(ValueError, match="is no package"):
+    with pytest.raises(ValueError, match="is not a package"):
         choose(directory.parent)
 
 
@@ -56,14 +59,55 @@ def test_a_changed_a_missing_and_an_unlisted_file(tmp_path: Path) -> None:
             choose(asked)
     assert choose(directory / "step.onnx")  # it is still what it was
     edge_models.save(directory / "mine.onnx", edge_models.plain())
-    assert choose(directory / "mine.onnx")
+    with pytest.raises(ValueError, match=r"SHA256SUMS does not list mine\.onnx"):
+        choose(directory / "mine.onnx")
     (directory / "initial.npz").unlink()
     assert choose(directory / "model_dynamic.onnx")  # does not need it
     with pytest.raises(ValueError, match=r"initial\.npz is missing, but SHA256SUMS lists it"):
         choose(directory / "step.onnx")
     (directory / "SHA256SUMS").write_text("no checksum\n")
-    with pytest.raises(ValueError, match="SHA256SUMS, line 1, is no checksum"):
+    with pytest.raises(ValueError, match="SHA256SUMS, line 1, is not a checksum"):
         choose(directory)
+
+
+@pytest.mark.parametrize("lines", [None, 0, 1, 4])
+def test_a_package_whose_checksums_are_deleted_empty_or_shortened_is_refused(tmp_path: Path, lines: int | None) -> None:
+    directory = edge_models.write_package(tmp_path / "package")
+    (directory / "weights.bin").write_bytes(b"weights that the models share")
+    edge_models.write_sums(directory)
+    sums = directory / "SHA256SUMS"
+    if lines is None:
+        sums.unlink()
+    else:
+        sums.write_text("".join(sums.read_text().splitlines(keepends=True)[:lines]))
+    reason = "SHA256SUMS is missing" if lines is None else r"SHA256SUMS does not list \S+; copy the package again"
+    for path in (directory, directory / "model.onnx", directory / "step.onnx"):
+        with pytest.raises(ValueError, match=reason):
+            choose(path)
+    with pytest.raises(SystemExit, match=f"error: .*{reason}"):
+        main(["benchmark", "--model", str(directory), "--input", "nothing.npz"])
+
+
+def test_what_the_export_writes_is_what_the_device_reads(tmp_path: Path) -> None:
+    metadata = Metadata(**edge_models.METADATA)
+    assert read_metadata(write_metadata(metadata)) == metadata
+    (tmp_path / "a").write_text("a")
+    write_sums(tmp_path)
+    write_sums(tmp_path)  # again: the list does not list itself
+    check_sums(tmp_path, ["a"])
+    assert subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=tmp_path).returncode == 0
+
+
+def test_a_package_that_was_being_replaced_when_the_power_went_is_used(tmp_path: Path) -> None:
+    edge_models.write_package(tmp_path / "package").rename(tmp_path / "package.999999999.old")
+    assert choose(tmp_path / "package").name == "model.onnx"
+
+
+@pytest.mark.parametrize("N_sup", [0, 10**12, True, None])
+def test_a_number_of_steps_that_makes_no_sense_does_not_run(directory: Path, tmp_path: Path, N_sup: object) -> None:
+    package = edge_models.write_package(tmp_path / "package", config={"recursion": {"N_sup": N_sup}})
+    with pytest.raises(ValueError, match=r"does not say recursion\.N_sup, 1 to 1000"):
+        classify(open_model(package / "step.onnx"), synthetic_wafers(9))
 
 
 @pytest.mark.parametrize("length", [0, 1, 100, 2000])
@@ -104,7 +148,7 @@ def test_other_models(tmp_path: Path) -> None:
     path = edge_models.save(tmp_path / "json.onnx", model)
     content = path.read_bytes().replace(b'["Center"', b'{"Center"')
     path.write_bytes(content)
-    assert "metadata labels is no JSON" in refused(path)
+    assert "metadata labels is not JSON" in refused(path)
     edge_models.save(tmp_path / "step.onnx", edge_models.step())
     assert "initial.npz is missing or damaged" in refused(tmp_path / "step.onnx")
     np.savez(tmp_path / "initial.npz", y=np.zeros((1, 9), np.float32), z=np.zeros((1, 1), np.float32))
@@ -122,7 +166,7 @@ def test_other_models(tmp_path: Path) -> None:
     older.graph.input[0].name = "inputs"
     older.graph.node[1].input[0] = "inputs"
     edge_models.save(tmp_path / "step.onnx", older)
-    assert "step.onnx is from an older export" in refused(tmp_path / "step.onnx")
+    assert "step.onnx: from an older export" in refused(tmp_path / "step.onnx")
 
 
 def test_wrong_shapes_and_values_that_are_no_numbers(directory: Path, tmp_path: Path) -> None:
@@ -137,7 +181,7 @@ def test_wrong_shapes_and_values_that_are_no_numbers(directory: Path, tmp_path: 
     with pytest.raises(ValueError, match=r"question\.onnx gives no answers by itself"):
         classify(open_model(directory / "question.onnx"), wafers)
     broken = open_model(edge_models.save(tmp_path / "nan.onnx", edge_models.plain(factor=np.nan)))
-    with pytest.raises(ValueError, match="probabilities has values that are no numbers"):
+    with pytest.raises(ValueError, match="probabilities has values that are NaN"):
         answer(broken, grids)
 
 

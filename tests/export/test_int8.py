@@ -6,7 +6,7 @@ import pytest
 from export_models import METADATA, case, model_of, tensors
 from onnx import helper
 
-from trm_jax.edge.package import Metadata
+from trm_jax.edge.format import Metadata
 from trm_jax.export import int8
 
 RNG = np.random.default_rng(0)

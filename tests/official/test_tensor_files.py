@@ -3,6 +3,7 @@
 import gc
 import os
 import pickle
+import re
 import subprocess
 import sys
 import warnings
@@ -16,6 +17,7 @@ from safetensors.numpy import save
 
 from trm_jax.official import tensor_files
 from trm_jax.official.tensor_files import read_state_dict, write_state_dict
+from trm_jax.support import archives
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "official_state.pt"
 DATA = np.arange(12, dtype="<f4")
@@ -113,7 +115,6 @@ def refused(path: Path, reason: str = ".") -> None:
         ({}, DATA.reshape(3, 4)),
         ({"offset": 4, "size": (4,), "stride": (2,)}, DATA[4::2]),
         ({"size": (4, 3), "stride": (1, 4)}, DATA.reshape(3, 4).T),
-        ({"size": (3, 5), "stride": (1, 0)}, np.repeat(DATA[:3, None], 5, axis=1)),
         ({"offset": 11, "size": (), "stride": ()}, DATA[11]),
         ({"offset": 12, "size": (0, 3), "stride": (3, 1)}, np.zeros((0, 3))),
     ],
@@ -140,6 +141,10 @@ def test_views_are_read_as_they_lie_in_their_storage(tmp_path, layout, expected)
         ({"size": (-3, 4)}, "outside its storage"),
         ({"size": (-3, -4), "stride": (4, 1)}, "outside its storage"),
         ({"size": (2**40, 2**40), "stride": (2**40, 1)}, "outside its storage"),
+        ({"size": (3, 5), "stride": (1, 0)}, "takes values of its storage more than once"),
+        ({"size": (3, 2), "stride": (1, 0)}, "takes values of its storage more than once"),
+        ({"size": (6, 6), "stride": (1, 1)}, "takes values of its storage more than once"),
+        ({"size": (2**64, 0), "stride": (1, 1)}, "outside its storage"),
         ({"what": "module"}, "unknown kind of stored object 'module'"),
         ({"kind": "UntypedStorage"}, "torch.UntypedStorage"),
     ],
@@ -163,7 +168,7 @@ class Hostile:
         return os.system, (self.command,)
 
 
-@pytest.mark.parametrize("protocol", [0, 2, 4])
+@pytest.mark.parametrize("protocol", [2, 4])
 @pytest.mark.parametrize("wrap", [lambda hostile: hostile, lambda hostile: {"w": hostile}], ids=["bare", "in a dict"])
 def test_a_pickle_that_runs_a_command_is_refused_by_name_before_it_runs(tmp_path, protocol, wrap):
     trace = tmp_path / "trace"
@@ -196,12 +201,14 @@ def test_a_refused_file_is_closed(tmp_path):
 
 
 def test_a_pickle_cannot_change_the_program_that_reads_it(tmp_path):
-    """The opcode BUILD sets attributes of what is on the stack."""
-    function = tensor_files._rebuild_tensor
-    before = function.__doc__
-    body = b"ctorch._utils\n_rebuild_tensor_v2\n" + push((None, {"__doc__": "changed"})) + b"b"
-    refused(write_archive(tmp_path / "build.pt", dictionary(body)))
-    assert function.__doc__ == before
+    """The opcode BUILD sets attributes of what is on the stack; it must reach none of the program's."""
+    state = push((None, {"__doc__": "changed", "name": "eval", "_function": eval.__name__}))
+    for name in ("_utils\n_rebuild_tensor_v2", "_utils\n_rebuild_parameter", "\nFloatStorage"):
+        body = b"ctorch" + (b"." if name[0] == "_" else b"") + name.encode() + b"\n" + state + b"b"
+        refused(write_archive(tmp_path / "build.pt", dictionary(body)), "sets the state of a plain value")
+    ordered = b"ccollections\nOrderedDict\n)R" + push({"items": 1, "__class__": 2}) + b"b"
+    path = write_archive(tmp_path / "dict.pt", b"\x80\x02" + ordered + push("w") + tensor() + b"s.")
+    assert list(read_state_dict(path)) == ["w"]  # as PyTorch's own _metadata: not needed, not kept
 
 
 def test_a_pickle_cannot_change_the_types_of_numpy(tmp_path):
@@ -219,10 +226,10 @@ def test_a_pickle_cannot_change_the_types_of_numpy(tmp_path):
 @pytest.mark.parametrize(
     ("program", "reason"),
     [
-        (pickle.dumps([1, 2], protocol=2), "no plain state dict"),
-        (pickle.dumps({"epoch": 3}, protocol=2), "no plain state dict"),
-        (dictionary(b"}" + push("inner") + tensor() + b"s"), "no plain state dict"),
-        (dictionary(b"ctorch\nFloatStorage\n"), "no plain state dict"),
+        (pickle.dumps([1, 2], protocol=2), "not hold a plain state dict"),
+        (pickle.dumps({"epoch": 3}, protocol=2), "not hold a plain state dict"),
+        (dictionary(b"}" + push("inner") + tensor() + b"s"), "not hold a plain state dict"),
+        (dictionary(b"ctorch\nFloatStorage\n"), "not hold a plain state dict"),
         (dictionary(tensor())[:-20], "damaged"),
         (b"", "damaged"),
         (b"\x80\x02]K\x01K\x02s.", "damaged"),
@@ -232,6 +239,72 @@ def test_a_pickle_cannot_change_the_types_of_numpy(tmp_path):
 )
 def test_pickles_that_are_no_state_dict_are_refused(tmp_path, program, reason):
     refused(write_archive(tmp_path / "other.pt", program), reason)
+
+
+def run_limited(path: Path, seconds: float) -> tuple[str, float]:
+    """What reading a file says, in a process of its own with 1 GB of memory, and the largest memory that it took."""
+    program = (
+        "import resource, sys; from pathlib import Path; from trm_jax.official.tensor_files import read_state_dict\n"
+        "from trm_jax.support.machine import peak_memory; before = peak_memory()\n"
+        "try:\n    read_state_dict(Path(sys.argv[1]))\n"
+        "except ValueError as error:\n    print(str(error))\n    print(peak_memory() - before)\n"
+    )
+    command = [sys.executable, "-c", program, str(path)]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=True)
+    message, memory = result.stdout.strip().rsplit("\n", 1)
+    return message, float(memory)
+
+
+DOUBLING = b"N" + b"".join(b"q" + bytes([index]) + b"h" + bytes([index]) + b"\x86" for index in range(60))
+ATTACKS = {
+    "deep tuples": (b"N" + b"\x85" * 200_000, "more lists and tuples"),
+    "deep lists": (b"]" * 200_000 + b"a" * 199_999, "more lists and tuples"),
+    "a tuple of itself twice, 60 times": (b"(" + DOUBLING + b"NNNNtQ", "has a storage of an unknown type|unknown"),
+    "such a tuple as a name": (dictionary(b"}" + DOUBLING + b"Ns")[2:-1], "not a dict with names"),
+    "a string of 2 GB": (b"X\xff\xff\xff\x7f", "longer than the file"),
+    "a memo of 4 billion": (b"Nr\xff\xff\xff\xff", "out of turn"),
+    "an integer of 2 GB": (b"\x8b\xff\xff\xff\x7f", "has no place"),
+    "bytes of 2**40": (b"\x8e" + (2**40).to_bytes(8, "little"), "longer than the file"),
+    "extension code": (b"\x82\x01", "has no place"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", ATTACKS)
+def test_pickles_that_crash_hang_or_fill_the_memory_are_refused_at_once(tmp_path, case):
+    body, reason = ATTACKS[case]
+    message, memory = run_limited(write_archive(tmp_path / "attack.pt", b"\x80\x02" + body + b"."), 30)
+    assert re.search(reason, message) and len(message) < 500 + len(str(tmp_path))
+    assert memory < 100
+
+
+def test_archives_that_would_fill_the_memory_are_refused_before_they_are_unpacked(tmp_path, monkeypatch):
+    monkeypatch.setattr(archives, "_MAX_UNPACKED", 2**20)
+    monkeypatch.setattr(zipfile.ZipExtFile, "read", lambda *_: pytest.fail("it was unpacked"))
+    with zipfile.ZipFile(tmp_path / "bomb.pt", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("weights/data.pkl", dictionary(tensor()))
+        archive.writestr("weights/data/0", bytes(2**23))
+    np.savez_compressed(tmp_path / "bomb.npz", w=np.zeros(2**23, np.uint8))
+    for name in ("bomb.pt", "bomb.npz"):
+        refused(tmp_path / name, "would unpack from")
+
+
+def test_a_storage_that_is_copied_again_and_again_is_refused(tmp_path):
+    """Tied weights share one; a short pickle must not ask for a hundred copies of a large one."""
+    values = np.arange(2**18, dtype="<f4")
+    same = {"size": (2**18,), "stride": (1,), "length": 2**18}
+    for copies in (2, 40):
+        path = tmp_path / f"{copies}.pt"
+        with zipfile.ZipFile(path, "w") as archive:
+            items = b"".join(push(f"w{number}") + tensor(**same) for number in range(copies))
+            archive.writestr("weights/data.pkl", b"\x80\x02}(" + items + b"u.")
+            archive.writestr("weights/data/0", values.tobytes())
+    assert all(np.array_equal(value, values) for value in read_state_dict(tmp_path / "2.pt").values())
+    refused(tmp_path / "40.pt", "copy its storages more than 4 times")
+
+
+def test_a_pickle_of_unlikely_size_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(tensor_files, "_MAX_PICKLE", 100)
+    refused(write_archive(tmp_path / "large.pt", dictionary(tensor())), "has a data.pkl of [0-9]+ bytes")
 
 
 def test_a_big_endian_file_is_refused(tmp_path):

@@ -12,6 +12,7 @@ import pytest
 
 from trm_jax.core import losses, model, train_step
 from trm_jax.core.config import Config
+from trm_jax.core.task import Examples, TokenTask
 from trm_jax.official import weights as official
 from trm_jax.official.tensor_files import read_state_dict
 
@@ -298,12 +299,13 @@ def test_the_continue_target_equals_the_official_one_at_every_step():
     config = config.override(**{"run.batch": 1, "loss.exploration": 0.0, "recursion.unroll": True})
     state = state | {"inner.q_head.bias": np.float32([-5.0, 5.0])}  # nothing halts before the last step
     expected = OfficialTRM(options, state).steps(inputs[:1], puzzles[:1])
-    data = {"inputs": jnp.asarray(inputs[:1]), "labels": jnp.asarray(labels[:1])}
+    arrays = {"inputs": jnp.asarray(inputs[:1]), "labels": jnp.asarray(labels[:1])}
+    data = train_step.training_data(Examples(arrays), config.run.steps)
     shapes = jax.eval_shape(lambda: train_step.init(config, data, 0))
     zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes._replace(key=None))
     carry = zeros.carry._replace(halted=np.ones(1, bool))
     current = zeros._replace(params=official.import_weights(config, state), key=jax.random.key(0), carry=carry)
-    step = jax.jit(lambda state: train_step.train_step(config, train_step.no_augmentation, state, data))
+    step = jax.jit(lambda state: train_step.train_step(config, TokenTask(), state, data))
     for k in range(2):
         current, metrics = step(current)
         following, last = expected[k + 1], k + 1 == options["halt_max_steps"]

@@ -61,7 +61,7 @@ def test_too_few_wafers_are_refused() -> None:
 
 
 def test_wafers_are_round(wafers: Wafers) -> None:
-    for _, maps in wafers.by_size():
+    for _, maps in wafers.iter_same_shape():
         assert set(np.unique(maps)) == {0, 1, 2}
         dies = maps != NO_DIE
         assert (dies == dies[0]).all() and (dies[0] == dies[0][::-1, ::-1]).all()

@@ -13,17 +13,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from trm_jax.edge import benchmark
+from trm_jax.edge.bodies import Limits
 from trm_jax.edge.classify import check, classify
+from trm_jax.edge.format import QUESTION, check_sums
 from trm_jax.edge.monitor import Monitor
-from trm_jax.edge.package import PROVIDERS, QUESTION, Model, Options, check_sums, choose, open_model, report
+from trm_jax.edge.package import PROVIDERS, Model, Options, choose, needed_files, open_model, report
 from trm_jax.wafer.maps import source
 from trm_jax.wafer.maps.answers import check_output, decide, write_answers
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    whole = argparse.ArgumentParser("trm_jax.edge", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    commands = whole.add_subparsers(dest="command", required=True)
+    line = argparse.ArgumentParser("trm_jax.edge", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    commands = line.add_subparsers(dest="command", required=True)
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--model", type=Path, required=True, help="package directory or .onnx file")
     common.add_argument("--batch", type=int, default=1, help="maps at a time (default 1)")
@@ -40,6 +42,7 @@ def parser() -> argparse.ArgumentParser:
         "classify", parents=[common, source, monitored], help="answer for every map of a file"
     )
     command.add_argument("--output", type=Path, required=True, help="CSV file to write")
+    command.add_argument("--force", action="store_true", help="replace the output if it exists")
     command = commands.add_parser("benchmark", parents=[common, source], help="measure every file of a package, or one")
     command.add_argument("--repeats", type=int, default=100, help="batches to measure (default 100)")
     command.add_argument("--json", action="store_true", help="print JSON instead of a table")
@@ -49,11 +52,11 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--token", default=os.environ.get("TRM_EDGE_TOKEN", ""), help="or TRM_EDGE_TOKEN")
     command.add_argument("--waiting", type=int, default=8, help="most requests that wait (default 8)")
     command.add_argument("--body", type=int, default=8 * 2**20, help="most bytes of a request (default 8388608)")
-    return whole
+    return line
 
 
-def opened(arguments: argparse.Namespace) -> Model:
-    """The model that the arguments ask for; says on stderr where it runs."""
+def load_model(arguments: argparse.Namespace) -> Model:
+    """The model that the arguments name; says on stderr where it runs."""
     path = choose(arguments.model, arguments.threshold is not None, arguments.batch)
     model = open_model(path, Options(arguments.provider, arguments.threads, arguments.cache))
     print(report(model, arguments.provider), file=sys.stderr)
@@ -63,28 +66,31 @@ def opened(arguments: argparse.Namespace) -> Model:
 
 def run_classify(arguments: argparse.Namespace) -> None:
     """Write answers.csv, and tell of drift."""
-    check_output(arguments.output)
-    model = opened(arguments)
+    check_output(arguments.output, arguments.force)
+    model = load_model(arguments)
     monitor = Monitor(model.metadata.reference, arguments.monitor) if arguments.monitor else None
-    loaded = source.read(arguments.input, to_classify=True)
-    made = classify(model, loaded.wafers, arguments.batch, arguments.threshold)
+    read = source.read(arguments.input, to_classify=True)
+    result = classify(model, read.wafers, arguments.batch, arguments.threshold)
     threshold = model.metadata.review_threshold
-    write_answers(arguments.output, loaded, made.probabilities, made.steps, threshold)
-    reviewed = int(decide(made.probabilities, threshold).review.sum())
+    write_answers(arguments.output, read, result.probabilities, result.steps, threshold)
+    reviewed = int(decide(result.probabilities, threshold).review.sum())
     print(
-        f"{len(loaded.wafers):,} maps answered, {reviewed:,} of them to review, {len(loaded.rejected):,} rejected; "
-        f"{made.steps.mean():.2f} supervision steps a map; written to {arguments.output}"
+        f"{len(read.wafers):,} maps answered, {reviewed:,} of them to review, {len(read.rejected):,} rejected; "
+        f"{result.steps.mean():.2f} supervision steps a map; written to {arguments.output}"
     )
     if monitor is not None:
-        for alarm in monitor.add(loaded.wafers, made.probabilities, made.steps, threshold):
+        for alarm in monitor.add(read.wafers, result.probabilities, result.steps, threshold):
             print(f"ALARM: {alarm}", file=sys.stderr)
+        if monitor.error:
+            raise ValueError(monitor.error)
 
 
 def run_benchmark(arguments: argparse.Namespace) -> None:
     """Print a line for every model file; those of a package are measured one by one, each in a process of its own."""
     if arguments.model.is_dir():
-        check_sums(arguments.model)
-        speeds = [benchmark.measure_alone(line) for line in _each_file(arguments)]
+        models = _model_files(arguments.model)
+        check_sums(arguments.model, set().union(*map(needed_files, models)))
+        speeds = [benchmark.measure_alone(_line_of(path, arguments)) for path in models]
     else:
         choose(arguments.model)
         wafers = source.read(arguments.input).wafers
@@ -97,36 +103,41 @@ def run_benchmark(arguments: argparse.Namespace) -> None:
     print(json.dumps([speed._asdict() for speed in speeds], indent=2) if arguments.json else benchmark.table(speeds))
 
 
-def _each_file(arguments: argparse.Namespace) -> list[list[str]]:
-    """Arguments for measuring each model file of a package: one map at a time but for the model of any number."""
-    lines = []
-    for path in sorted(set(arguments.model.glob("*.onnx")) - {arguments.model / QUESTION}):
-        early = path.stem in ("model_adaptive", "step") and arguments.threshold is not None
-        batch = arguments.batch if path.stem == "model_dynamic" else 1
-        line = ["--model", path, "--input", arguments.input, "--batch", batch, "--repeats", arguments.repeats]
-        line += ["--provider", arguments.provider, "--threads", arguments.threads]
-        line += ["--threshold", arguments.threshold] * early + ["--cache", arguments.cache] * bool(arguments.cache)
-        lines.append([str(part) for part in line])
-    if not lines:
-        raise ValueError(f"{arguments.model} has no .onnx file")
-    return lines
+def _model_files(package: Path) -> list[Path]:
+    """Every model of a package that answers by itself, or with what lies beside it."""
+    models = sorted(set(package.glob("*.onnx")) - {package / QUESTION})
+    if not models:
+        raise ValueError(f"{package} has no .onnx file")
+    return models
+
+
+def _line_of(path: Path, arguments: argparse.Namespace) -> list[str]:
+    """Arguments for measuring a model file: one map at a time but for the model of any number."""
+    early = path.stem in ("model_adaptive", "step") and arguments.threshold is not None
+    batch = arguments.batch if path.stem == "model_dynamic" else 1
+    line = ["--model", path, "--input", arguments.input, "--batch", batch, "--repeats", arguments.repeats]
+    line += ["--provider", arguments.provider, "--threads", arguments.threads]
+    line += ["--threshold", arguments.threshold] * early + ["--cache", arguments.cache] * bool(arguments.cache)
+    return [str(part) for part in line]
 
 
 def run_serve(arguments: argparse.Namespace) -> None:
     """Serve until interrupted."""
     try:
-        from trm_jax.edge import serve
+        from trm_jax.edge import server
     except ImportError as error:
         raise ValueError(
             f"serving needs more packages ({error.name}): pip install fastapi uvicorn prometheus_client"
         ) from None
-    serve.check_host(arguments.host, arguments.token)
-    model = opened(arguments)
-    monitor = Monitor(model.metadata.reference, arguments.monitor) if arguments.monitor else None
-    limits = serve.Limits(body=arguments.body, waiting=arguments.waiting)
-    service = serve.Service(model, arguments.batch, arguments.threshold, monitor, arguments.token, limits)
-    print(f"listening on http://{arguments.host}:{arguments.port}", file=sys.stderr)
-    serve.run(service, arguments.host, arguments.port)
+    if arguments.waiting < 0 or arguments.body < 1:
+        raise ValueError("--waiting must be at least 0, --body at least 1")
+    # Before the model: TensorRT takes minutes to build an engine.
+    with server.bind(arguments.host, arguments.port, arguments.token) as listener:
+        model = load_model(arguments)
+        monitor = Monitor(model.metadata.reference, arguments.monitor) if arguments.monitor else None
+        limits = Limits(body=arguments.body, waiting=arguments.waiting)
+        service = server.Service(model, arguments.batch, arguments.threshold, monitor, arguments.token, limits)
+        server.run(service, listener)
 
 
 def main(line: Sequence[str] | None = None) -> None:
@@ -137,6 +148,8 @@ def main(line: Sequence[str] | None = None) -> None:
         runs[arguments.command](arguments)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("interrupted")
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ class Speed(NamedTuple):
     mean_steps: float
     """Supervision steps a map."""
     peak_mb: float
-    """Largest memory of the process so far, in 10**6 bytes; nan where the system does not tell."""
+    """Largest memory of the process so far, in 10**6 bytes; NaN where the system does not say."""
 
 
 def measure(
@@ -57,10 +57,10 @@ def measure(
         start = time.perf_counter()
         grids = inputs(model, chosen)
         between = time.perf_counter()
-        made = answer(model, grids, threshold)
+        classified = answer(model, grids, threshold)
         if repeat >= 0:
             seconds[:, repeat] = between - start, time.perf_counter() - between
-            steps += float(made.steps.mean()) / repeats
+            steps += float(classified.steps.mean()) / repeats
     prepared, answered = 1000 * seconds
     p50, p90, p99 = np.percentile(answered, [50, 90, 99]).tolist()
     return Speed(

@@ -9,6 +9,7 @@ from trm_jax.wafer.maps.grid import to_grid
 from trm_jax.wafer.maps.maps import CLASSES, FAIL, Wafers
 
 _PREPARED = 256  # maps whose grids are made at once, at least
+_MAX_STEPS = 1000
 
 
 class Classified(NamedTuple):
@@ -30,7 +31,7 @@ def inputs(model: Model, wafers: Wafers) -> np.ndarray:
     preprocessing = model.metadata.preprocessing
     if preprocessing["kind"] != "wafer":
         raise ValueError(f"{model.path} takes no wafer maps, but {preprocessing['kind']}")
-    for index, maps in wafers.by_size():
+    for index, maps in wafers.iter_same_shape():
         highest = maps.max(axis=(1, 2))
         if (highest > FAIL).any():
             first = int(highest.argmax())
@@ -53,8 +54,8 @@ def classify(model: Model, wafers: Wafers, batch: int = 1, threshold: float | No
         for first in range(0, len(grids), batch):
             # The last batch is filled up: another size would make TensorRT build another engine.
             chosen = np.minimum(np.arange(first, first + min(batch, len(wafers))), len(grids) - 1)
-            kept = min(len(chosen), len(grids) - first)
-            parts.append(Classified(*(value[:kept] for value in answer(model, grids[chosen], threshold))))
+            count = min(len(chosen), len(grids) - first)
+            parts.append(Classified(*(value[:count] for value in answer(model, grids[chosen], threshold))))
     return Classified(*map(np.concatenate, zip(*parts, strict=True)))
 
 
@@ -90,23 +91,24 @@ def answer(model: Model, grids: np.ndarray, threshold: float | None = None) -> C
 
 def _by_steps(model: Model, grids: np.ndarray, limit: float) -> Classified:
     """Supervision steps one by one, each only for the wafers that have not stopped."""
-    try:
-        most = int(model.metadata.config["recursion"]["N_sup"])
-    except (LookupError, TypeError, ValueError):
-        raise ValueError(f"{model.path}: its metadata config does not say recursion.N_sup") from None
+    recursion = model.metadata.config.get("recursion")
+    N_sup = recursion.get("N_sup") if isinstance(recursion, dict) else None
+    if type(N_sup) is not int or not 1 <= N_sup <= _MAX_STEPS:
+        raise ValueError(f"{model.path}: its metadata config does not say recursion.N_sup, 1 to {_MAX_STEPS}")
     count = len(grids)
-    made = Classified(
+    result = Classified(
         np.zeros((count, len(CLASSES)), np.float32), np.zeros(count, np.float32), np.zeros(count, np.int32)
     )
     assert model.question is not None
     x = model.question.run(inputs=grids)["x"]
     states = {name: np.repeat(first, count, axis=0) for name, first in model.initial.items()}
     running = np.arange(count)
-    for step in range(1, most + 1):
+    for step in range(1, N_sup + 1):
         out = model.run(x=x[running], **states)
-        made.probabilities[running], made.halt[running], made.steps[running] = out["probabilities"], out["halt"], step
+        result.probabilities[running], result.halt[running] = out["probabilities"], out["halt"]
+        result.steps[running] = step
         going = ~(out["halt"] > limit)
         running, states = running[going], {name: out[f"{name}_next"][going] for name in states}
         if not len(running):
             break
-    return made
+    return result

@@ -1,17 +1,16 @@
 """Whether wafers, and what the model says about them, are still as they were when it was validated.
 
-Every window of consecutive wafers is compared with a reference, one test for each of eight quantities. A test asks how
-far the window's mean lies from the reference's mean, in standard errors; for a quantity of several parts (rings,
-classes) the farthest counts. How far it may lie by chance is found by cutting windows out of streams of whole lots that
-are drawn from the reference with replacement: wafers of a lot are alike, and a test that took them for independent
-would raise an alarm in most windows. The reference is redrawn each time too, with its mean and its standard errors,
-because they are estimates as well (bootstrap-t).
+Every window of consecutive wafers is compared with a reference, one test for each of eight quantities: how far the
+window's mean lies from the reference's mean, in standard errors; for a quantity of several parts (rings, classes) the
+farthest counts. How far it may lie by chance comes from windows cut out of streams of whole lots that are drawn from
+the reference with replacement: wafers of a lot are alike, and a test that took them for independent would raise an
+alarm in most windows. The reference is redrawn each time too, because its mean and standard errors are estimates as
+well (bootstrap-t).
 
 Rate of false alarms: at most ``ALPHA`` of the windows, over all quantities together (Holm), as long as nothing changes,
 lots are independent of each other and a window spans four of them. Rare windows are made of rare lots, which a
-reference of few lots may not have, so a test has to pass a third of ``ALPHA``. Measured: simulated with 120 lots 0.1 %
-for lot effects of normal size and 0.8 % for exponential ones, with 30 lots 0.1 % and 1.7 %; on 99 blocks of 250 real
-wafers 1.0 % for windows of four blocks, 2.0 % for windows of one. A process that drifts from lot to lot raises more.
+reference of few lots may not have, so a test has to pass a third of ``ALPHA``. A process that drifts from lot to lot
+raises more.
 """
 
 import datetime
@@ -23,6 +22,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from trm_jax.support.files import sync
 from trm_jax.support.holm import holm
 from trm_jax.wafer.maps.answers import decide
 from trm_jax.wafer.maps.features import RADIAL, RADIAL_BINS, spatial_features
@@ -48,30 +48,22 @@ QUANTITIES = {
     "supervision steps": ("are used on average",),
 }
 """What is watched, and its parts as words after a number; places are counted from the centre of the map."""
-FEWEST_LOTS = 20
+MIN_LOTS = 20
 _PARTS = np.cumsum([0, *(len(parts) for parts in QUANTITIES.values())])
 _LIMITS = 40  # stored for each quantity, with probabilities to exceed them from a half to 1 / draws
-_LEAST = 3.0  # standard errors; below, no limit found by chance raises an alarm
+_MIN_SCORE = 3.0  # standard errors; below, no limit raises an alarm
+_MAX_WINDOW = 1_000_000
+_MAX_UNWRITTEN = 1000
 _GRID = 26
 _WINDOWS_AT_ONCE = 200
 
 
-class Finding(NamedTuple):
-    """One quantity of one window."""
-
-    quantity: str
-    p: float
-    """Corrected for the number of quantities."""
-    part: str
-    """What lies farthest from the reference."""
-    value: float
-    expected: float
-
-
 class Window(NamedTuple):
-    """What was found about one window of wafers."""
+    """The tests of one window of wafers."""
 
-    findings: list[Finding]
+    tests: dict[str, dict[str, Any]]
+    """By quantity: p corrected for their number, the part that lies farthest from the reference, its value, and the
+    expected one."""
     alarms: list[str]
     """A sentence for each quantity that has changed."""
 
@@ -79,16 +71,16 @@ class Window(NamedTuple):
 def measured(wafers: Wafers, probabilities: np.ndarray, steps: np.ndarray, review_threshold: float) -> np.ndarray:
     """What is watched of each wafer, (N, 31): the parts of all QUANTITIES in their order."""
     features = spatial_features(wafers)[0]
-    made = decide(probabilities, review_threshold)
+    decisions = decide(probabilities, review_threshold)
     return np.concatenate(
         [
             features[:, :1],
             np.log(wafers.height.astype(np.float64) * wafers.width)[:, None],
             features[:, RADIAL],
             _places(wafers),
-            made.predicted[:, None] == np.arange(len(CLASSES)),
-            made.confidence[:, None],
-            made.review[:, None],
+            decisions.predicted[:, None] == np.arange(len(CLASSES)),
+            decisions.confidence[:, None],
+            decisions.review[:, None],
             steps[:, None],
         ],
         axis=1,
@@ -127,9 +119,9 @@ def baseline(values: np.ndarray, group: np.ndarray, window: int | None, draws: i
     """The reference from measured values (N, 31) of wafers and their lots (N,); see ``reference``."""
     lots, lot, size = np.unique(group, return_inverse=True, return_counts=True)
     window = window or max(250, math.ceil(4 * len(values) / len(lots)))
-    if len(lots) < FEWEST_LOTS or window < 2 or draws < 4000:
+    if len(lots) < MIN_LOTS or window < 2 or draws < 4000:
         raise ValueError(
-            f"a reference needs {FEWEST_LOTS} lots, windows of 2 wafers and 4000 draws at least, "
+            f"a reference needs {MIN_LOTS} lots, windows of 2 wafers and 4000 draws at least, "
             f"got {len(lots)}, {window} and {draws}"
         )
     rng = np.random.default_rng(seed)
@@ -191,48 +183,73 @@ def _rounded(values: np.ndarray) -> list[float]:
     return [float(f"{value:.6g}") for value in values]
 
 
+class _Limits(NamedTuple):
+    """A reference as arrays."""
+
+    window: int
+    mean: np.ndarray
+    spread: np.ndarray
+    tail: np.ndarray
+    limits: np.ndarray
+    """(quantities, len(tail))"""
+
+
+def _read(reference: dict[str, Any]) -> _Limits:
+    """The numbers of a reference. Raises ValueError if there is none, or it was made by another version."""
+    if not reference:
+        raise ValueError("the model has no monitoring reference; export it with validation wafers")
+    try:
+        mean, spread, tail = (np.array(reference[name], np.float64) for name in ("mean", "spread", "tail"))
+        limits = np.array([reference["limits"][name] for name in QUANTITIES], np.float64)
+        window = reference["window"]
+    except (LookupError, TypeError, ValueError):
+        raise ValueError("the model's monitoring reference does not fit; export it again") from None
+    shapes = mean.shape == spread.shape == (_PARTS[-1],) and limits.shape == (len(QUANTITIES), *tail.shape)
+    finite = all(np.isfinite(values).all() for values in (mean, spread, tail, limits))
+    if type(window) is not int or not 2 <= window <= _MAX_WINDOW or not shapes or not finite or (spread <= 0).any():
+        raise ValueError("the model's monitoring reference does not fit; export it again")
+    return _Limits(window, mean, spread, tail, limits)
+
+
 def examine(reference: dict[str, Any], values: np.ndarray, alpha: float = ALPHA) -> Window:
     """Test the measured values (window, 31) of one window. Raises ValueError if the reference was made by others."""
-    names, window = list(QUANTITIES), len(values)
-    try:
-        expected, spread, tail = (np.array(reference[name], np.float64) for name in ("mean", "spread", "tail"))
-        limits = np.array([reference["limits"][name] for name in names])
-        found = values.mean(axis=0)
-        scores = np.abs(found - expected) / spread
-    except (LookupError, TypeError, ValueError) as error:
-        raise ValueError(f"the model's monitoring reference does not fit; export it again: {error!r}") from None
+    known, value = _read(reference), values.mean(axis=0)
+    scores = np.abs(value - known.mean) / known.spread
     farthest = np.maximum.reduceat(scores, _PARTS[:-1])
     # Between two limits the smaller one counts, so that p is never too small.
-    p = np.array([_tail_probability(score, limit, tail) for score, limit in zip(farthest, limits, strict=True)])
-    corrected = holm(p)
-    findings, alarms = [], []
-    for number, name in enumerate(names):
+    p = [_tail_probability(score, limit, known.tail) for score, limit in zip(farthest, known.limits, strict=True)]
+    tests, alarms = {}, []
+    for number, (name, corrected) in enumerate(zip(QUANTITIES, holm(p).tolist(), strict=True)):
         begin, end = _PARTS[number : number + 2]
         part = int(begin + scores[begin:end].argmax())
-        text = QUANTITIES[name][part - begin]
-        findings.append(Finding(name, float(corrected[number]), text, float(found[part]), float(expected[part])))
-        if corrected[number] <= alpha / _MARGIN:
+        text, mean, expected = QUANTITIES[name][part - begin], float(value[part]), float(known.mean[part])
+        tests[name] = {"quantity": name, "p": corrected, "part": text, "value": mean, "expected": expected}
+        if corrected <= alpha / _MARGIN:
             alarms.append(
-                f"change of {name}: {found[part]:.3g} {text} in the last {window} wafers, {expected[part]:.3g} when "
-                f"the model was validated (p = {corrected[number]:.2g} after correction for {len(names)} quantities)"
+                f"change of {name}: {mean:.3g} {text} in the last {len(values)} wafers, {expected:.3g} when "
+                f"the model was validated (p = {corrected:.2g} after correction for {len(QUANTITIES)} quantities)"
             )
-    return Window(findings, alarms)
+    return Window(tests, alarms)
 
 
 def _tail_probability(score: float, limits: np.ndarray, tail: np.ndarray) -> float:
     passed = int((score > limits).sum())
-    return 1.0 if score <= _LEAST or passed == 0 else float(tail[passed - 1])
+    return 1.0 if score <= _MIN_SCORE or passed == 0 else float(tail[passed - 1])
 
 
 class Monitor:
-    """Collects wafers into windows, tests each, and writes a line about it into a log."""
+    """Collects wafers into windows, tests each, and writes a line about it into a log.
+
+    An alarm does not depend on the log: ``error`` says why the last line could not be written, and is empty otherwise;
+    such lines are written with the next one.
+    """
 
     def __init__(self, reference: dict[str, Any], log: Path | None = None, alpha: float = ALPHA):
-        """Raises ValueError if the model has no reference."""
-        if not isinstance(reference.get("window"), int):
-            raise ValueError("the model has no monitoring reference; export it with validation wafers")
-        self.reference, self.log, self.alpha = reference, log, alpha
+        """Raises ValueError if the model has no reference that fits."""
+        self.reference, self.log, self.alpha, self.window = reference, log, alpha, _read(reference).window
         self.waiting = np.zeros((0, int(_PARTS[-1])))
+        self.unwritten: list[dict[str, Any]] = []
+        self.error = ""
 
     def add(self, wafers: Wafers, probabilities: np.ndarray, steps: np.ndarray, review_threshold: float) -> list[str]:
         """Take in wafers with their answers; returns the alarms of the windows that are full now."""
@@ -241,16 +258,24 @@ class Monitor:
         values = measured(wafers, probabilities, steps, review_threshold)
         self.waiting = np.concatenate([self.waiting, values])
         alarms: list[str] = []
-        while len(self.waiting) >= self.reference["window"]:
-            window = self.waiting[: self.reference["window"]]
-            self.waiting = self.waiting[len(window) :]
-            found = examine(self.reference, window, self.alpha)
-            alarms += found.alarms
-            if self.log is not None:
-                time = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-                tests = {one.quantity: one._asdict() for one in found.findings}
-                append(self.log, {"time": time, "wafers": len(window), "alarms": found.alarms, "tests": tests})
+        while len(self.waiting) >= self.window:
+            values, self.waiting = self.waiting[: self.window], self.waiting[self.window :]
+            result = examine(self.reference, values, self.alpha)
+            alarms += result.alarms
+            time = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+            self.unwritten.append({"time": time, "wafers": len(values), "alarms": result.alarms, "tests": result.tests})
+        self._write()
         return alarms
+
+    def _write(self) -> None:
+        self.error = ""
+        try:
+            while self.log is not None and self.unwritten:
+                append(self.log, self.unwritten[0])
+                self.unwritten.pop(0)
+        except OSError as error:
+            self.error = f"the monitor cannot write to {self.log}: {error.strerror}"
+        self.unwritten = self.unwritten[-_MAX_UNWRITTEN:] if self.log is not None else []
 
 
 def append(path: Path, record: dict[str, Any]) -> None:
@@ -265,23 +290,4 @@ def append(path: Path, record: dict[str, Any]) -> None:
         file.flush()
         os.fsync(file.fileno())
     if new:  # the name of a new file is kept by its directory
-        directory = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
-
-
-def read_log(path: Path) -> tuple[list[dict[str, Any]], int]:
-    """The records of a log, and how many torn lines were skipped."""
-    records, torn = [], 0
-    for line in path.read_bytes().splitlines():
-        try:
-            record = json.loads(line)
-        except ValueError:
-            record = None
-        if isinstance(record, dict):
-            records.append(record)
-        else:
-            torn += bool(line.strip())
-    return records, torn
+        sync(path.parent)

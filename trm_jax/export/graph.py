@@ -4,7 +4,6 @@ The recursion is written out, because a scan becomes nested loops that lose shap
 since it must stop by itself. Only this file, `trm_jax.export.rewrite` and `trm_jax.export.int8` make ONNX.
 """
 
-import json
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,7 +18,7 @@ from onnxconverter_common.float16 import convert_float_to_float16
 
 from trm_jax.core import model
 from trm_jax.core.config import Config
-from trm_jax.edge.package import WEIGHTS, Metadata
+from trm_jax.edge.format import WEIGHTS, Metadata, write_metadata
 from trm_jax.export.rewrite import fold_constants, nodes, optimize, weight_names
 from trm_jax.support.files import replacing
 from trm_jax.support.schema import require
@@ -176,8 +175,8 @@ def with_metadata(graph: onnx.ModelProto, metadata: Metadata) -> onnx.ModelProto
     graph.ir_version = IR_VERSION
     graph.producer_name, graph.producer_version, graph.doc_string = "trm_jax", "", ""
     del graph.metadata_props[:]
-    for name, value in metadata._asdict().items():
-        graph.metadata_props.add(key=name, value=json.dumps(value))
+    for name, text in write_metadata(metadata).items():
+        graph.metadata_props.add(key=name, value=text)
     check(graph)
     return graph
 

@@ -14,7 +14,7 @@ import onnx
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.quant_utils import add_pre_process_metadata
 
-from trm_jax.edge.package import Metadata
+from trm_jax.edge.format import Metadata
 from trm_jax.export.graph import with_metadata
 from trm_jax.export.latency import open_session
 from trm_jax.support.schema import require

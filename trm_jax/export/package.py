@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 
 from trm_jax.core.model import count_parameters
-from trm_jax.edge.package import INITIAL, QUESTION, STEP, SUMS, Metadata
+from trm_jax.edge.format import INITIAL, QUESTION, STEP, SUMS, Metadata
 from trm_jax.export import agreement, graph, latency
 from trm_jax.export.agreement import Agreement
 from trm_jax.export.int8 import Quantized, quantize
@@ -19,7 +19,7 @@ from trm_jax.export.latency import Speed
 from trm_jax.export.rewrite import nodes
 from trm_jax.export.samples import Samples
 from trm_jax.export.source import Source
-from trm_jax.support.files import sha256, write_text
+from trm_jax.support.files import write_text
 from trm_jax.support.provenance import environment
 from trm_jax.support.schema import require
 
@@ -35,6 +35,10 @@ HALF, INT8 = "model_fp16.onnx", "model_int8.onnx"
 AS_IT_STANDS, OPTIMIZED = f"{INT8}, as it stands", f"{INT8}, optimized"
 JAX = "jitted JAX"
 Precision = Literal["float16", "int8"]
+
+
+FILES = ("*.onnx", "weights.bin", "*.npz", "labels.txt", "report.*", "model_card.md", SUMS)
+"""Patterns of all files that a package may have."""
 
 
 @dataclass(frozen=True)
@@ -218,12 +222,9 @@ def early_stop(path: Path, samples: Samples, threshold: float, speeds: Mapping[T
 
 
 def check_output(output: Path) -> None:
-    """Refuse to replace a directory that is not a package. Raises ValueError."""
+    """Refuse to replace a directory that is not a package, or that holds more than one. Raises ValueError."""
     if output.exists() and not (output / SUMS).is_file():
         raise ValueError(f"{output} exists and is not a package; choose another --output")
-
-
-def write_sums(directory: Path) -> None:
-    """SHA256SUMS of all files, as `sha256sum --check` reads it."""
-    lines = [f"{sha256(path)}  {path.name}\n" for path in sorted(directory.iterdir())]
-    write_text(directory / SUMS, "".join(lines))
+    for path in sorted(output.iterdir()) if output.exists() else ():
+        if not any(path.match(pattern) for pattern in FILES):
+            raise ValueError(f"{output} has {path.name}, which is not of a package; choose another --output")

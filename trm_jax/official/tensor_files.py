@@ -1,9 +1,9 @@
 """Files of named arrays: .pt of PyTorch (read without PyTorch and without running code), .safetensors and .npz."""
 
-import collections
 import io
 import math
 import pickle
+import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +14,9 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from trm_jax.support.archives import ArrayArchive, check_members
 from trm_jax.support.files import DAMAGE, replacing
+from trm_jax.support.unpickle import Named, unpickle
 
 STORAGES: dict[str, np.dtype] = {
     "DoubleStorage": np.dtype("<f8"),
@@ -25,10 +27,12 @@ STORAGES: dict[str, np.dtype] = {
     "IntStorage": np.dtype("<i4"),
     "BoolStorage": np.dtype("?"),
 }
+_MAX_COPIES = 4
+_MAX_PICKLE = 2**24  # bytes; that of the largest models is a few million
 
 
 class Refused(ValueError):
-    """A file that is whole but no file of weights."""
+    """A file that is undamaged but does not hold weights."""
 
 
 def read_state_dict(path: Path) -> dict[str, np.ndarray]:
@@ -71,68 +75,85 @@ def _widened(value: np.ndarray) -> np.ndarray:
 
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
-    with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
-        return dict(archive)
+    with ArrayArchive(path) as archive:
+        return {name: archive[name] for name in archive.headers}
 
 
 class _Storage(NamedTuple):
     data: np.ndarray
 
 
-def _rebuild_tensor(storage: _Storage, offset: int, size: tuple, stride: tuple, *_: Any) -> np.ndarray:
-    """Copy a tensor out of its storage; a shape that reaches outside is refused, since strides would read there."""
-    reach = offset + sum((length - 1) * step for length, step in zip(size, stride, strict=True)) + 1
-    inside = offset >= 0 and all(step >= 0 for step in stride) and all(length >= 0 for length in size)
-    if not inside or (math.prod(size) and reach > len(storage.data)):
-        raise pickle.UnpicklingError(f"a tensor of shape {size} reaches outside its storage")
-    strides = [step * storage.data.itemsize for step in stride]
-    return np.lib.stride_tricks.as_strided(storage.data[offset:], size, strides).copy()
+class _Dict(dict):
+    """An OrderedDict of PyTorch; what it carries beside its items is not needed."""
+
+    def build(self, state: Any) -> None:
+        """Take no attributes."""
 
 
-class _Constructor:
-    """A function without attributes: a pickle can set those of whatever it is handed."""
-
-    __slots__ = ("_function",)
-    _function: Callable
-
-    def __init__(self, function: Callable):
-        object.__setattr__(self, "_function", function)
-
-    def __setattr__(self, name: str, value: object) -> None:
-        raise pickle.UnpicklingError(f"it tries to set {name} of a function")
-
-    def __call__(self, *arguments: Any) -> Any:
-        return self._function(*arguments)
+ADMITTED = {"OrderedDict": "collections", "_rebuild_tensor_v2": "torch._utils", "_rebuild_parameter": "torch._utils"}
+ADMITTED |= dict.fromkeys(STORAGES, "torch")
+"""Module of each name that a file of weights may mention."""
 
 
-ALLOWED = {
-    ("collections", "OrderedDict"): collections.OrderedDict,
-    ("torch._utils", "_rebuild_tensor_v2"): _Constructor(_rebuild_tensor),
-    ("torch._utils", "_rebuild_parameter"): _Constructor(lambda tensor, *_: tensor),
-    # By name, not as numpy's dtypes, which a pickle could change for the whole program.
-    **{("torch", name): name for name in STORAGES},
-}
-
-
-class _WeightsOnly(pickle.Unpickler):
-    """Unpickler of PyTorch's zip format that can build arrays and dicts and nothing else."""
+class _TorchFile:
+    """What the pickle inside a file of PyTorch may ask for: dicts, and tensors in the storages beside it."""
 
     def __init__(self, archive: zipfile.ZipFile, root: str):
-        super().__init__(io.BytesIO(archive.read(f"{root}/data.pkl")))
-        self._archive, self._root = archive, root
+        self.archive, self.root = archive, root
+        self.storages: dict[str, np.ndarray] = {}
+        # Tied weights share a storage; a file that takes one a thousand times is made to fill the memory.
+        self.bytes_left = 2**20 + _MAX_COPIES * sum(info.file_size for info in archive.infolist())
 
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in ALLOWED:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which a file of weights has no need of")
-        return ALLOWED[module, name]
+    def call(self, name: str, arguments: tuple) -> Any:
+        """The result of one of the functions in ADMITTED."""
+        if name == "OrderedDict" and not arguments:
+            return _Dict()
+        if name == "_rebuild_parameter" and arguments and isinstance(arguments[0], np.ndarray):
+            return arguments[0]
+        if name == "_rebuild_tensor_v2" and len(arguments) >= 4 and isinstance(arguments[0], _Storage):
+            return self.tensor(*arguments[:4])
+        raise pickle.UnpicklingError(f"it calls {name} in an unknown way")
 
-    def persistent_load(self, pid: Any) -> _Storage:
-        kind, storage, key, _, length = pid
+    def tensor(self, storage: _Storage, offset: Any, size: Any, stride: Any) -> np.ndarray:
+        """Copy a tensor out of its storage; a shape that reaches outside is refused, since strides would read there."""
+        lengths = [size, stride] if type(size) is type(stride) is tuple else [(None,)]
+        if type(offset) is not int or any(type(number) is not int for numbers in lengths for number in numbers):
+            raise pickle.UnpicklingError("it has a tensor whose shape is not made of integers")
+        if len(size) != len(stride) or len(size) > 8:
+            raise pickle.UnpicklingError(f"it has a tensor of {len(size)} dimensions with {len(stride)} strides")
+        count = math.prod(size)
+        reach = offset + sum((length - 1) * step for length, step in zip(size, stride, strict=True)) + 1
+        inside = 0 <= offset <= len(storage.data) and min((*size, *stride), default=0) >= 0
+        if not inside or max(size, default=0) > sys.maxsize or (count and reach > len(storage.data)):
+            raise pickle.UnpicklingError(f"a tensor of shape {size} reaches outside its storage")
+        overlapping = any(step == 0 and length > 1 for length, step in zip(size, stride, strict=True))
+        if count and (overlapping or count > len(storage.data)):
+            raise pickle.UnpicklingError(f"a tensor of shape {size} takes values of its storage more than once")
+        self.bytes_left -= count * storage.data.itemsize
+        if self.bytes_left < 0:
+            raise pickle.UnpicklingError(f"its tensors copy its storages more than {_MAX_COPIES} times")
+        if not count:
+            return np.zeros(size, storage.data.dtype)
+        strides = [step * storage.data.itemsize for step in stride]
+        return np.lib.stride_tricks.as_strided(storage.data[offset:], size, strides).copy()
+
+    def load(self, reference: Any) -> _Storage:
+        """The storage that a persistent id of PyTorch names: ("storage", type, key, device, length)."""
+        if type(reference) is not tuple or len(reference) != 5:
+            raise pickle.UnpicklingError("it has a stored object without a proper name")
+        kind, storage, key, _, length = reference
         if kind != "storage":
-            raise pickle.UnpicklingError(f"unknown kind of stored object {kind!r}")
-        data = np.frombuffer(self._archive.read(f"{self._root}/data/{key}"), STORAGES[storage])
-        if len(data) != length:
-            raise pickle.UnpicklingError(f"storage {key} has {len(data)} values, {length} were promised")
+            raise pickle.UnpicklingError(
+                f"unknown kind of stored object {kind!r:.40}" if type(kind) is str else "unknown"
+            )
+        if type(storage) is not Named or storage.name not in STORAGES or type(key) is not str:
+            raise pickle.UnpicklingError("it has a storage of an unknown type")
+        if key not in self.storages:
+            self.storages[key] = np.frombuffer(self.archive.read(f"{self.root}/data/{key}"), np.uint8)
+        data = self.storages[key].view(STORAGES[storage.name])
+        if type(length) is not int or len(data) != length:
+            promised = length if type(length) is int else "others"
+            raise pickle.UnpicklingError(f"storage {key} has {len(data)} values, {promised} were promised")
         return _Storage(data)
 
 
@@ -140,13 +161,20 @@ def _read_torch(path: Path) -> dict[str, np.ndarray]:
     if not zipfile.is_zipfile(path):
         raise Refused("is not in PyTorch's zip format; save it again with PyTorch 1.6 or newer")
     with zipfile.ZipFile(path) as archive:
+        check_members(archive, path.stat().st_size)
         roots = [name.removesuffix("/data.pkl") for name in archive.namelist() if name.endswith("/data.pkl")]
         if len(roots) != 1:
-            raise Refused("is no PyTorch checkpoint: it has no data.pkl")
+            raise Refused("is not a PyTorch checkpoint: it has no data.pkl")
         order = f"{roots[0]}/byteorder"
         if order in archive.namelist() and archive.read(order) != b"little":
             raise Refused("was written on a big-endian machine, which is not supported")
-        state = _WeightsOnly(archive, roots[0]).load()
+        size = archive.getinfo(f"{roots[0]}/data.pkl").file_size
+        if size > _MAX_PICKLE:
+            raise Refused(f"has a data.pkl of {size:,} bytes, more than {_MAX_PICKLE:,}")
+        content, reader = io.BytesIO(archive.read(f"{roots[0]}/data.pkl")), _TorchFile(archive, roots[0])
+        state = unpickle(
+            content, size, lambda module, name: ADMITTED.get(name) == module, reader.call, load=reader.load
+        )
     if not isinstance(state, dict) or not all(isinstance(value, np.ndarray) for value in state.values()):
-        raise Refused("holds no plain state dict of tensors")
+        raise Refused("does not hold a plain state dict of tensors")
     return dict(state)

@@ -4,53 +4,109 @@ import hashlib
 import json
 import os
 import pickle
+import re
 import shutil
+import struct
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
+
+try:
+    from lzma import LZMAError
+except ImportError:  # some builds of Python have no lzma
+    LZMAError = zlib.error  # type: ignore[assignment, misc]
 
 # What readers raise for a file that is cut off, overwritten or made to mislead.
 DAMAGE = (
     ValueError, TypeError, AttributeError, RuntimeError, LookupError, EOFError, OSError, OverflowError, MemoryError,
-    zipfile.BadZipFile, zlib.error, pickle.UnpicklingError,
+    zipfile.BadZipFile, zlib.error, LZMAError, struct.error, pickle.UnpicklingError,
     SyntaxError, tokenize.TokenError,  # numpy parses headers as Python
 )  # fmt: skip
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary name beside ``path`` that takes its place on success and disappears on failure."""
+    """A temporary name beside ``path`` that takes its place on success and disappears on failure.
+
+    The file is on the disk before it gets its name, and the name before this returns: a power loss leaves the old file
+    or the new one.
+    """
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         yield temporary
+        sync(temporary)
         os.replace(temporary, path)
+        sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
 
 @contextmanager
-def replacing_directory(path: Path) -> Iterator[Path]:
-    """A temporary directory beside ``path`` that takes its place on success and disappears on failure."""
+def replacing_directory(path: Path, may_hold: Collection[str] = ()) -> Iterator[Path]:
+    """A temporary directory beside ``path`` that takes its place on success and disappears on failure.
+
+    Nothing is removed that the program did not make: what ``path`` already has must be among the names that the new
+    directory has too, or fit one of the patterns in ``may_hold``; else ValueError, and ``path`` stays as it is.
+    """
+    restore(path)
+    if path.exists() and not path.is_dir():
+        raise ValueError(f"{path} exists and is not a directory")
     temporary, old = (path.with_name(f"{path.name}.{os.getpid()}.{end}") for end in ("tmp", "old"))
     temporary.mkdir(parents=True)
     try:
         yield temporary
+        made = {entry.name for entry in temporary.iterdir()}
+        for entry in sorted(path.iterdir()) if path.exists() else ():
+            if entry.name not in made and not any(fnmatch(entry.name, pattern) for pattern in may_hold):
+                raise ValueError(f"{path} has {entry.name}, which was not made here; it was left as it is")
+        for directory, _, names in os.walk(temporary):
+            for name in [*names, "."]:
+                sync(Path(directory) / name)
         if path.exists():
             path.rename(old)
-        try:
-            temporary.rename(path)
-        except OSError:
-            if old.exists():
-                old.rename(path)
-            raise
+        temporary.rename(path)
+        sync(path.parent)
     finally:
+        if old.exists() and not path.exists():
+            old.rename(path)
         for leftover in (temporary, old):
             if leftover.exists():
                 shutil.rmtree(leftover)
+
+
+def restore(path: Path) -> None:
+    """Put the old directory back in its place if a process was killed while it replaced it."""
+    if path.exists() or not path.parent.is_dir():
+        return
+    pattern = re.compile(re.escape(path.name) + r"\.(\d+)\.old")
+    for match in filter(None, map(pattern.fullmatch, sorted(os.listdir(path.parent)))):
+        if not _is_running(int(match[1])):
+            os.rename(path.with_name(match[0]), path)
+            return
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def sync(path: Path) -> None:
+    """Wait until a file or directory is on the disk."""
+    number = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -19,7 +19,7 @@ def processor() -> str:
 
 
 def peak_memory() -> float:
-    """Largest resident memory of this process so far, in 10**6 bytes; nan where the system does not tell.
+    """Largest resident memory of this process so far, in 10**6 bytes; NaN where the system does not tell.
 
     Not from getrusage: a process inherits that maximum from the one that started it.
     """

@@ -10,7 +10,7 @@ from scipy.special import softmax
 
 from trm_jax.core import model
 from trm_jax.core.config import Config
-from trm_jax.edge.monitor import FEWEST_LOTS, reference
+from trm_jax.edge.monitor import MIN_LOTS, reference
 from trm_jax.reporting.interval import Interval
 from trm_jax.reporting.page import template
 from trm_jax.support import flops
@@ -105,8 +105,8 @@ def drift_reference(candidate: Candidate, threshold: float | None) -> dict[str, 
     """
     answers, calibration = candidate.answers, candidate.classifier.calibration
     units = lots(candidate.wafers, answers.index)
-    if len(np.unique(units)) < FEWEST_LOTS:
-        print(f"no monitoring reference: validation has {len(np.unique(units))} lots, {FEWEST_LOTS} are needed")
+    if len(np.unique(units)) < MIN_LOTS:
+        print(f"no monitoring reference: validation has {len(np.unique(units))} lots, {MIN_LOTS} are needed")
         return {}
     last = stopped_at(answers.halt[0, : candidate.trained.recursion.N_sup], threshold)
     logits = answers.logits[0, last, np.arange(len(answers.index))]

@@ -8,18 +8,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trm_jax.wafer.maps.answers import answers, decide, write_answers
+from trm_jax.wafer.maps.answers import answers, check_output, decide, plain_cell, write_answers
 from trm_jax.wafer.maps.maps import CLASSES, UNKNOWN
-from trm_jax.wafer.maps.validate import Loaded, Rejected, assemble
+from trm_jax.wafer.maps.validate import ReadResult, Rejected, build_wafers
 from trm_jax.wafer.synthetic import synthetic_wafers
 
 
-def loaded(rows: list[int], rejected: list[int], labels: list[int] | None = None) -> Loaded:
+def loaded(rows: list[int], rejected: list[int], labels: list[int] | None = None) -> ReadResult:
     """Wafers of these rows, and rejected maps."""
     wafers = synthetic_wafers(9 + len(rows)).take(np.arange(len(rows)))
     wafers.row[:] = rows
     wafers.label[:] = UNKNOWN if labels is None else labels
-    return Loaded(wafers, [Rejected(row, f"is broken in row {row}") for row in rejected])
+    return ReadResult(wafers, [Rejected(row, f"is broken in row {row}") for row in rejected])
 
 
 def probabilities(*classes: int, confidence: float = 0.6) -> np.ndarray:
@@ -90,13 +90,37 @@ def test_answers_that_do_not_fit_leave_the_old_file(tmp_path: Path) -> None:
     one = loaded([0], [])
     with pytest.raises(ValueError, match=r"1 wafers need probabilities \(1, 9\)"):
         write_answers(path, one, probabilities(0, 1), np.array([1]), 0.5)
-    with pytest.raises(ValueError, match="no numbers"):
+    with pytest.raises(ValueError, match="NaN or infinite"):
         write_answers(path, one, probabilities(0) * np.nan, np.array([1]), 0.5)
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
 
 
+def test_an_output_that_exists_or_cannot_be_written_is_refused_before_the_work(tmp_path: Path) -> None:
+    path = tmp_path / "answers.csv"
+    check_output(path)
+    path.write_text("old")
+    with pytest.raises(ValueError, match=r"answers\.csv exists; give another name, or --force"):
+        check_output(path)
+    check_output(path, force=True)
+    with pytest.raises(ValueError, match="/dev/null is not a regular file"):
+        check_output(Path("/dev/null"), force=True)
+    with pytest.raises(ValueError, match="cannot be written to"), pytest.MonkeyPatch.context() as patch:
+        patch.setattr("os.access", lambda *_: False)
+        check_output(tmp_path / "new.csv")
+
+
+def test_no_cell_can_be_taken_for_a_formula(tmp_path: Path) -> None:
+    names = ("=HYPERLINK(1).csv", "+1.csv", "-1.csv", "@x.csv", "\tx.csv", "a=b.csv")
+    rows = loaded([0, 1, 2, 3, 4], [])
+    rejected = ReadResult(rows.wafers, [Rejected(5, "=1+1")], names)
+    write_answers(tmp_path / "a.csv", rejected, probabilities(0, 0, 0, 0, 0), np.ones(5, int), 0.5)
+    lines = written(tmp_path / "a.csv")[1:]
+    assert [line[-2] for line in lines] == [f"'{name}" for name in names[:-1]] + ["a=b.csv"]
+    assert lines[-1][-1] == "'=1+1" and plain_cell("\r=1") == "'\r=1" and plain_cell("") == ""
+
+
 def test_nothing_but_rejected_maps(tmp_path: Path) -> None:
     row = np.arange(1)
-    none = assemble(np.full(25, 7, np.uint8), np.array([5]), np.array([5]), {"row": row, "group": row}, "test")
+    none = build_wafers(np.full(25, 7, np.uint8), np.array([5]), np.array([5]), {"row": row, "group": row}, "test")
     write_answers(tmp_path / "a.csv", none, np.zeros((0, 9)), np.zeros(0, int), 0.5)
     assert written(tmp_path / "a.csv")[1][-1] == "has a cell 7; cells are 0, 1 or 2"

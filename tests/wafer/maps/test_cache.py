@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from legacy_frame import write_legacy_frame
 from trm_jax.wafer.data import load
 from trm_jax.wafer.maps import cache, source
 from trm_jax.wafer.maps.maps import UNKNOWN, Wafers
-from trm_jax.wafer.maps.validate import Loaded, Rejected
+from trm_jax.wafer.maps.validate import ReadResult, Rejected
 from trm_jax.wafer.synthetic import synthetic_wafers
 
 SCRIPT = Path(__file__).resolve().parents[3] / "experiments" / "wafer_prepare.py"
@@ -35,15 +36,15 @@ def assert_same(actual: Wafers, expected: Wafers) -> None:
 
 
 @pytest.fixture
-def loaded() -> Loaded:
+def loaded() -> ReadResult:
     """Generated maps, of which some have been taken out, so that their cells have gaps and are out of order."""
     wafers = synthetic_wafers(60)
     wafers = replace(wafers, official=np.resize([0, 1, UNKNOWN], 60).astype(np.int8))
     chosen = np.random.default_rng(0).permutation(60)[:40]
-    return Loaded(wafers.take(np.concatenate([np.arange(5), chosen[chosen > 4]])), [Rejected(7, 'odd, "quoted"')])
+    return ReadResult(wafers.take(np.concatenate([np.arange(5), chosen[chosen > 4]])), [Rejected(7, 'odd, "quoted"')])
 
 
-def test_a_cache_gives_back_what_it_was_made_of(tmp_path: Path, loaded: Loaded) -> None:
+def test_a_cache_gives_back_what_it_was_made_of(tmp_path: Path, loaded: ReadResult) -> None:
     manifest = cache.write_cache(tmp_path / "deep" / "cache", loaded, ORIGIN)
     cached = cache.read_cache(tmp_path / "deep" / "cache")
     assert_same(cached.wafers, loaded.wafers)
@@ -56,7 +57,7 @@ def test_a_cache_gives_back_what_it_was_made_of(tmp_path: Path, loaded: Loaded) 
 
 
 def test_an_interrupted_preparation_leaves_the_old_cache(
-    tmp_path: Path, loaded: Loaded, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, loaded: ReadResult, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "cache"
     cache.write_cache(path, loaded, ORIGIN)
@@ -68,12 +69,43 @@ def test_an_interrupted_preparation_leaves_the_old_cache(
     assert {file.name: file.read_bytes() for file in path.iterdir()} == before and list(tmp_path.iterdir()) == [path]
 
 
-def test_nothing_but_a_cache_is_replaced(tmp_path: Path, loaded: Loaded) -> None:
+def test_nothing_but_a_cache_is_replaced(tmp_path: Path, loaded: ReadResult) -> None:
     (tmp_path / "precious.txt").write_text("keep")
     for path in (tmp_path, tmp_path / "precious.txt"):
-        with pytest.raises(ValueError, match="exists and is no cache"):
+        with pytest.raises(ValueError, match="exists and is not a cache"):
             cache.write_cache(path, loaded, ORIGIN)
     assert (tmp_path / "precious.txt").read_text() == "keep"
+
+
+def test_a_cache_with_another_file_and_a_folder_with_a_manifest_are_not_replaced(tmp_path: Path, loaded) -> None:
+    path = tmp_path / "cache"
+    cache.write_cache(path, loaded, ORIGIN)
+    (path / "notes.txt").write_text("keep")
+    (tmp_path / "web").mkdir()
+    (tmp_path / "web" / "manifest.json").write_text("{}")
+    for other in (path, tmp_path / "web"):
+        with pytest.raises(ValueError, match="is not a cache, or not only a cache"):
+            cache.write_cache(other, loaded, ORIGIN)
+    assert (path / "notes.txt").read_text() == "keep" and (tmp_path / "web" / "manifest.json").read_text() == "{}"
+
+
+def test_a_cache_that_was_being_replaced_when_the_power_went_is_read(tmp_path: Path, loaded: ReadResult) -> None:
+    cache.write_cache(tmp_path / "cache", loaded, ORIGIN)
+    (tmp_path / "cache").rename(tmp_path / "cache.999999999.old")
+    assert len(source.read(tmp_path / "cache").wafers) == len(loaded.wafers)
+
+
+@pytest.mark.parametrize("name", ["flat.npy", "wafers.npy", "rejected.csv"])
+def test_a_pipe_in_the_place_of_a_file_of_a_cache_is_refused(tmp_path: Path, loaded: ReadResult, name: str) -> None:
+    path = tmp_path / "cache"
+    cache.write_cache(path, loaded, ORIGIN)
+    (path / name).unlink()
+    os.mkfifo(path / name)
+    with pytest.raises(ValueError, match="is damaged; prepare it again: it has not all of"):
+        source.read(path)
+    os.mkfifo(tmp_path / "maps.npz")
+    with pytest.raises(ValueError, match="is neither a file nor a directory"):
+        source.read(tmp_path / "maps.npz")
 
 
 def damage(path: Path, name: str, change: Callable[[bytes], bytes]) -> None:
@@ -100,7 +132,9 @@ def damage(path: Path, name: str, change: Callable[[bytes], bytes]) -> None:
         ("manifest.json", lambda data: data.replace(b'"maps": ', b'"maps": 1'), "other sizes"),
     ],
 )
-def test_a_damaged_cache_is_refused(tmp_path: Path, loaded: Loaded, name: str, change: Callable, reason: str) -> None:
+def test_a_damaged_cache_is_refused(
+    tmp_path: Path, loaded: ReadResult, name: str, change: Callable, reason: str
+) -> None:
     path = tmp_path / "cache"
     cache.write_cache(path, loaded, ORIGIN)
     damage(path, name, change)
@@ -117,6 +151,9 @@ def test_places_are_searched_in_order(tmp_path: Path, monkeypatch: pytest.Monkey
     shared.parent.mkdir(parents=True)
     shared.touch()
     assert source.find(None) == shared == source.find(tmp_path / "shared" / "data")
+    for empty in ("", " "):  # an empty variable is not set, and not the current folder
+        monkeypatch.setenv("TRM_DATA", empty)
+        assert source.find(None) == shared
     (tmp_path / "env").mkdir()
     monkeypatch.setenv("TRM_DATA", str(tmp_path / "env"))
     assert source.find(None) == tmp_path / "env" and source.find(shared) == shared
@@ -199,7 +236,7 @@ def test_a_mistake_on_the_command_line_ends_in_one_line(tmp_path: Path) -> None:
     assert result.stderr.startswith(f"error: no wafer maps at {tmp_path / 'nowhere.pkl'}; give a cache")
 
 
-def test_the_notice_goes_with_wm811k_only(tmp_path: Path, loaded: Loaded) -> None:
+def test_the_notice_goes_with_wm811k_only(tmp_path: Path, loaded: ReadResult) -> None:
     cache.write_cache(tmp_path / "cache", loaded, ORIGIN | {"notice": "of theirs"})
     assert cache.notice(tmp_path / "cache") == "of theirs" and cache.notice(tmp_path) == ""
     assert cache.notice(Path("wm811k_labelled.npz")) == cache.NOTICE != cache.notice(Path("own.npz"))

@@ -1,5 +1,7 @@
 """A folder of maps: what is written is read back, and what is broken is left out by name."""
 
+import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from PIL import Image
 
+from trm_jax.wafer.maps.answers import write_answers
 from trm_jax.wafer.maps.folder import parse_csv, read_folder
-from trm_jax.wafer.maps.maps import CLASSES, UNKNOWN
+from trm_jax.wafer.maps.maps import CLASSES, UNKNOWN, class_or_unknown
 
 MAP = np.random.default_rng(0).integers(0, 3, (6, 9)).astype(np.uint8)
 
@@ -98,7 +101,7 @@ def test_a_table_gives_labels_and_lots(tmp_path: Path) -> None:
     [
         ("name,label\n", "must have a column file"),
         ("file\na.csv\n", "must have a column file"),
-        ("file,label\nb.csv,Loc\n", "line 2: 'b.csv' is no .csv or .png file of this folder"),
+        ("file,label\nb.csv,Loc\n", "line 2: 'b.csv' is not a .csv or .png file of this folder"),
         ("file,label\na.csv,Loc\na.csv,Loc\n", "line 3: 'a.csv' occurs twice"),
         ("file,label\na.csv\n", "line 2: expected 2 fields"),
         ("file,label\na.csv,Loc,1\n", "line 2: expected 2 fields"),
@@ -134,12 +137,54 @@ def test_broken_files_are_left_out_by_name(tmp_path: Path) -> None:
         "d.png": "has a grey value 70; they are 0, 1, 2 or 0, 128, 255",
         "e.png": "is an image of mode RGB; save it as 8-bit grey",
         "f.png": "is 2000 x 2000; sides are 1024 at most",
-        "g.png": "is damaged or no PNG",
-        "h.png": "is damaged or no PNG",
+        "g.png": "is damaged or not a PNG",
+        "h.png": "is damaged or not a PNG",
         "i.csv": "is a file of 6,000,000 bytes",
     }
     assert sorted(reasons) == sorted(expected)
     assert all(reasons[name].startswith(reason) for name, reason in expected.items())
+
+
+def test_what_is_not_a_file_is_rejected_and_the_others_are_read(tmp_path: Path) -> None:
+    write_csv(tmp_path / "good.csv", MAP)
+    (tmp_path / "directory.csv").mkdir()
+    (tmp_path / "dangling.csv").symlink_to(tmp_path / "nowhere")
+    os.mkfifo(tmp_path / "pipe.csv")
+    (tmp_path / "device.png").symlink_to("/dev/zero")
+    wafers, rejected, names = read_folder(tmp_path)
+    assert len(wafers) == 1 and len(names) == 5
+    reasons = {reason.split("'")[1]: reason.split(") ")[1] for _, reason in rejected}
+    assert reasons == {
+        "dangling.csv": "cannot be read: No such file or directory",
+        "device.png": "is not a regular file",
+        "directory.csv": "is not a regular file",
+        "pipe.csv": "is not a regular file",
+    }
+
+
+def test_a_name_that_is_not_utf8_keeps_its_line_in_the_table(tmp_path: Path) -> None:
+    write_csv(tmp_path / os.fsdecode(b"a\xff.csv"), MAP)
+    (tmp_path / os.fsdecode(b"b\xfe")).mkdir()
+    write_csv(tmp_path / os.fsdecode(b"b\xfe") / "c.csv", MAP)
+    read = read_folder(tmp_path, label_index=class_or_unknown)
+    assert read.files == ("a\\xff.csv", "b\\xfe/c.csv")
+    write_answers(tmp_path / "table", read, np.full((2, 9), 1 / 9), np.ones(2, int), 0.5)
+    assert r"a\xff.csv" in (tmp_path / "table").read_text(encoding="utf-8")
+
+
+def test_a_png_with_a_chunk_longer_than_the_file_is_refused_without_reading_it(tmp_path: Path) -> None:
+    write_png(tmp_path / "a.png", MAP)
+    content = bytearray((tmp_path / "a.png").read_bytes())
+    content[33:37] = (3 * 10**9).to_bytes(4, "big")
+    (tmp_path / "b.png").write_bytes(content)
+    assert "a chunk of 3,000,000,000 bytes reaches beyond the end" in read_folder(tmp_path).rejected[0].reason
+
+
+def test_without_pillow_a_png_is_rejected_with_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    write_csv(tmp_path / "a.csv", MAP)
+    (tmp_path / "b.png").write_bytes(b"")
+    assert "needs Pillow" in read_folder(tmp_path).rejected[0].reason
 
 
 def test_a_folder_without_maps_is_refused(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import os
 import pickle
 import pickletools
 import struct
+import time
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -83,7 +84,7 @@ def test_broken_maps_and_unknown_words_are_left_out_with_their_row(tmp_path: Pat
     rows = {
         "is empty": (np.zeros((0, 0), np.uint8), "Loc"),
         "has 1 dimensions instead of two": (good[0], "Loc"),
-        "is no array": (None, "Loc"),
+        "is not an array": (None, "Loc"),
         "has cells other than 0, 1 and 2": (good + 0.5, "Loc"),
         "has a cell 7; cells are 0, 1 or 2": (good + 5, "Loc"),
         "has no die": (good * 0, "Loc"),
@@ -130,7 +131,7 @@ def test_a_file_cut_off_anywhere_is_refused(tmp_path: Path, python2: bool) -> No
     path = tmp_path / "cut.pkl"
     for length in [*range(100), *range(100, len(whole), 41), len(whole) - 1]:
         path.write_bytes(whole[:length])
-        with pytest.raises(ValueError, match="is damaged or no frame of wafer maps: ") as caught:
+        with pytest.raises(ValueError, match="is damaged or not a frame of wafer maps: ") as caught:
             read_pickle(path)
         assert "\n" not in str(caught.value)
 
@@ -166,7 +167,7 @@ HOSTILE = {
     "code inside numpy": (call("numpy.testing", "rundocs", b""), "asks for numpy.testing.rundocs"),
     "eval inside pandas": (call("pandas.core.computation.eval", "eval", b""), "asks for pandas.*eval"),
     "dotted name": (text("numpy") + text("os.system") + pickle.STACK_GLOBAL, "asks for numpy.os.system"),
-    "call of a result": (call("builtins", "slice", b"NNN") + b")R", "calls what is no function"),
+    "call of a result": (call("builtins", "slice", b"NNN") + b")R", "calls what is not a function"),
     "huge string": (pickle.BINUNICODE8 + struct.pack("<Q", 2**40), "longer than the file"),
     "huge bytearray": (pickle.BYTEARRAY8 + struct.pack("<Q", 2**62), "longer than the file"),
     "huge integer": (pickle.LONG4 + struct.pack("<i", 2**31 - 1), "has no place"),
@@ -176,8 +177,9 @@ HOSTILE = {
     "deep lists": (b"]" * 30_000 + b"a" * 29_999, "more lists and tuples"),
     "deep tuples": (b"N" + pickle.TUPLE1 * 30_000, "more lists and tuples"),
     "many marks": (b"(" * 30_000, "more lists and tuples"),
-    "huge shape": (array("u1", HUGE + HUGE, pickle.SHORT_BINBYTES + b"\x01a"), "without its bytes"),
-    "huge shape of nothing": (array("u1", HUGE + b"K\x00", pickle.SHORT_BINBYTES + b"\x00"), "is no frame"),
+    "huge shape": (array("u1", HUGE + HUGE, pickle.SHORT_BINBYTES + b"\x01a"), "whose shape is not"),
+    "huge shape of nothing": (array("u1", HUGE + b"K\x00", pickle.SHORT_BINBYTES + b"\x00"), "whose shape is not"),
+    "shape beyond 64 bits": (array("u1", pickle.LONG1 + b"\x09" + bytes(8) + b"\x01" + b"K\x00", b"C\x00"), "shape"),
     "negative shape": (array("u1", b"J\xff\xff\xff\xffJ\xff\xff\xff\xff", b"C\x01a"), "whose shape is not"),
     "object of bytes": (array("O8", b"K\x01", b"C\x08aaaaaaaa"), "without as many objects"),
     "huge string type": (array("U999999999", b"K\x00", b"C\x00"), "array of type"),
@@ -187,9 +189,9 @@ HOSTILE = {
     "broken type": (array("f3", b"K\x01", b"C\x03aaa"), "damaged"),
     "built twice": (array("u1", b"K\x00K\x00", b"C\x00") + b"NNNNNt" + pickle.BUILD, "takes what is not there"),
     "state of a number": (b"K\x01N" + pickle.BUILD, "state of a plain value"),
-    "wrong kind of index": (b"}]N" + pickle.SETITEM, "no dict with names"),
-    "no frame": (b"K\x01", "is no frame of pandas"),
-    "list in itself": (pickle.EMPTY_LIST + pickle.MEMOIZE + b"h\x00" + pickle.APPEND, "is no frame of pandas"),
+    "wrong kind of index": (b"}]N" + pickle.SETITEM, "not a dict with names"),
+    "no frame": (b"K\x01", "is not a frame of pandas"),
+    "list in itself": (pickle.EMPTY_LIST + pickle.MEMOIZE + b"h\x00" + pickle.APPEND, "is not a frame of pandas"),
     "name that doubles": (DOUBLING + text("a") + pickle.STACK_GLOBAL, "without a name"),
     "type that doubles": (call("numpy", "dtype", DOUBLING), "array of type 'tuple'"),
     "shape that doubles": (array("u1", DOUBLING, b"C\x01a"), "whose shape is not"),
@@ -216,7 +218,7 @@ def test_hostile_pickles_are_refused_by_name(tmp_path: Path, case: str, capfd: p
 def test_code_in_the_place_of_a_map_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "frame.pkl"
     pd.DataFrame({"waferMap": pd.Series([MAPS[0], Runs()])}).to_pickle(path)
-    with pytest.raises(ValueError, match=r"asks for (posix|nt).system, which a frame of wafer maps has no need of"):
+    with pytest.raises(ValueError, match=r"asks for (posix|nt).system, which such a file does not need"):
         read_pickle(path)
 
 
@@ -234,6 +236,38 @@ def test_a_changed_byte_never_leads_to_another_error(tmp_path_factory: pytest.Te
         assert len(loaded.wafers) + len(loaded.rejected) <= 8
     except ValueError as error:
         assert "\n" not in str(error)
+
+
+def test_one_array_in_many_blocks_is_refused(tmp_path: Path) -> None:
+    """A short file would become a thousand lists of all its values."""
+    names = array("O8", b"K\x02", b"](" + text("a") + text("b") + b"e")
+    values = array("i8", b"K\x01", b"C\x08" + bytes(8)) + pickle.MEMOIZE
+    first, second = (
+        call("pandas._libs.internals", "_unpickle_block", block + call("builtins", "slice", place) + b"K\x02")
+        for block, place in ((values, b"K\x00K\x01K\x01"), (b"h\x00", b"K\x01K\x02K\x01"))
+    )
+    manager = call("pandas.core.internals.managers", "BlockManager", first + second + b"\x86](" + names + b"e")
+    body = call("pandas.core.frame", "DataFrame", b"") + b"}" + text("_mgr") + manager + b"s" + pickle.BUILD
+    path = tmp_path / "frame.pkl"
+    path.write_bytes(b"\x80\x04" + body + pickle.STOP)
+    with pytest.raises(ValueError, match="one array in two blocks"):
+        read_pickle(path)
+
+
+def test_numbers_whose_hashes_collide_take_no_longer(tmp_path: Path) -> None:
+    """Tuples of (k * (2**61 - 1), 0) have one hash."""
+    prime = 2**61 - 1
+    body = b"".join(
+        pickle.LONG1 + b"\x0a" + (number * prime).to_bytes(10, "little") + b"K\x00" + pickle.TUPLE2
+        for number in range(12_000)
+    )
+    assert hash((prime, 0)) == hash((2 * prime, 0))
+    path = tmp_path / "frame.pkl"
+    path.write_bytes(b"\x80\x04" + body + pickle.STOP)
+    start = time.process_time()
+    with pytest.raises(ValueError, match="is not a frame"):
+        read_pickle(path)
+    assert time.process_time() - start < 1
 
 
 def test_a_frame_without_maps_is_refused(tmp_path: Path) -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trm_jax.wafer.maps import npz, source
+from trm_jax.support import archives
+from trm_jax.wafer.maps import source
 from trm_jax.wafer.maps.maps import CLASSES, UNKNOWN
 from trm_jax.wafer.maps.npz import read_npz
 from trm_jax.wafer.maps.validate import Rejected, find_copies
@@ -102,8 +103,8 @@ def test_maps_to_classify_may_have_labels_of_other_classes(tmp_path: Path, array
         ({"flat": np.zeros(85)}, "flat must be one row of bytes, not float64"),
         ({"flat": np.zeros((5, 17), np.uint8)}, "flat must be one row of bytes"),
         ({"height": np.array([5, 6, 5], object)}, "height is an array of objects, which could run code"),
-        ({"height": np.array([5, 6, -5])}, "height has entries that are no sides"),
-        ({"width": np.array([6, 5, 2**40])}, "width has entries that are no sides"),
+        ({"height": np.array([5, 6, -5])}, "height has entries outside 0 to 32767"),
+        ({"width": np.array([6, 5, 2**40])}, "width has entries outside 0 to 32767"),
         ({"label": np.array([1, 0], np.int8)}, "label has 2 entries, height has 3"),
         ({"fold": np.array([0, 0, 300])}, "fold has entries outside"),
         ({"clean": np.array([1, 1, 1])}, "clean must be one row of truth values"),
@@ -114,6 +115,66 @@ def test_arrays_that_do_not_fit_are_refused_by_name(tmp_path: Path, arrays: dict
     with pytest.raises(ValueError, match=reason) as caught:
         read_npz(save(tmp_path / "maps.npz", changed))
     assert str(tmp_path / "maps.npz") in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"row": np.array([0, 2**63, 1], np.uint64)}, "row has entries outside"),
+        ({"lot_block": np.array([0, 2**40, 1])}, "lot_block has entries outside"),
+        ({"label": np.array([0, 2**63, 1], np.uint64)}, "label has entries outside"),
+        ({"classes": np.array([0x110000, 0], np.uint32).view("<U1")}, "is damaged or not a file of wafer maps"),
+        ({"classes": np.array([0xD800, 0], np.uint32).view("<U1")}, "is damaged or not a file of wafer maps"),
+        ({"classes": np.array(["a" * 200])}, "classes has 1 names of up to 200 characters"),
+    ],
+)
+def test_numbers_and_characters_beyond_what_they_mean(tmp_path: Path, arrays: dict, change: dict, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason) as caught:
+        read_npz(save(tmp_path / "maps.npz", arrays | change))
+    assert "\n" not in str(caught.value)
+
+
+def test_small_integers_and_foreign_byte_order_are_read(tmp_path: Path, arrays: dict) -> None:
+    """300 rows do not fit int8: the number of a lot is computed with wide integers."""
+    small = arrays | {"row": np.array([0, 1, 2], np.int8)}
+    assert read_npz(save(tmp_path / "maps.npz", small)).wafers.group.tolist() == [0, 0, 0]
+    foreign = arrays | {"classes": arrays["classes"].astype(">U9"), "height": arrays["height"].astype(">i2")}
+    assert read_npz(save(tmp_path / "big.npz", foreign)).wafers.label.tolist() == [8, -1, 5]
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2])
+def test_compression_that_numpy_does_not_write_is_refused(tmp_path: Path, arrays: dict, method: int) -> None:
+    with zipfile.ZipFile(save(tmp_path / "maps.npz", arrays)) as whole:
+        members = {name: whole.read(name) for name in whole.namelist()}
+    with zipfile.ZipFile(tmp_path / "packed.npz", "w", method) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    content = bytearray((tmp_path / "packed.npz").read_bytes())
+    content[60:90] = bytes(30)  # and its data are damaged
+    (tmp_path / "packed.npz").write_bytes(content)
+    with pytest.raises(ValueError, match="a method other than deflate"):
+        read_npz(tmp_path / "packed.npz")
+
+
+@pytest.mark.parametrize("limit", [None, 2000])
+def test_millions_of_empty_maps_are_counted_before_anything_is_built(tmp_path: Path, limit: int | None) -> None:
+    none = np.zeros(8_400_000, np.uint8)
+    path = save(tmp_path / "maps.npz", {"flat": np.zeros(0, np.uint8), "height": none, "width": none})
+    assert path.stat().st_size < 20_000
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match="more than 2,000 maps" if limit else "8,400,000 maps, but no more than 0"):
+            read_npz(path, max_maps=limit)
+        assert tracemalloc.get_traced_memory()[1] < 10**6
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_file_of_broken_maps_is_refused_as_a_whole(tmp_path: Path) -> None:
+    sides = np.full(320_000, 5, np.uint8)
+    path = save(tmp_path / "maps.npz", {"flat": np.zeros(8_000_000, np.uint8), "height": sides, "width": sides})
+    with pytest.raises(ValueError, match="320,000 of 320,000 maps are broken"):
+        read_npz(path)
 
 
 def header(dtype: str, count: int) -> bytes:
@@ -142,8 +203,8 @@ def test_a_bomb_is_refused_before_allocating(tmp_path: Path, monkeypatch: pytest
     side = np.full(8, 1000)
     path = save(tmp_path / "maps.npz", {"flat": np.zeros(8_000_000, np.uint8), "height": side, "width": side})
     assert len(read_npz(path).rejected) == 8
-    monkeypatch.setattr(npz, "_LARGE", 2**20)
-    refused_without_allocating(path, "flat would grow from [0-9,]* bytes to 8,000,128")
+    monkeypatch.setattr(archives, "_MAX_UNPACKED", 2**20)
+    refused_without_allocating(path, "would unpack from [0-9,]* bytes to 8,000,512")
 
 
 def test_files_cut_off_anywhere_are_refused_in_one_line(tmp_path: Path, arrays: dict) -> None:
@@ -151,6 +212,6 @@ def test_files_cut_off_anywhere_are_refused_in_one_line(tmp_path: Path, arrays: 
     path = tmp_path / "cut.npz"
     for length in range(0, len(whole), 7):
         path.write_bytes(whole[:length])
-        with pytest.raises(ValueError, match="is damaged or no file of wafer maps") as caught:
+        with pytest.raises(ValueError, match="is damaged or not a file of wafer maps") as caught:
             read_npz(path)
         assert "\n" not in str(caught.value)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trm_jax.wafer.maps.maps import CLASSES, UNKNOWN, Wafers, class_index, class_or_unknown
-from trm_jax.wafer.maps.validate import assemble, find_copies
+from trm_jax.wafer.maps.validate import build_wafers, find_copies
 
 
 def wafers_of(kinds: list[int], labels: list[int]) -> Wafers:
@@ -14,7 +14,7 @@ def wafers_of(kinds: list[int], labels: list[int]) -> Wafers:
     cells = [np.full(30, kind // 2 + 1, np.uint8) for kind in kinds]
     height = np.array([5 + kind % 2 for kind in kinds])
     columns = {"row": np.arange(len(kinds)), "group": np.arange(len(kinds)), "label": np.array(labels)}
-    return assemble(np.concatenate(cells), height, 30 // height, columns, "kinds").wafers
+    return build_wafers(np.concatenate(cells), height, 30 // height, columns, "kinds").wafers
 
 
 def test_copies_and_conflicts() -> None:
@@ -64,7 +64,7 @@ def test_maps_must_stand_inside_the_cells() -> None:
     columns = {"row": np.arange(1), "group": np.arange(1)}
     five = np.array([5])
     with pytest.raises(ValueError, match="reaches outside the 30 cells"):
-        assemble(np.ones(30, np.uint8), five, five, columns, "", start=np.array([6]))
+        build_wafers(np.ones(30, np.uint8), five, five, columns, "", start=np.array([6]))
     with pytest.raises(ValueError, match="add up to 25 cells, but there are 30"):
-        assemble(np.ones(30, np.uint8), five, five, columns, "")
-    assert len(assemble(np.ones(30, np.uint8), five, five, columns, "", start=np.array([5])).wafers) == 1
+        build_wafers(np.ones(30, np.uint8), five, five, columns, "")
+    assert len(build_wafers(np.ones(30, np.uint8), five, five, columns, "", start=np.array([5])).wafers) == 1

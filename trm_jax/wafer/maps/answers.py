@@ -1,6 +1,7 @@
 """What the model says about every map of a source, in the source's order: one table, wherever it is made."""
 
 import csv
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -9,7 +10,7 @@ import numpy as np
 
 from trm_jax.support.files import replacing
 from trm_jax.wafer.maps.maps import CLASSES, UNKNOWN
-from trm_jax.wafer.maps.validate import Loaded
+from trm_jax.wafer.maps.validate import ReadResult
 
 
 class Decisions(NamedTuple):
@@ -37,13 +38,22 @@ class Answer(NamedTuple):
     reason: str = ""
 
 
-def check_output(path: Path) -> None:
-    """Raise ValueError if this cannot be a file: to be asked before an hour of classifying, not after it."""
+def check_output(path: Path, force: bool = False) -> None:
+    """Raise ValueError if this file cannot be written, or exists: to be called before an hour of classifying.
+
+    With ``force`` an existing file is replaced, but nothing that is not a regular file.
+    """
     folder = path.resolve().parent
     if not folder.is_dir():
         raise ValueError(f"--output: there is no folder {folder}")
+    if not os.access(folder, os.W_OK):
+        raise ValueError(f"--output: the folder {folder} cannot be written to")
     if path.is_dir():
         raise ValueError(f"--output: {path} is a folder; name a file in it")
+    if path.exists() and not path.is_file():
+        raise ValueError(f"--output: {path} is not a regular file")
+    if path.exists() and not force:
+        raise ValueError(f"--output: {path} exists; give another name, or --force to replace it")
 
 
 def decide(probabilities: np.ndarray, review_threshold: float) -> Decisions:
@@ -57,41 +67,45 @@ def decide(probabilities: np.ndarray, review_threshold: float) -> Decisions:
     )
 
 
-def answers(loaded: Loaded, probabilities: np.ndarray, steps: np.ndarray, review_threshold: float) -> Iterator[Answer]:
+def answers(
+    read: ReadResult, probabilities: np.ndarray, steps: np.ndarray, review_threshold: float
+) -> Iterator[Answer]:
     """One answer for every map, also for rejected ones, in the order of the source.
 
-    ``probabilities`` (N, 9) and ``steps`` (N,) belong to ``loaded.wafers``. Raises ValueError if they do not fit, or
-    are no numbers.
+    ``probabilities`` (N, 9) and ``steps`` (N,) belong to ``read.wafers``. Raises ValueError if they do not fit, or are
+    NaN.
     """
-    count = len(loaded.wafers)
+    count = len(read.wafers)
     if probabilities.shape != (count, len(CLASSES)) or steps.shape != (count,):
         raise ValueError(
             f"{count} wafers need probabilities ({count}, {len(CLASSES)}) and steps ({count},), "
             f"got {probabilities.shape} and {steps.shape}"
         )
     if not np.isfinite(probabilities).all():
-        raise ValueError("probabilities have values that are no numbers")
-    return _answers(loaded, probabilities, steps, decide(probabilities, review_threshold) if count else None)
+        raise ValueError("probabilities have values that are NaN or infinite")
+    return _answers(read, probabilities, steps, decide(probabilities, review_threshold) if count else None)
 
 
-def _answers(loaded: Loaded, probabilities: np.ndarray, steps: np.ndarray, made: Decisions | None) -> Iterator[Answer]:
-    wafers = loaded.wafers
+def _answers(
+    read: ReadResult, probabilities: np.ndarray, steps: np.ndarray, decisions: Decisions | None
+) -> Iterator[Answer]:
+    wafers = read.wafers
     # A rejected map stands before the first usable one of a higher row; rows of a source ascend.
-    rejected = sorted(loaded.rejected, key=lambda one: one.row)
-    places = np.searchsorted(np.maximum.accumulate(wafers.row), [one.row for one in rejected], side="right")
+    rejected = sorted(read.rejected, key=lambda entry: entry.row)
+    places = np.searchsorted(np.maximum.accumulate(wafers.row), [entry.row for entry in rejected], side="right")
     waiting = iter([*zip(places.tolist(), rejected, strict=True), (len(wafers) + 1, None)])
     place, broken = next(waiting)
     for index in range(len(wafers) + 1):
         while broken is not None and place == index:
             yield Answer(int(broken.row), "rejected", reason=broken.reason)
             place, broken = next(waiting)
-        if made is not None and index < len(wafers):
+        if decisions is not None and index < len(wafers):
             label = int(wafers.label[index])
             yield Answer(
                 row=int(wafers.row[index]),
-                decision="review" if made.review[index] else "auto",
-                prediction=CLASSES[made.predicted[index]],
-                confidence=float(made.confidence[index]),
+                decision="review" if decisions.review[index] else "auto",
+                prediction=CLASSES[decisions.predicted[index]],
+                confidence=float(decisions.confidence[index]),
                 steps=int(steps[index]),
                 probabilities=tuple(probabilities[index].tolist()),
                 label="" if label == UNKNOWN else CLASSES[label],
@@ -99,22 +113,27 @@ def _answers(loaded: Loaded, probabilities: np.ndarray, steps: np.ndarray, made:
 
 
 def write_answers(
-    path: Path, loaded: Loaded, probabilities: np.ndarray, steps: np.ndarray, review_threshold: float
+    path: Path, read: ReadResult, probabilities: np.ndarray, steps: np.ndarray, review_threshold: float
 ) -> None:
     """Write a CSV file with one line a map, whole or not at all; arguments and errors as those of ``answers``.
 
     Columns: row, prediction, confidence, decision, steps, p_ and the name of each class; then label if any map has one,
-    file if each map has its own, and reason if any map was rejected.
+    file if each map has its own, and reason if any map was rejected. An existing file is replaced: see `check_output`.
     """
-    lines = answers(loaded, probabilities, steps, review_threshold)
-    labelled, broken = bool((loaded.wafers.label != UNKNOWN).any()), bool(loaded.rejected)
+    lines = answers(read, probabilities, steps, review_threshold)
+    labelled, broken = bool((read.wafers.label != UNKNOWN).any()), bool(read.rejected)
     columns = ["row", "prediction", "confidence", "decision", "steps", *(f"p_{name}" for name in CLASSES)]
     with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(columns + ["label"] * labelled + ["file"] * bool(loaded.files) + ["reason"] * broken)
-        for one in lines:
-            shares = [f"{share:.6f}" for share in one.probabilities] or [""] * len(CLASSES)
-            confidence = "" if one.confidence is None else f"{one.confidence:.6f}"
-            made = [one.row, one.prediction, confidence, one.decision, "" if one.steps is None else one.steps]
-            file_of_map = [loaded.files[one.row]] if loaded.files else []
-            writer.writerow(made + shares + [one.label] * labelled + file_of_map + [one.reason] * broken)
+        writer.writerow(columns + ["label"] * labelled + ["file"] * bool(read.files) + ["reason"] * broken)
+        for line in lines:
+            shares = [f"{share:.6f}" for share in line.probabilities] or [""] * len(CLASSES)
+            confidence = "" if line.confidence is None else f"{line.confidence:.6f}"
+            cells = [line.row, line.prediction, confidence, line.decision, "" if line.steps is None else line.steps]
+            map_file = [plain_cell(read.files[line.row])] if read.files else []
+            writer.writerow(cells + shares + [line.label] * labelled + map_file + [plain_cell(line.reason)] * broken)
+
+
+def plain_cell(text: str) -> str:
+    """Text that a spreadsheet does not take for a formula: an apostrophe before what could begin one."""
+    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text

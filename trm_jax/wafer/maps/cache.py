@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from trm_jax.support.files import DAMAGE, replacing_directory, sha256
+from trm_jax.wafer.maps.answers import plain_cell
 from trm_jax.wafer.maps.maps import CLASSES, UNKNOWN, Wafers
-from trm_jax.wafer.maps.validate import LARGEST_SIDE, SMALLEST_SIDE, Loaded, Rejected, find_copies
+from trm_jax.wafer.maps.validate import LARGEST_SIDE, SMALLEST_SIDE, ReadResult, Rejected, find_copies
 
 FORMAT = 1
 NOTICE = """\
@@ -25,6 +26,7 @@ permitted provided that (1) redistribution in any form retains the above copyrig
 Map Failure Pattern Recognition and Similarity Ranking for Large-Scale Data Sets," IEEE Trans. Semiconductor \
 Manufacturing 28(1):1-12, 2015, doi:10.1109/TSM.2014.2364237; and MIR-WM811K: Dataset for wafer map failure pattern \
 recognition, 2015."""
+_FILES = {"flat.npy", "wafers.npy", "rejected.csv", "manifest.json"}
 _RECORD = np.dtype(
     [("start", "<i8"), ("height", "<i2"), ("width", "<i2"), ("label", "i1"), ("row", "<i8"), ("group", "<i4")]
     + [("fold", "i1"), ("official", "i1"), ("clean", "?")]
@@ -56,15 +58,15 @@ def notice(path: Path) -> str:
     return NOTICE if is_wm811k else ""
 
 
-def counts(loaded: Loaded) -> dict[str, Any]:
+def counts(result: ReadResult) -> dict[str, Any]:
     """How many maps, labels, classes, copies and contradictions there are."""
-    wafers, copies = loaded.wafers, find_copies(loaded.wafers)
+    wafers, copies = result.wafers, find_copies(result.wafers)
     labelled = wafers.label[wafers.label != UNKNOWN]
     return {
         "maps": len(wafers),
         "labelled": len(labelled),
         "unlabelled": len(wafers) - len(labelled),
-        "rejected": len(loaded.rejected),
+        "rejected": len(result.rejected),
         "duplicates": int(copies.duplicate.sum()),
         "conflicts": int(copies.conflict.sum()),
         "not clean": int((~wafers.clean).sum()),
@@ -72,14 +74,16 @@ def counts(loaded: Loaded) -> dict[str, Any]:
     }
 
 
-def write_cache(path: Path, loaded: Loaded, manifest: dict[str, Any]) -> dict[str, Any]:
+def write_cache(path: Path, result: ReadResult, manifest: dict[str, Any]) -> dict[str, Any]:
     """Write a cache in place of ``path``, whole or not at all; returns its manifest, the one given with counts added.
 
-    Raises ValueError if ``path`` is anything but a cache or an empty directory.
+    Raises ValueError if ``path`` is anything but a cache, without other files, or an empty directory.
     """
-    if path.exists() and not is_cache(path) and (not path.is_dir() or any(path.iterdir())):
-        raise ValueError(f"{path} exists and is no cache; give another --output")
-    wafers = loaded.wafers
+    if path.exists():
+        names = {entry.name for entry in path.iterdir()} if path.is_dir() else {path.name}
+        if names and not _FILES - {"rejected.csv"} <= names <= _FILES:
+            raise ValueError(f"{path} exists and is not a cache, or not only a cache; give another --output")
+    wafers = result.wafers
     area = wafers.height.astype(np.int64) * wafers.width
     manifest = {
         "format": FORMAT,
@@ -87,7 +91,7 @@ def write_cache(path: Path, loaded: Loaded, manifest: dict[str, Any]) -> dict[st
         "codes": {"0": "no die, or not tested", "1": "passing die", "2": "failing die"},
         "class_order": list(CLASSES),
         "cells": int(area.sum()),
-        "counts": counts(loaded),
+        "counts": counts(result),
     }
     with replacing_directory(path) as temporary:
         _write_flat(temporary / "flat.npy", wafers, area)
@@ -97,18 +101,21 @@ def write_cache(path: Path, loaded: Loaded, manifest: dict[str, Any]) -> dict[st
         records["start"] = np.cumsum(area) - area
         np.save(temporary / "wafers.npy", records)
         with (temporary / "rejected.csv").open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file, lineterminator="\n").writerows([Rejected._fields, *loaded.rejected])
+            rows = [(row, plain_cell(reason)) for row, reason in result.rejected]
+            csv.writer(file, lineterminator="\n").writerows([Rejected._fields, *rows])
         (temporary / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
     return manifest
 
 
-def read_cache(path: Path) -> Loaded:
+def read_cache(path: Path) -> ReadResult:
     """Map a cache into memory, with the list of what was left out when it was made.
 
     Raises ValueError if it was made by another version, or its files are not of the sizes that they say.
     """
     manifest = read_manifest(path)
     try:
+        if not all((path / name).is_file() for name in _FILES):
+            raise ValueError(f"it has not all of {', '.join(sorted(_FILES))}")
         flat = np.load(path / "flat.npy", mmap_mode="r", allow_pickle=False)
         records = np.load(path / "wafers.npy", mmap_mode="r", allow_pickle=False)
         with (path / "rejected.csv").open(newline="", encoding="utf-8") as file:
@@ -118,29 +125,37 @@ def read_cache(path: Path) -> Loaded:
             raise ValueError("its arrays have other types")
         if sizes != (len(flat), len(records), len(rejected)):
             raise ValueError(f"its files have other sizes than its manifest says: {sizes}")
-        wafers = Wafers(flat, **{name: records[name].copy() for name in _RECORD.names or ()}, source=manifest["source"])
-        sides = np.concatenate([wafers.height, wafers.width])
-        end = wafers.start + wafers.height.astype(np.int64) * wafers.width
-        inside = (wafers.start >= 0) & (end <= len(flat))
-        if not inside.all() or ((sides < SMALLEST_SIDE) | (sides > LARGEST_SIDE)).any():
-            raise ValueError("a map reaches outside the cells")
-        if ((wafers.label < UNKNOWN) | (wafers.label >= len(CLASSES))).any():
-            raise ValueError("it has labels that are no classes")
+        columns = {name: records[name].copy() for name in _RECORD.names or ()}
+        wafers = Wafers(flat, **columns, source=str(manifest["source"]))
+        _check_wafers(wafers)
     except (*DAMAGE, csv.Error) as error:
         raise ValueError(f"{path} is damaged; prepare it again: {' '.join(str(error).split())}") from error
-    return Loaded(wafers, rejected)
+    return ReadResult(wafers, rejected)
+
+
+def _check_wafers(wafers: Wafers) -> None:
+    """Raise ValueError for maps outside of the cells or of wrong size, and for labels beyond the classes."""
+    sides = np.concatenate([wafers.height, wafers.width])
+    end = wafers.start + wafers.height.astype(np.int64) * wafers.width
+    inside = (wafers.start >= 0) & (end >= wafers.start) & (end <= len(wafers.flat))
+    if not inside.all() or ((sides < SMALLEST_SIDE) | (sides > LARGEST_SIDE)).any():
+        raise ValueError("a map reaches outside the cells")
+    if ((wafers.label < UNKNOWN) | (wafers.label >= len(CLASSES))).any():
+        raise ValueError("it has labels that are not classes")
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
     """What a cache says about itself. Raises ValueError if this version cannot read it."""
     try:
         manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
-        made = manifest["format"], manifest["class_order"]
+        version = manifest["format"], manifest["class_order"]
         missing = {"source", "sha256", "selection", "notice", "cells", "counts"} - set(manifest)
     except (ValueError, TypeError, LookupError, RecursionError) as error:
-        raise ValueError(f"{path / 'manifest.json'} is damaged; prepare the maps again: {error!r}") from None
-    if made != (FORMAT, list(CLASSES)) or missing:
-        raise ValueError(f"{path} was prepared by another version (format {made[0]}, not {FORMAT}); prepare it again")
+        raise ValueError(f"{path / 'manifest.json'} is damaged; prepare the maps again: {error}") from None
+    if version != (FORMAT, list(CLASSES)) or missing:
+        raise ValueError(
+            f"{path} was prepared by another version (format {version[0]}, not {FORMAT}); prepare it again"
+        )
     return manifest
 
 

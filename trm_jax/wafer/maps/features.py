@@ -51,7 +51,7 @@ def spatial_features(wafers: Wafers) -> tuple[np.ndarray, tuple[str, ...]]:
     wafer's bounding box, 0 for one block and 1 for all alike. Without failing dies everything is 0.
     """
     values = np.zeros((len(wafers), len(NAMES)), np.float32)
-    for index, maps in wafers.by_size(most=1024):
+    for index, maps in wafers.iter_same_shape(max_batch=1024):
         boxes = _bounding_boxes(maps != NO_DIE)
         for box in np.unique(boxes, axis=0):
             same = np.flatnonzero((boxes == box).all(axis=1))
@@ -119,6 +119,6 @@ def _features(maps: np.ndarray, zones: _Zones) -> np.ndarray:
     )
 
 
-def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    """Part of the whole, 0 where the whole is 0."""
-    return np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)
+def _share(part: np.ndarray, total: np.ndarray) -> np.ndarray:
+    """Part of the total, 0 where the total is 0."""
+    return np.divide(part, total, out=np.zeros_like(part), where=total > 0)

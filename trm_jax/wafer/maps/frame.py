@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from trm_jax.wafer.maps.unpickle import Call, unpickle
+from trm_jax.support.unpickle import Call, unpickle
 
 _PANDAS = {
     "DataFrame", "BlockManager", "_unpickle_block", "_new_Index", "Index", "Int64Index", "RangeIndex",
@@ -17,7 +17,7 @@ _PANDAS = {
 }  # fmt: skip
 _NUMPY = {"_reconstruct", "_frombuffer", "scalar", "ndarray", "dtype"}
 _BUILTIN = {("_codecs", "encode")} | {(m, n) for m in ("builtins", "__builtin__") for n in ("slice", "bytes")}
-_MOST_COLUMNS = 1000
+_MAX_COLUMNS, _MAX_SIDE = 1000, 2**31
 _DTYPE = re.compile(r"[iufbOSU][1-9]\d{0,3}")
 
 
@@ -29,7 +29,7 @@ class Dtype:
     def __init__(self, text: Any):
         if type(text) is not str or not _DTYPE.fullmatch(text):
             kind = text[:40] if type(text) is str else type(text).__name__
-            raise pickle.UnpicklingError(f"it has an array of type {kind!r}, which no frame of wafer maps needs")
+            raise pickle.UnpicklingError(f"it has an array of type {kind!r}, which a frame of wafer maps does not need")
         self.text, self.order = text, "="
 
     def build(self, state: Any) -> None:
@@ -67,10 +67,10 @@ class Array:
     def fill(self, shape: Any, dtype: Any, fortran: Any, data: Any) -> None:
         """Check that shape and type account for the data to the last byte, and keep it."""
         known = type(shape) is tuple and 0 < len(shape) <= 3
-        if not known or not all(type(side) is int and side >= 0 for side in shape):
+        if not known or not all(type(side) is int and 0 <= side < _MAX_SIDE for side in shape):
             raise pickle.UnpicklingError("it has an array whose shape is not one to three lengths")
         if type(dtype) is not Dtype:
-            raise pickle.UnpicklingError("it has an array of no type")
+            raise pickle.UnpicklingError("it has an array without a type")
         self.shape = shape
         if type(data) is str:
             data = data.encode("latin1")
@@ -116,14 +116,18 @@ class Array:
 def read_columns(path: Path, progress: bool = False) -> tuple[dict[str, list[Any]], bytearray]:
     """Columns by name, and the cells of all maps among their entries, which are of class Array.
 
-    Raises pickle.UnpicklingError if the file is no frame, or asks for anything that a frame has no need of.
+    Raises pickle.UnpicklingError if the file is not a frame, or asks for anything that a frame does not need.
     """
     cells = bytearray()
-
-    def call(name: str, arguments: tuple) -> Any:
-        return _call(name, arguments, cells)
-
-    return _columns(unpickle(path, _admits, call, progress)), cells
+    with path.open("rb", buffering=2**20) as file:
+        frame = unpickle(
+            file,
+            path.stat().st_size,
+            _admits,
+            lambda name, arguments: _call(name, arguments, cells),
+            f"reading {path.name}" if progress else "",
+        )
+    return _columns(frame), cells
 
 
 def _admits(module: str, name: str) -> bool:
@@ -162,7 +166,7 @@ def _columns(frame: Any) -> dict[str, list[Any]]:
         case Call(name="DataFrame", state={"_data": Call(name="BlockManager") as manager}):
             pass
         case _:
-            raise pickle.UnpicklingError("it is no frame of pandas")
+            raise pickle.UnpicklingError("it is not a frame of pandas")
     match manager:
         case Call(arguments=(tuple() as blocks, [names, *_])):
             placed = [b.arguments[:2] for b in blocks if isinstance(b, Call) and len(b.arguments) >= 2]
@@ -171,17 +175,20 @@ def _columns(frame: Any) -> dict[str, list[Any]]:
         case _:
             raise pickle.UnpicklingError("it is a frame of pandas before 0.14; save it again with a newer one")
     header = _array(names).items()
-    if len(header) > _MOST_COLUMNS or len(placed) > len(header):
+    if len(header) > _MAX_COLUMNS or len(placed) > len(header):
         raise pickle.UnpicklingError(f"it has {len(header):,} columns in {len(placed):,} blocks")
-    columns = {}
+    columns, used = {}, set()
     for values, places in placed:
         array, numbers = _array(values), _numbers(places, len(header))
+        if id(array) in used:
+            raise pickle.UnpicklingError("it has one array in two blocks")
+        used.add(id(array))
         items = array.items()
         rows = len(items) // max(len(numbers), 1)
         if rows * len(numbers) != len(items):
             raise pickle.UnpicklingError("it has a block of other columns than it says")
         for index, number in enumerate(numbers):
-            # Other names than words are none that is looked for.
+            # A name that is not a word is not looked for.
             if type(header[number]) is str:
                 columns[header[number]] = items[index * rows : (index + 1) * rows]
     if len({len(column) for column in columns.values()}) > 1:

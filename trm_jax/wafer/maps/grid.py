@@ -23,7 +23,7 @@ def to_grid(wafers: Wafers, size: int = 26, representation: Representation = "ar
     if size < 4:
         raise ValueError(f"a grid needs at least 4 cells a side, got {size}")
     grids = np.empty((len(wafers), size, size, 2), np.uint8)
-    for index, maps in wafers.by_size(most=1024):
+    for index, maps in wafers.iter_same_shape(max_batch=1024):
         grids[index, :, :, 0] = _resize(maps == FAIL, size, representation)
         grids[index, :, :, 1] = _resize(maps != NO_DIE, size, representation)
     return grids

@@ -10,6 +10,7 @@ import numpy as np
 
 CLASSES = ("Center", "Donut", "Edge-Loc", "Edge-Ring", "Loc", "Near-full", "Random", "Scratch", "none")
 NO_DIE, PASS, FAIL = 0, 1, 2
+_MAX_CELLS = 2**24  # of all maps that are worked on at a time
 UNKNOWN = -1  # in label, fold and official: the source does not say
 
 
@@ -53,18 +54,19 @@ class Wafers:
         per_wafer = [field.name for field in fields(self) if field.name not in ("flat", "source")]
         return replace(self, **{name: getattr(self, name)[chosen] for name in per_wafer})
 
-    def by_size(self, most: int = 4096) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def iter_same_shape(self, max_batch: int = 4096) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """All maps of one size together, so that work on them is one array operation.
 
-        Yields indices (k,) and maps (k, height, width), at most ``most`` at a time.
+        Yields indices (k,) and maps (k, height, width), at most ``max_batch`` at a time, and fewer large ones.
         """
         sizes = self.height.astype(np.int64) * 2**16 + self.width
         order = np.argsort(sizes, kind="stable")
         borders = np.flatnonzero(np.diff(sizes[order])) + 1
-        for same in np.split(order, borders):
-            for begin in range(0, len(same), most):
-                part = same[begin : begin + most]
-                height, width = int(self.height[part[0]]), int(self.width[part[0]])
+        for same in np.split(order, borders) if len(self) else ():
+            height, width = int(self.height[same[0]]), int(self.width[same[0]])
+            batch = max(1, min(max_batch, _MAX_CELLS // (height * width)))
+            for begin in range(0, len(same), batch):
+                part = same[begin : begin + batch]
                 cells = self.start[part][:, None] + np.arange(height * width)
                 yield part, self.flat[cells].reshape(len(part), height, width)
 
@@ -72,11 +74,11 @@ class Wafers:
 _UNLABELLED = ("", "unlabelled", "unlabeled", "nan")
 
 
-def _plain(word: str) -> str:
+def _normalized(word: str) -> str:
     return "".join(letter for letter in word.casefold() if letter not in "-_ \t")
 
 
-_INDEX = {_plain(name): index for index, name in enumerate(CLASSES)} | {word: UNKNOWN for word in _UNLABELLED}
+_INDEX = {_normalized(name): index for index, name in enumerate(CLASSES)} | {word: UNKNOWN for word in _UNLABELLED}
 
 
 def class_index(word: str) -> int:
@@ -84,11 +86,11 @@ def class_index(word: str) -> int:
 
     The word "none" is the class of wafers without a pattern, not a missing label. Raises ValueError for any other word.
     """
-    if _plain(word) not in _INDEX:
+    if _normalized(word) not in _INDEX:
         raise ValueError(f"unknown class {word!r}; known are {', '.join(CLASSES)}")
-    return _INDEX[_plain(word)]
+    return _INDEX[_normalized(word)]
 
 
 def class_or_unknown(word: str) -> int:
     """Index into CLASSES, or UNKNOWN for any word that names no class: how maps to classify are read."""
-    return _INDEX.get(_plain(word), UNKNOWN)
+    return _INDEX.get(_normalized(word), UNKNOWN)

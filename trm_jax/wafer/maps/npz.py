@@ -1,102 +1,122 @@
 """Wafer maps from an .npz file: all cells in one array, sizes and labels beside it, no pickles inside."""
 
-import math
-import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
+from trm_jax.support.archives import ArrayArchive, Header, TooLarge
 from trm_jax.support.files import DAMAGE
 from trm_jax.wafer.maps.maps import UNKNOWN, class_index
-from trm_jax.wafer.maps.validate import LOT_BLOCK, Loaded, assemble
+from trm_jax.wafer.maps.validate import LOT_BLOCK, ReadResult, build_wafers, check_counts
 
-_EXPECTED = {"flat": "u", "height": "iu", "width": "iu", "label": "iu", "row": "iu", "clean": "b"}
-_EXPECTED |= {"lot_block": "iu", "fold": "iu", "official": "iu"}
+_KINDS = {"flat": "u", "height": "iu", "width": "iu", "label": "iu", "row": "iu", "clean": "b", "classes": "U"}
+_KINDS |= {"lot_block": "iu", "fold": "iu", "official": "iu"}
 _OPTIONAL = ["fold", "official", "clean"]
-_KINDS = {"u": "bytes", "i": "integers", "b": "truth values", "U": "strings"}
-# Real maps shrink to a tenth. Beyond both limits the file is made to fill the memory.
-_LARGE, _SHRINKS = 2**28, 250
-_LONGEST = 2**15 - 1
+_NAMES = {"u": "bytes", "i": "integers", "b": "truth values", "U": "strings"}
+_LIMITS = {
+    "height": (0, 2**15 - 1), "width": (0, 2**15 - 1), "row": (0, 2**53), "lot_block": (0, 2**31 - 1),
+    "fold": (UNKNOWN, 100), "official": (UNKNOWN, 100),
+}  # fmt: skip
+_MAX_CLASSES, _MAX_NAME = 10_000, 100
 
 
-def read_npz(path: Path, named: Callable[[str], int] = class_index) -> Loaded:
+def read_npz(
+    file: Path | BinaryIO,
+    label_index: Callable[[str], int] = class_index,
+    name: str = "",
+    max_bytes: int | None = None,
+    max_maps: int | None = None,
+) -> ReadResult:
     """Read ``flat``, ``height``, ``width``, and as far as they are there ``label`` with ``classes``, ``row``,
-    ``clean``, ``lot_block``, ``fold`` and ``official``. ``named`` gives the class of a word in ``classes``.
+    ``clean``, ``lot_block``, ``fold`` and ``official``. ``label_index`` gives the class of a word in ``classes``.
 
     Raises ValueError, in one line, for a damaged file, an array of objects, or sizes that contradict each other: all
-    that is told from the headers, before anything is allocated.
+    that is known from the headers, before memory is taken; TooLarge for more bytes or maps than allowed. Errors call
+    the file ``name``, its path if not given.
     """
+    name = name or str(file)
     try:
-        with zipfile.ZipFile(path) as archive:
-            present = _check_headers(archive)
-        with np.load(path, allow_pickle=False) as arrays:
-            values = {name: arrays[f"{name}.npy"] for name in present if name != "flat"}
-            for name in ("height", "width"):
-                if ((values[name] < 0) | (values[name] > _LONGEST)).any():
-                    raise ValueError(f"{name} has entries that are no sides of a map")
-            cells = int((values["height"].astype(np.int64) * values["width"].astype(np.int64)).sum())
-            if cells != present["flat"]:
-                raise ValueError(f"height * width adds up to {cells:,} cells, but flat has {present['flat']:,}")
-            values["flat"] = arrays["flat.npy"]
+        with ArrayArchive(file, max_bytes) as archive:
+            headers = {key: header for key, header in archive.headers.items() if key in _KINDS}
+            _check_headers(headers)
+            count = headers["height"].shape[0]
+            if count > (max_maps or count):
+                raise TooLarge(f"more than {max_maps:,} maps")
+            check_counts(count, headers["flat"].shape[0])
+            arrays = {key: _integers(key, archive[key]) for key in headers if key not in ("flat", "classes")}
+            cells = int((arrays["height"] * arrays["width"]).sum())
+            if cells != headers["flat"].shape[0]:
+                raise ValueError(
+                    f"height * width adds up to {cells:,} cells, but flat has {headers['flat'].shape[0]:,}"
+                )
+            classes = _words(archive["classes"]) if "classes" in headers else []
+            flat = archive["flat"]
+    except TooLarge as error:
+        raise TooLarge(f"{name}: {error}") from None
     except DAMAGE as error:
-        raise ValueError(f"{path} is damaged or no file of wafer maps: {' '.join(str(error).split())}") from error
-    return _loaded(path, values, named)
+        raise ValueError(f"{name} is damaged or not a file of wafer maps: {' '.join(str(error).split())}") from error
+    try:
+        return _build(name.rpartition("/")[2], flat, arrays, classes, label_index)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
 
 
-def _check_headers(archive: zipfile.ZipFile) -> dict[str, int]:
-    """Lengths of the arrays that are there, by name, from their headers alone."""
-    members = {info.filename[:-4]: info for info in archive.infolist() if info.filename.endswith(".npy")}
-    missing = {"flat", "height", "width"} - set(members)
+def _check_headers(headers: Mapping[str, Header]) -> None:
+    """Refuse arrays that are missing, of another type, or of another length than the others."""
+    missing = {"flat", "height", "width"} - set(headers)
     if missing:
         raise ValueError(f"it has no array {', '.join(sorted(missing))}")
-    if "label" in members and "classes" not in members:
+    if "label" in headers and "classes" not in headers:
         raise ValueError("it has labels, but no array 'classes' that names them")
-    lengths = {name: _length(archive, info) for name, info in members.items() if name in {*_EXPECTED, "classes"}}
-    for name, length in lengths.items():
-        if name not in ("flat", "classes") and length != lengths["height"]:
-            raise ValueError(f"{name} has {length:,} entries, height has {lengths['height']:,}")
-    return lengths
+    count = headers["height"].shape[:1]
+    for name, (shape, dtype) in headers.items():
+        if dtype.kind not in _KINDS[name] or len(shape) != 1 or (name == "flat" and dtype.itemsize > 1):
+            raise ValueError(f"{name} must be one row of {_NAMES[_KINDS[name][0]]}, not {dtype} of shape {shape}")
+        if name not in ("flat", "classes") and shape != count:
+            raise ValueError(f"{name} has {shape[0]:,} entries, height has {count[0]:,}")
+    if "classes" in headers:
+        (entries,), dtype = headers["classes"]
+        if entries > _MAX_CLASSES or dtype.itemsize > 4 * _MAX_NAME:
+            raise ValueError(f"classes has {entries:,} names of up to {dtype.itemsize // 4:,} characters")
 
 
-def _length(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> int:
-    name = info.filename.removesuffix(".npy")
-    with archive.open(info) as member:
-        version = np.lib.format.read_magic(member)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, _, dtype = read(member)
-        header = member.tell()
-    if dtype.hasobject:
-        raise ValueError(f"{name} is an array of objects, which could run code; save it as numbers")
-    if dtype.kind not in _EXPECTED.get(name, "U") or len(shape) != 1 or (name == "flat" and dtype.itemsize > 1):
-        kind = _KINDS[_EXPECTED.get(name, "U")[0]]
-        raise ValueError(f"{name} must be one row of {kind}, not {dtype} of shape {shape}")
-    if header + math.prod(shape) * dtype.itemsize != info.file_size:
-        raise ValueError(f"{name} has a header for {shape[0]:,} entries, and {info.file_size:,} bytes")
-    if info.file_size > max(_LARGE, _SHRINKS * info.compress_size):
-        raise ValueError(f"{name} would grow from {info.compress_size:,} bytes to {info.file_size:,}")
-    return shape[0]
+def _integers(name: str, values: np.ndarray) -> np.ndarray:
+    """The values as int64, truth values as they are. Raises ValueError for entries outside of what they mean."""
+    low, high = _LIMITS.get(name, (-(2**62), 2**62))
+    if values.dtype == bool:
+        return values
+    if len(values) and not low <= int(values.min()) <= int(values.max()) <= high:
+        raise ValueError(f"{name} has entries outside {low} to {high}")
+    return values.astype(np.int64)
 
 
-def _loaded(path: Path, values: dict[str, np.ndarray], named: Callable[[str], int]) -> Loaded:
-    count = len(values["height"])
-    row = values.get("row", np.arange(count))
-    columns: dict[str, np.ndarray] = {name: values[name] for name in _OPTIONAL if name in values}
-    for name in {"fold", "official"} & set(columns):
-        if ((columns[name] < UNKNOWN) | (columns[name] > 100)).any():
-            raise ValueError(f"{path}: {name} has entries outside -1 to 100")
-    columns |= {"row": row, "group": values.get("lot_block", row // LOT_BLOCK)}
-    faults: dict[int, str] = {}
-    if "label" in values:
-        label = values["label"].astype(np.int64)
+def _words(values: np.ndarray) -> list[str]:
+    """The strings of an array, not by numpy, whose strings can have characters that crash Python."""
+    width = values.dtype.itemsize
+    data = values.astype(values.dtype.newbyteorder("<"), copy=False).tobytes()
+    return [data[begin : begin + width].decode("utf-32-le").rstrip("\0") for begin in range(0, len(data), width)]
+
+
+def _build(
+    source: str,
+    flat: np.ndarray,
+    arrays: Mapping[str, np.ndarray],
+    classes: list[str],
+    label_index: Callable[[str], int],
+) -> ReadResult:
+    row = arrays.get("row", np.arange(len(arrays["height"])))
+    columns = {name: arrays[name] for name in _OPTIONAL if name in arrays}
+    columns |= {"row": row, "group": arrays.get("lot_block", row // LOT_BLOCK)}
+    errors: dict[int, str] = {}
+    if "label" in arrays:
+        label = arrays["label"]
         try:
-            indices = np.array([*map(named, values["classes"].tolist()), UNKNOWN])
+            indices = np.array([*map(label_index, classes), UNKNOWN])
         except ValueError as error:
-            raise ValueError(f"{path}, classes: {error}") from None
-        bad = (label < UNKNOWN) | (label >= len(indices) - 1)
-        faults = {int(index): f"has label {label[index]}, which is no index into classes" for index in bad.nonzero()[0]}
+            raise ValueError(f"classes: {error}") from None
+        bad = (label < UNKNOWN) | (label >= len(classes))
+        errors = {int(index): f"has label {label[index]}, which is no index into classes" for index in bad.nonzero()[0]}
         columns["label"] = indices[np.where(bad, UNKNOWN, label)]
-    try:
-        return assemble(values["flat"], values["height"], values["width"], columns, str(path.name), faults)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+    return build_wafers(flat, arrays["height"], arrays["width"], columns, source, errors)

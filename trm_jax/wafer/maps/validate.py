@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -10,6 +10,7 @@ from trm_jax.wafer.maps.maps import FAIL, NO_DIE, UNKNOWN, Wafers
 
 SMALLEST_SIDE, LARGEST_SIDE = 5, 1024
 LOT_BLOCK = 250  # consecutive wafers that stay together where the source names no lots: ten lots of 25
+_MAX_EMPTY, _MAX_REJECTED = 100_000, 300_000
 
 
 class Rejected(NamedTuple):
@@ -19,7 +20,7 @@ class Rejected(NamedTuple):
     reason: str
 
 
-class Loaded(NamedTuple):
+class ReadResult(NamedTuple):
     """What a source holds: the maps that can be used, and the others."""
 
     wafers: Wafers
@@ -37,23 +38,30 @@ class Copies(NamedTuple):
     """bool (N,)"""
 
 
-def assemble(
+def check_counts(maps: int, cells: int) -> None:
+    """Refuse millions of maps that have hardly any cells, before something is built for each. Raises ValueError."""
+    if maps > _MAX_EMPTY and 2 * cells < maps * SMALLEST_SIDE**2:
+        raise ValueError(f"it has {maps:,} maps, but no more than {cells:,} cells")
+
+
+def build_wafers(
     flat: np.ndarray,
     height: np.ndarray,
     width: np.ndarray,
     columns: dict[str, np.ndarray],
     source: str,
-    faults: dict[int, str] | None = None,
+    errors: dict[int, str] | None = None,
     start: np.ndarray | None = None,
-) -> Loaded:
+) -> ReadResult:
     """Wafers from maps that stand in ``flat``, without those that are broken.
 
     ``columns`` gives ``row`` and ``group``, and ``label``, ``fold``, ``official`` and ``clean`` as far as the source
-    has them. ``faults`` are reasons that the reader has found itself, by position. Without ``start`` the maps stand one
-    after another. Raises ValueError if they reach outside ``flat``, or then do not fill it.
+    has them. ``errors`` are reasons that the reader knows already, by position. Without ``start`` the maps stand one
+    after another. Raises ValueError if they reach outside ``flat``, or then do not fill it, or nearly all are broken.
     """
+    check_counts(len(height), len(flat))
     height, width = height.astype(np.int64), width.astype(np.int64)
-    faults = side_faults(height, width) | (faults or {})
+    errors = side_errors(height, width) | (errors or {})
     area = height.clip(0) * width.clip(0)
     if start is None:
         start = np.cumsum(area) - area
@@ -61,34 +69,35 @@ def assemble(
             raise ValueError(f"the sizes of the maps add up to {area.sum():,} cells, but there are {len(flat):,}")
     if (start < 0).any() or (start + area > len(flat)).any():
         raise ValueError(f"a map reaches outside the {len(flat):,} cells")
-    faults = cell_faults(flat, start, area) | faults
+    errors = cell_errors(flat, start, area) | errors
     unknown = np.full(len(start), UNKNOWN, np.int8)
-    every: dict[str, Any] = {"label": unknown, "fold": unknown, "official": unknown} | columns
+    columns = {"label": unknown, "fold": unknown, "official": unknown} | columns
     kept = np.ones(len(start), bool)
-    kept[list(faults)] = False
+    kept[list(errors)] = False
     wafers = Wafers(
         flat=flat,
         start=start[kept],
         height=height[kept].astype(np.int16),
         width=width[kept].astype(np.int16),
-        label=every["label"][kept].astype(np.int8),
-        row=every["row"][kept].astype(np.int64),
-        group=every["group"][kept].astype(np.int32),
-        fold=every["fold"][kept].astype(np.int8),
-        official=every["official"][kept].astype(np.int8),
-        clean=every["clean"][kept].astype(bool) if "clean" in every else np.ones(kept.sum(), bool),
+        label=columns["label"][kept].astype(np.int8),
+        row=columns["row"][kept].astype(np.int64),
+        group=columns["group"][kept].astype(np.int32),
+        fold=columns["fold"][kept].astype(np.int8),
+        official=columns["official"][kept].astype(np.int8),
+        clean=columns["clean"][kept].astype(bool) if "clean" in columns else np.ones(kept.sum(), bool),
         source=source,
     )
-    if "clean" not in every:
+    if "clean" not in columns:
         copies = find_copies(wafers)
         wafers.clean[copies.duplicate | copies.conflict] = False
-    return Loaded(wafers, [Rejected(int(every["row"][index]), faults[index]) for index in sorted(faults)])
+    return ReadResult(wafers, [Rejected(int(columns["row"][index]), errors[index]) for index in sorted(errors)])
 
 
-def side_faults(height: np.ndarray, width: np.ndarray) -> dict[int, str]:
+def side_errors(height: np.ndarray, width: np.ndarray) -> dict[int, str]:
     """Reasons by position for maps that are empty, too small or too large."""
     shorter, longer = np.minimum(height, width), np.maximum(height, width)
     bad = np.flatnonzero((shorter < SMALLEST_SIDE) | (longer > LARGEST_SIDE))
+    _check_rejected(len(bad), len(height))
     allowed = f"sides must be {SMALLEST_SIDE} to {LARGEST_SIDE} dies"
     return {
         int(index): "is empty" if shorter[index] <= 0 else f"is {height[index]} x {width[index]}; {allowed}"
@@ -96,7 +105,7 @@ def side_faults(height: np.ndarray, width: np.ndarray) -> dict[int, str]:
     }
 
 
-def cell_faults(flat: np.ndarray, start: np.ndarray, area: np.ndarray) -> dict[int, str]:
+def cell_errors(flat: np.ndarray, start: np.ndarray, area: np.ndarray) -> dict[int, str]:
     """Reasons by position for maps with other cells than 0, 1, 2, or without any die."""
     filled = np.flatnonzero(area)
     if not len(filled):
@@ -105,13 +114,19 @@ def cell_faults(flat: np.ndarray, start: np.ndarray, area: np.ndarray) -> dict[i
     pieces = np.stack([start[filled], start[filled] + area[filled]], axis=1).ravel()
     highest = np.maximum.reduceat(flat, pieces[:-1] if pieces[-1] == len(flat) else pieces)[::2]
     bad = np.flatnonzero((highest > FAIL) | (highest == NO_DIE))
+    _check_rejected(len(bad), len(area))
     return {
         int(filled[index]): f"has a cell {highest[index]}; cells are 0, 1 or 2" if highest[index] else "has no die"
         for index in bad
     }
 
 
-def numbered(names: Iterable[str]) -> np.ndarray:
+def _check_rejected(broken: int, maps: int) -> None:
+    if broken > max(_MAX_REJECTED, maps // 4):
+        raise ValueError(f"{broken:,} of {maps:,} maps are broken: that is not what this project reads")
+
+
+def factorize(names: Iterable[str]) -> np.ndarray:
     """The same number for the same name, from 0 in order of appearance; int64 (N,)."""
     numbers: dict[str, int] = {}
     return np.fromiter((numbers.setdefault(name, len(numbers)) for name in names), np.int64)

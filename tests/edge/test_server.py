@@ -5,6 +5,7 @@ import io
 import json
 import pickle
 import threading
+import tracemalloc
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,12 @@ import httpx
 import numpy as np
 import pytest
 
-from trm_jax.edge import serve
+from trm_jax.edge import server
 from trm_jax.edge.__main__ import main
+from trm_jax.edge.bodies import Limits
 from trm_jax.edge.package import open_model
-from trm_jax.edge.serve import Limits, Service, check_host, create_app
+from trm_jax.edge.server import Service, check_host, create_app
+from trm_jax.support import archives
 from trm_jax.wafer.maps.maps import CLASSES, Wafers
 from trm_jax.wafer.synthetic import synthetic_wafers
 
@@ -51,7 +54,7 @@ def request(service: Service, method: str, path: str, **options: Any) -> httpx.R
 
     async def send() -> httpx.Response:
         transport = httpx.ASGITransport(create_app(service))
-        async with httpx.AsyncClient(transport=transport, base_url="http://device") as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
             return await client.request(method, path, **options)
 
     return asyncio.run(send())
@@ -84,11 +87,54 @@ def test_broken_maps_are_rejected_one_by_one(service: Service, wafers: Wafers) -
     answers = post(service, json={"maps": maps}).json()["answers"]
     assert [one["decision"] == "rejected" for one in answers] == [False] + [True] * 10 + [False]
     assert answers[0]["probabilities"] == answers[-1]["probabilities"] and "probabilities" not in answers[1]
-    assert answers[1]["reason"] == "has a cell '3'; cells are 0, 1 or 2" and "-1" in answers[2]["reason"]
+    assert answers[1]["reason"] == "has a cell 3; cells are 0, 1 or 2" and "-1" in answers[2]["reason"]
     assert "same length" in answers[4]["reason"] and answers[9]["reason"] == "has no die"
     assert answers[7]["reason"].startswith("is 1 x 5")
     only = post(service, json={"maps": [7]})
     assert only.status_code == 200 and [one["decision"] for one in only.json()["answers"]] == ["rejected"]
+
+
+@pytest.mark.parametrize("cell", [None, "1", 1.0, [1], {"a": 1}, 10**400, float("nan")])
+def test_a_cell_of_any_kind_is_a_reason_and_not_an_error(service: Service, wafers: Wafers, cell: Any) -> None:
+    maps = as_lists(wafers)[:2]
+    maps[0][2][2] = cell
+    response = post(service, content=json.dumps({"maps": maps}), headers={"content-type": "application/json"})
+    answers = response.json()["answers"]
+    assert response.status_code == 200 and [one["decision"] == "rejected" for one in answers] == [True, False]
+    assert "has a cell " in answers[0]["reason"] and len(answers[0]["reason"]) < 80
+
+
+def test_one_map_instead_of_a_list_is_told_so(service: Service, wafers: Wafers) -> None:
+    response = post(service, json={"maps": as_lists(wafers)[0]})
+    assert response.status_code == 400 and "these are the rows of one" in response.json()["detail"]
+
+
+def test_small_integers_and_odd_characters_in_an_npz(service: Service, wafers: Wafers) -> None:
+    good = npz(wafers, row=np.arange(COUNT, dtype=np.int8))
+    assert post(service, content=good, headers=NPZ).status_code == 200
+    words = np.full(1, 0x110000, np.uint32).view("<U1")
+    for content in (npz(wafers, label=np.zeros(COUNT, int), classes=words), npz(wafers, row=np.full(COUNT, -1))):
+        response = post(service, content=content, headers=NPZ)
+        assert response.status_code == 400 and response.json()["detail"].startswith("the body is damaged")
+
+
+@pytest.mark.parametrize("kind", ["lists", "objects", "maps in an npz"])
+def test_millions_of_nothing_are_counted_before_anything_is_built(service: Service, kind: str) -> None:
+    """They took 2.8 GB and half a minute. Python's own lists of 8 MB of JSON are all that is allowed."""
+    content, headers = b'{"maps": [' + b"[]," * 2_790_000 + b"[]]}", {"content-type": "application/json"}
+    if kind == "objects":
+        content = content.replace(b"[],", b"{},")
+    if kind == "maps in an npz":
+        file, none = io.BytesIO(), np.zeros(8_000_000, np.uint8)
+        np.savez_compressed(file, flat=np.zeros(0, np.uint8), height=none, width=none)
+        content, headers = file.getvalue(), NPZ
+    tracemalloc.start()
+    try:
+        response = post(service, content=content, headers=headers)
+        assert tracemalloc.get_traced_memory()[1] < 5e7
+    finally:
+        tracemalloc.stop()
+    assert response.status_code == 413 and response.json()["detail"] == "the body: more than 2,000 maps"
 
 
 class Stop:
@@ -112,6 +158,11 @@ def test_bodies_that_are_nothing_of_the_kind(service: Service, wafers: Wafers, t
         (b"[]", text, 400),
         (b'{"maps": []}', text, 400),
         (b'{"maps": 3}', text, 400),
+        (b'{"map": []}', text, 400),
+        (b"3", text, 400),
+        ('{"maps": [[[1, 1]]]}'.encode("utf-16"), text, 400),
+        (b"\xff" * 1000, text, 400),
+        (b'{"maps": [' + b"9" * 5000 + b"]}", text, 400),
         (b"[" * 100_000, text, 400),
         (b"\xff\xfe\x00", text, 400),
         (b"PK\x03\x04", NPZ, 400),
@@ -124,7 +175,7 @@ def test_bodies_that_are_nothing_of_the_kind(service: Service, wafers: Wafers, t
     ]:
         response = post(service, content=content, headers=headers)
         assert response.status_code == status and "\n" not in response.json()["detail"], response.text
-        assert "/tmp" not in response.text
+        assert "/tmp" not in response.text and "Error" not in response.text and len(response.text) < 400
     assert not marker.exists()
 
 
@@ -143,17 +194,17 @@ def test_a_body_that_is_too_long_is_not_read_to_its_end(service: Service, wafers
     few = service._replace(limits=Limits(maps=COUNT - 1))
     for given in ({"content": npz(wafers), "headers": NPZ}, {"json": {"maps": as_lists(wafers)}}):
         response = post(few, **given)
-        assert response.status_code == 413 and response.json()["detail"] == "more than 8 maps in a request"
+        assert response.status_code == 413 and response.json()["detail"] == "the body: more than 8 maps"
 
 
 def test_an_npz_that_would_fill_the_memory_is_not_unpacked(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(serve, "read_npz", lambda path: pytest.fail("it was unpacked"))
+    monkeypatch.setattr(archives.ArrayArchive, "__getitem__", lambda *_: pytest.fail("it was unpacked"))
     file, count = io.BytesIO(), 20_000
     sides = np.full(count, 30, np.int16)
     np.savez_compressed(file, flat=np.ones(900 * count, np.uint8), height=sides, width=sides)
     response = post(service, content=file.getvalue(), headers=NPZ)
     assert len(file.getvalue()) < 100_000 and response.status_code == 413
-    assert response.json()["detail"] == "the .npz unpacks to more than 16,777,216 bytes"
+    assert response.json()["detail"] == f"the body: it would unpack from {len(file.getvalue()):,} bytes to 18,080,384"
 
 
 def test_a_body_that_does_not_arrive(service: Service) -> None:
@@ -168,7 +219,7 @@ def test_a_body_that_does_not_arrive(service: Service) -> None:
 def test_too_many_requests_are_sent_away_and_the_others_answered(
     service: Service, wafers: Wafers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    release, real = threading.Event(), serve.classify
+    release, real = threading.Event(), server.classify
     running, most = [0], [0]
 
     def slow(*given: Any) -> Any:
@@ -178,11 +229,11 @@ def test_too_many_requests_are_sent_away_and_the_others_answered(
         running[0] -= 1
         return real(*given)
 
-    monkeypatch.setattr(serve, "classify", slow)
+    monkeypatch.setattr(server, "classify", slow)
 
     async def send() -> list[httpx.Response]:
-        transport = httpx.ASGITransport(create_app(service._replace(limits=Limits(waiting=2))))
-        async with httpx.AsyncClient(transport=transport, base_url="http://device") as client:
+        transport = httpx.ASGITransport(create_app(service._replace(limits=Limits(waiting=2, retry=0))))
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
             body = {"maps": as_lists(wafers)[:1]}
             sent = [asyncio.create_task(client.post("/classify", json=body)) for _ in range(5)]
             while sum(task.done() for task in sent) < 2:
@@ -204,7 +255,7 @@ def test_too_many_requests_are_sent_away_and_the_others_answered(
 def test_metrics_count_requests_maps_and_time(service: Service, wafers: Wafers) -> None:
     async def send() -> str:
         transport = httpx.ASGITransport(create_app(service))
-        async with httpx.AsyncClient(transport=transport, base_url="http://device") as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
             await client.post("/classify", json={"maps": [*as_lists(wafers), 7]})
             await client.post("/classify", json={})
             return (await client.get("/metrics")).text
@@ -214,6 +265,39 @@ def test_metrics_count_requests_maps_and_time(service: Service, wafers: Wafers) 
     counts = [float(line.split()[-1]) for line in lines if line.startswith("trm_maps_total{")]
     assert sum(counts) == COUNT + 1 and 'trm_maps_total{decision="rejected",prediction=""} 1.0' in lines
     assert "trm_seconds_count 2.0" in lines
+
+
+def test_errors_of_the_program_are_counted_and_say_nothing_of_it(
+    service: Service, wafers: Wafers, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    async def send() -> tuple[httpx.Response, str]:
+        transport = httpx.ASGITransport(create_app(service), raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+            body = {"maps": as_lists(wafers)}
+            return await client.post("/classify", json=body), (await client.get("/metrics")).text
+
+    for error in (ValueError("/secret/path is NaN"), KeyError("secret")):
+        monkeypatch.setattr(server, "classify", lambda *_, error=error: (_ for _ in ()).throw(error))
+        response, metrics = asyncio.run(send())
+        assert response.status_code == 500 and "secret" not in response.text and "Error:" not in response.text
+        assert 'trm_requests_total{status="500"} 1.0' in metrics.splitlines()
+    assert "/secret/path is NaN" in capsys.readouterr().err  # the log of the service has it
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:8000", "127.0.0.1.evil.example", "[::2]", "", "192.168.1.1"]
+)
+def test_without_a_token_only_names_of_this_machine_are_answered(service: Service, wafers: Wafers, host: str) -> None:
+    """A web page can have its own name point at 127.0.0.1, and then read what a service there answers."""
+    body = {"maps": as_lists(wafers)[:1]}
+    for method, path in (("POST", "/classify"), ("GET", "/health"), ("GET", "/metrics")):
+        response = request(service, method, path, headers={"host": host}, json=body if method == "POST" else None)
+        assert response.status_code == 421 and "labels" not in response.text
+    for name in ("localhost", "LOCALHOST:8000", "127.0.0.1:1", "[::1]:8000", "127.9.9.9"):
+        assert request(service, "GET", "/health", headers={"host": name}).status_code == 200
+    guarded = service._replace(token="secret")
+    headers = {"host": host, "authorization": "Bearer secret"}
+    assert post(guarded, json=body, headers=headers).status_code == 200
 
 
 def test_a_token_is_needed_where_there_is_one(service: Service, wafers: Wafers) -> None:
@@ -252,22 +336,27 @@ def test_the_command_serves_with_the_token_of_the_environment(
     service: Service, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     started: list[Any] = []
-    monkeypatch.setattr(serve.uvicorn, "run", lambda app, **options: started.append(options))
+    monkeypatch.setattr(server, "run", lambda *given: started.append((given[0], given[1].getsockname())))
     monkeypatch.setenv("TRM_EDGE_TOKEN", "secret")
-    line = ["serve", "--model", str(service.model.path), "--host", "0.0.0.0", "--port", "81", "--batch", "2"]
-    main(line)
-    assert started[0]["host"] == "0.0.0.0" and started[0]["port"] == 81
+    line = ["serve", "--model", str(service.model.path), "--port", "0", "--batch", "2"]
+    main([*line, "--host", "0.0.0.0"])
+    assert started[0][0].token == "secret" and started[0][1][0] == "0.0.0.0" and started[0][1][1] > 0
     assert "runs on CPUExecutionProvider" in capsys.readouterr().err
     monkeypatch.delenv("TRM_EDGE_TOKEN")
-    main(["serve", "--model", str(service.model.path)])
-    assert started[1]["host"] == "127.0.0.1"
+    main(line)
+    assert started[1][1][0] == "127.0.0.1"
 
 
 def test_the_monitor_sees_what_is_served(service: Service, wafers: Wafers) -> None:
     class Watch:
+        error = ""
+
         def add(self, wafers: Wafers, *given: Any) -> list[str]:
             return [f"{len(wafers)} seen"]
 
     response = post(service._replace(monitor=Watch()), json={"maps": as_lists(wafers)})  # type: ignore[arg-type]
     assert response.json()["alarms"] == ["9 seen"]
+    Watch.error = "the monitor cannot write"
+    response = post(service._replace(monitor=Watch()), json={"maps": as_lists(wafers)})  # type: ignore[arg-type]
+    assert response.json()["alarms"] == ["9 seen"] and len(response.json()["answers"]) == COUNT
     assert json.loads(response.text)["answers"]

@@ -1,4 +1,4 @@
-"""Pickles read as data: what a file asks to call is noted down, never called.
+"""Pickles read as data: what a file asks to call is handed to the reader by name, never called.
 
 A machine of its own instead of ``pickle.Unpickler``, which believes what a file says about lengths and memo indices,
 and keeps a second copy of every array that has passed through it: twice the memory for WM-811K.
@@ -8,12 +8,11 @@ import gc
 import pickle
 import struct
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, BinaryIO
 
-from trm_jax.support.progress import bytes_bar
+from trm_jax.support.progress import bar
 
-LONG = 256  # strings from here on are cells of a map: used once and not kept for later reference
+LONG = 256  # strings from here on are contents of arrays: used once and not kept for later reference
 _DROPPED = object()
 _BETWEEN_UPDATES = 2**18  # opcodes
 _DOUBLE = struct.Struct(">d")
@@ -42,55 +41,59 @@ class Call:
         self.state = state
 
 
-def unpickle(path: Path, admits: Callable[[str, str], bool], call: Callable[[str, tuple], Any], progress: bool) -> Any:
-    """The object in a file, made of plain values and of what ``call`` returns for a name and arguments.
+def unpickle(
+    file: BinaryIO,
+    size: int,
+    admits: Callable[[str, str], bool],
+    call: Callable[[str, tuple], Any],
+    description: str = "",
+    load: Callable[[Any], Any] | None = None,
+) -> Any:
+    """The object in a file of ``size`` bytes, made of plain values and of what ``call`` returns for name and arguments.
 
-    Names (module and name) must be admitted; state goes to a method ``build``. Raises pickle.UnpicklingError for a name
-    that is not, and for a file that is cut off or no such pickle.
+    Names (module and name) must be admitted; state goes to a method ``build``; ``load`` gives what is stored elsewhere.
+    With a ``description`` a progress bar is shown. Memory is bounded by a multiple of ``size``. Raises
+    pickle.UnpicklingError for a name that is not admitted, and for a file that is cut off or not such a pickle.
     """
-    size = path.stat().st_size
     # Millions of objects without a cycle: the search for cycles doubles the time.
     collecting = gc.isenabled()
     gc.disable()
     try:
-        with (
-            path.open("rb", buffering=2**20) as file,
-            bytes_bar(size, f"reading {path.name}", progress) as bar,
-        ):
-            return _Machine(file, size, admits, call).run(bar)
+        with bar(bool(description), total=size, unit="B", unit_scale=True, desc=description) as progress:
+            return _Machine(file, size, admits, call, load).run(progress)
     finally:
         if collecting:
             gc.enable()
 
 
 class _Machine:
-    """Stack, marks and memo, and the opcodes of protocols 2 to 5 that a data frame needs."""
+    """Stack, marks and memo, and the opcodes of protocols 2 to 5 that frames and files of weights need."""
 
-    def __init__(
-        self, file: BinaryIO, size: int, admits: Callable[[str, str], bool], call: Callable[[str, tuple], Any]
-    ):
-        self.file, self.read, self.size, self.admits, self.call = file, file.read, size, admits, call
+    def __init__(self, file: BinaryIO, size: int, admits: Callable, call: Callable, load: Callable | None):
+        self.file, self.read, self.size = file, file.read, size
+        self.admits, self.call, self.load = admits, call, load
         self.stack: list[Any] = []
         self.marked: list[list[Any]] = []
         self.memo: list[Any] = []
-        self.alike: dict[tuple, tuple] = {}
+        self.alike: dict[str, tuple] = {}
         # A container takes far more memory than its opcode. Real files have one in 16 bytes.
         self.containers = 10_000 + size // 8
 
-    def run(self, bar: Any) -> Any:
+    def run(self, progress: Any) -> Any:
         if self.read(1) != pickle.PROTO or self.read(1) not in (b"\x02", b"\x03", b"\x04", b"\x05"):
             raise pickle.UnpicklingError("it does not begin like a pickle of protocol 2 to 5")
         read, stop, handlers = self.read, pickle.STOP, _HANDLERS
-        code = b""
+        code, position = b"", 0
         try:
             while True:
                 for _ in range(_BETWEEN_UPDATES):
                     code = read(1)
                     if code == stop:
-                        bar.update(self.size - bar.n)
+                        progress.update(self.size - position)
                         return self.stack.pop()
                     handlers[code[0]](self)
-                bar.update(self.file.tell() - bar.n)
+                position, before = self.file.tell(), position
+                progress.update(position - before)
         except IndexError:
             reason = "it is cut off" if self.file.tell() >= self.size else f"opcode {code!r} takes what is not there"
             raise pickle.UnpicklingError(f"{reason}, at byte {self.file.tell():,}") from None
@@ -109,7 +112,7 @@ class _Machine:
     def contain(self) -> None:
         self.containers -= 1
         if self.containers < 0:
-            raise pickle.UnpicklingError("it has more lists and tuples than a data frame of its size")
+            raise pickle.UnpicklingError("it has more lists and tuples than a real file of its size")
 
     def mark(self) -> None:
         self.contain()
@@ -129,10 +132,12 @@ class _Machine:
         return self.shared(items)
 
     def shared(self, items: tuple) -> tuple:
-        """One object for all tuples of the same few numbers and words: shapes and types repeat in every row."""
-        if len(self.alike) > 10_000 or any(type(item) not in (int, str) for item in items):
+        """The same object for all tuples of the same few numbers and words: shapes and types repeat in every row."""
+        if len(items) > 8 or not all(type(i) is int or (type(i) is str and len(i) < 40) for i in items):
             return items
-        return self.alike.setdefault(items, items)
+        # By their text: a file can be made of numbers whose hashes collide.
+        key = repr(items)
+        return self.alike.get(key, items) if len(self.alike) > 10_000 else self.alike.setdefault(key, items)
 
     def remember(self, index: int) -> None:
         value, memo = self.stack[-1], self.memo
@@ -149,25 +154,25 @@ class _Machine:
     def recall(self, index: int) -> Any:
         value = self.memo[index]
         if value is _DROPPED:
-            raise pickle.UnpicklingError(f"it uses memo entry {index:,} twice, as no frame of wafer maps does")
+            raise pickle.UnpicklingError(f"it uses memo entry {index:,} twice, which is not supported")
         return value
 
     def extend(self, items: list[Any]) -> None:
         if type(self.stack[-1]) is not list:
-            raise pickle.UnpicklingError("it appends to what is no list")
+            raise pickle.UnpicklingError("it appends to what is not a list")
         self.stack[-1].extend(items)
 
     def update(self, items: list[Any]) -> None:
-        if type(self.stack[-1]) is not dict or not all(type(key) is str for key in items[::2]):
-            raise pickle.UnpicklingError("it sets items of what is no dict with names")
+        if not isinstance(self.stack[-1], dict) or not all(type(key) is str for key in items[::2]):
+            raise pickle.UnpicklingError("it sets items of what is not a dict with names")
         self.stack[-1].update(zip(items[::2], items[1::2], strict=True))
 
     def named(self, module: Any, name: Any) -> Named:
         if type(module) is not str or type(name) is not str:
             raise pickle.UnpicklingError("it asks for something without a name")
         if not self.admits(module, name):
-            asked = f"{module}.{name}"[:100]
-            raise pickle.UnpicklingError(f"it asks for {asked}, which a frame of wafer maps has no need of")
+            full_name = f"{module}.{name}"[:100]
+            raise pickle.UnpicklingError(f"it asks for {full_name}, which such a file does not need")
         return Named(name)
 
     def line(self) -> str:
@@ -179,7 +184,7 @@ class _Machine:
     def result(self) -> Any:
         arguments, function = self.stack.pop(), self.stack.pop()
         if type(function) is not Named or type(arguments) is not tuple:
-            raise pickle.UnpicklingError("it calls what is no function")
+            raise pickle.UnpicklingError("it calls what is not a function")
         return self.call(function.name, arguments)
 
     def build(self) -> None:
@@ -192,7 +197,12 @@ class _Machine:
     def unknown(self) -> None:
         self.file.seek(-1, 1)
         code = self.read(1)
-        raise pickle.UnpicklingError(f"opcode {code!r} at byte {self.file.tell() - 1:,} has no place in a data frame")
+        raise pickle.UnpicklingError(f"opcode {code!r} at byte {self.file.tell() - 1:,} has no place in such a file")
+
+    def stored(self) -> Any:
+        if self.load is None:
+            self.unknown()
+        return self.load(self.stack.pop())  # type: ignore[misc]
 
     def empty(self, kind: type) -> Any:
         self.contain()
@@ -230,6 +240,7 @@ _VALUES: dict[bytes, Callable[[_Machine], Any]] = {
     pickle.STACK_GLOBAL: lambda machine: machine.named(*machine.topmost(2)),
     pickle.REDUCE: _Machine.result,
     pickle.NEWOBJ: _Machine.result,
+    pickle.BINPERSID: _Machine.stored,
 }
 _ACTIONS: dict[bytes, Callable[[_Machine], Any]] = {
     pickle.FRAME: lambda machine: machine.take(8),

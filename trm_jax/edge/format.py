@@ -1,0 +1,103 @@
+"""The format of an exported package: names of its files, metadata inside its models, checksums beside them.
+
+The export writes what the device reads, both by this module.
+"""
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from trm_jax.support.files import sha256, write_text
+
+SUMS = "SHA256SUMS"
+STEP, INITIAL, QUESTION = "step.onnx", "initial.npz", "question.onnx"
+"""A supervision step, its first states, and the model that makes x of the inputs."""
+WEIGHTS = "weights.bin"
+"""Weights that the float32 models of a package share."""
+_TYPES: dict[str, Any] = {
+    "labels": list, "preprocessing": dict, "temperature": (int, float), "review_threshold": (int, float),
+    "config": dict, "provenance": dict, "reference": dict,
+}  # fmt: skip
+
+
+class Metadata(NamedTuple):
+    """What a model file says about itself, as JSON in its metadata."""
+
+    labels: list[str]
+    preprocessing: dict[str, Any]
+    temperature: float
+    """Logits are divided by it before the softmax, inside the graph."""
+    review_threshold: float
+    config: dict[str, Any]
+    provenance: dict[str, Any]
+    reference: dict[str, Any]
+    """What the inputs looked like in validation, for drift alarms; {} if unknown."""
+
+
+def write_metadata(metadata: Metadata) -> dict[str, str]:
+    """The texts that stand in a model file, by name."""
+    return {name: json.dumps(value) for name, value in metadata._asdict().items()}
+
+
+def read_metadata(texts: Mapping[str, str]) -> Metadata:
+    """Metadata from the texts in a model file. Raises ValueError for one that is missing or not of its type."""
+    missing = [name for name in _TYPES if name not in texts]
+    if missing:
+        raise ValueError(f"no metadata {', '.join(missing)}; export it with experiments/export_onnx.py")
+    values = {}
+    for name, types in _TYPES.items():
+        try:
+            values[name] = json.loads(texts[name])
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"metadata {name} is not JSON: {one_line(error)}") from None
+        if not isinstance(values[name], types):
+            raise ValueError(f"metadata {name} is a {type(values[name]).__name__}")
+    metadata = Metadata(**values)
+    if not (0 < metadata.temperature < math.inf and 0 <= metadata.review_threshold <= 1):
+        raise ValueError(
+            f"temperature {metadata.temperature} must be positive, "
+            f"review_threshold {metadata.review_threshold} must be 0 to 1"
+        )
+    return metadata
+
+
+def write_sums(directory: Path) -> None:
+    """Write the checksums of all files of a package, as `sha256sum --check` reads them."""
+    files = sorted(path for path in directory.iterdir() if path.name != SUMS)
+    write_text(directory / SUMS, "".join(f"{sha256(path)}  {path.name}\n" for path in files))
+
+
+def check_sums(directory: Path, names: Iterable[str]) -> None:
+    """Compare these files with SHA256SUMS, which must list every one of them.
+
+    Raises ValueError for a list that is missing or damaged, and for a file that is not listed, missing or changed.
+    """
+    sums = _read_sums(directory / SUMS)
+    for name in sorted(names):
+        path = directory / name
+        if name not in sums:
+            raise ValueError(f"{directory / SUMS} does not list {name}; copy the package again")
+        if not path.is_file():
+            raise ValueError(f"{path} is missing, but {SUMS} lists it; copy the package again")
+        if sha256(path) != sums[name]:
+            raise ValueError(f"{path} is not what was exported (wrong SHA-256); copy the package again")
+
+
+def _read_sums(path: Path) -> dict[str, str]:
+    if not path.is_file():
+        raise ValueError(f"{path} is missing, so that nothing says whether the files are whole; copy the package again")
+    sums = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+        digest, _, name = line.partition(" ")
+        name = name[1:]  # after the blank or asterisk that says how the file was read
+        if len(digest) != 64 or not name:
+            raise ValueError(f"{path}, line {number}, is not a checksum and a file name; copy the package again")
+        sums[name] = digest.lower()
+    return sums
+
+
+def one_line(error: Exception) -> str:
+    """The message of an error without line breaks, at most 300 characters."""
+    return " ".join(str(error).split())[:300]
