@@ -43,7 +43,7 @@ class Case:
         values = np.random.default_rng(0).integers(0, 256 if name == "wafer" else 6, blank.shape)
         self.inputs = values.astype(np.float32 if name == "wafer" else np.int32)
         outputs = jax.jit(lambda inputs: model.forward(self.config, self.params, inputs))(self.inputs)
-        logits, halt = (np.moveaxis(np.asarray(leaf), 0, 1) for leaf in (outputs.logits, outputs.halt))
+        logits, halt = (np.moveaxis(np.asarray(leaf), 0, 1) for leaf in (outputs.logits, outputs.q_halt))
         probabilities = np.exp(logits / 1.7) / np.exp(logits / 1.7).sum(axis=-1, keepdims=True)
         self.expected = agreement.Answers(logits, probabilities, 1 / (1 + np.exp(-halt)))
         self.initial = graph.initial_states(self.config, self.params)

@@ -89,7 +89,7 @@ def test_answers_are_those_of_the_forward_pass_at_the_step_of_each_wafer(classif
     full = classify.classify(classifier, wafers, batch=16)
     np.testing.assert_allclose(full.probabilities, expected[1], atol=1e-5)
     assert (full.steps == 2).all() and full.probabilities.shape == (70, 9)
-    halt = np.asarray(jax.nn.sigmoid(reading.halt[0]))
+    halt = np.asarray(jax.nn.sigmoid(reading.q_halt[0]))
     threshold = float(np.sort(halt)[34:36].mean())
     early = classify.classify(classifier, wafers, threshold=threshold, batch=16)
     stops = np.where(halt > threshold, 1, 2)
