@@ -26,11 +26,11 @@ from trm_jax.export import graph as export
 from trm_jax.export.cost import Counted, count, is_product, traffic, units
 from trm_jax.export.roofline import Point, quality_against_time
 from trm_jax.reporting import markdown
+from trm_jax.reporting.interval import Interval
 from trm_jax.reporting.style import svg
 from trm_jax.support.cli import main
 from trm_jax.support.files import replacing_directory, write_text
 from trm_jax.support.schema import require
-from trm_jax.wafer.evaluation.metrics import Interval
 from trm_jax.wafer.maps.maps import CLASSES
 from trm_jax.wafer.presets import PRESETS
 

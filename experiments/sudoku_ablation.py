@@ -271,8 +271,7 @@ def conclude(arguments: Arguments, directory: Path, arms: dict[str, Config], row
     """Write the report and print its tables."""
     write_results(directory, arguments.study, arms, rows, splits, arguments.predicted)
     for difficulty, group in pd.DataFrame(rows).groupby("difficulty", sort=False):
-        shown = accuracy_table(group, PUZZLES)
-        print(f"\n{difficulty}\n{pd.DataFrame(shown.rows, columns=shown.columns).to_string(index=False)}")
+        print(f"\n{difficulty}\n{accuracy_table(group).to_string(index=False)}")
     print(f"\nReport: {directory / 'report.html'}")
 
 

@@ -33,7 +33,7 @@ from trm_jax.training.processes import configure
 from trm_jax.wafer.baselines import cnn_training, rules
 from trm_jax.wafer.baselines.cnn import CNNConfig
 from trm_jax.wafer.baselines.cnn_training import CNNTraining
-from trm_jax.wafer.baselines.report import Outcome, write_report
+from trm_jax.wafer.baselines.report import BaselineResult, write_report
 from trm_jax.wafer.data import load
 from trm_jax.wafer.maps.grid import Representation, to_grid
 from trm_jax.wafer.maps.maps import CLASSES, Wafers
@@ -101,7 +101,7 @@ def prepare(arguments: Arguments) -> tuple[Arguments, Task]:
     return arguments, Task(wafers, splits, cache(lambda look: look(wafers)))
 
 
-def run_rule(rule: rules.Rule, task: Task, seed: int) -> Outcome:
+def run_rule(rule: rules.Rule, task: Task, seed: int) -> BaselineResult:
     """Train and test a rule on every fold."""
     look, labels = rules.INPUTS[rule], task.wafers.label
     values = task.inputs(look)
@@ -115,12 +115,14 @@ def run_rule(rule: rules.Rule, task: Task, seed: int) -> Outcome:
         found.append(rules.probabilities(model, values[split.test], len(CLASSES)))
     one = task.wafers.take(task.splits[0].test[:1])
     latency = milliseconds(lambda: rules.probabilities(model, look(one), len(CLASSES)))
-    return Outcome(np.concatenate(found).astype(np.float32), int(np.mean(nodes)), float(np.mean(seconds)), latency)
+    return BaselineResult(
+        np.concatenate(found).astype(np.float32), int(np.mean(nodes)), float(np.mean(seconds)), latency
+    )
 
 
 def run_cnn(
     representation: Representation, task: Task, arguments: Arguments, directory: Path, progress: Path
-) -> Outcome:
+) -> BaselineResult:
     """Train the CNN on all folds at once, going on from the file ``progress``, and test each net on its fold."""
     config, grids = arguments.cnn, to_grid(task.wafers, arguments.grid, representation)
     on_device = jnp.asarray(grids)
@@ -131,7 +133,7 @@ def run_cnn(
     net = jax.jit(lambda grid: cnn_training.probabilities(config, params, grid))
     one = task.wafers.take(task.splits[0].test[:1])
     latency = milliseconds(lambda: np.asarray(net(to_grid(one, arguments.grid, representation))))
-    return Outcome(np.concatenate(found), optax.tree.size(params), fitted.seconds / len(task.splits), latency)
+    return BaselineResult(np.concatenate(found), optax.tree.size(params), fitted.seconds / len(task.splits), latency)
 
 
 def milliseconds(classify: Callable[[], Any]) -> float:
@@ -145,12 +147,14 @@ def milliseconds(classify: Callable[[], Any]) -> float:
     return float(np.median(times))
 
 
-def run_model(model: Model, task: Task, arguments: Arguments, directory: Path) -> Outcome:
+def run_model(model: Model, task: Task, arguments: Arguments, directory: Path) -> BaselineResult:
     """Train and test a model, or take up what an earlier run has saved."""
     saved = directory / f"{model}.npz"
     if saved.exists():
         with np.load(saved, allow_pickle=False) as arrays:
-            return Outcome(arrays["probabilities"], *(arrays[name].item() for name in Outcome._fields[1:]))
+            return BaselineResult(
+                arrays["probabilities"], *(arrays[name].item() for name in BaselineResult._fields[1:])
+            )
     progress = directory / f"progress-{model}.msgpack"
     if model.startswith("cnn"):
         representation: Any = model.removeprefix("cnn").strip("_") or arguments.representation
@@ -185,7 +189,7 @@ def run(arguments: Arguments) -> None:
     directory = arguments.output / (arguments.name or f"baselines-{arguments.preset}")
     claim(directory, arguments, task)
     print(f"{task.wafers.source}: {sum(len(split.test) for split in task.splits):,} wafers are tested")
-    tested: dict[str, Outcome] = {}
+    tested: dict[str, BaselineResult] = {}
     for model in arguments.models:
         tested[model] = run_model(model, task, arguments, directory)
     made = environment()

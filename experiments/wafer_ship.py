@@ -22,19 +22,28 @@ from scipy.special import softmax
 from trm_jax.core import model
 from trm_jax.core.config import Config
 from trm_jax.edge.monitor import FEWEST_LOTS, reference
+from trm_jax.reporting.interval import Interval
 from trm_jax.support import flops
 from trm_jax.support.cli import main
 from trm_jax.support.provenance import environment
 from trm_jax.support.schema import require
 from trm_jax.training.checkpoint import load_weights
-from trm_jax.wafer.baselines.report import WM811K_LABELLED, WM811K_NONE, ranged
 from trm_jax.wafer.checkpoint import Calibration, Shipped, refuse_existing, save_checkpoint
-from trm_jax.wafer.evaluation import confidence, metrics
-from trm_jax.wafer.evaluation.metrics import Interval
+from trm_jax.wafer.evaluation import metrics
+from trm_jax.wafer.evaluation.calibration import fit_temperature
+from trm_jax.wafer.evaluation.metrics import WM811K_LABELLED, WM811K_NONE
 from trm_jax.wafer.evaluation.pooled import lots
 from trm_jax.wafer.evaluation.results import DECIDED, FULL_MIX, SCORES
-from trm_jax.wafer.evaluation.runs import best_update, read_curve, read_made, recipe
-from trm_jax.wafer.evaluation.stored import Predicted, load_predicted, stopped_at
+from trm_jax.wafer.evaluation.risk_control import guaranteed_threshold
+from trm_jax.wafer.evaluation.stored import (
+    Predicted,
+    best_update,
+    load_predicted,
+    read_curve,
+    read_prediction_options,
+    recipe,
+    stopped_at,
+)
 from trm_jax.wafer.maps import source
 from trm_jax.wafer.maps.cache import notice
 from trm_jax.wafer.maps.maps import CLASSES, Wafers
@@ -69,10 +78,10 @@ class Arguments:
 def calibrate(logits: np.ndarray, wafers: Wafers, index: np.ndarray, alpha: float, delta: float) -> Calibration:
     """Temperature and review threshold from validation wafers; 1, review everything, where nothing is guaranteed."""
     truth = wafers.label[index].astype(np.int64)
-    temperature = confidence.fit_temperature(logits, truth)
+    temperature = fit_temperature(logits, truth)
     shares = softmax(logits / temperature, axis=1)
     right = shares.argmax(axis=1) == truth
-    found = confidence.guaranteed_threshold(shares.max(axis=1), right, lots(wafers, index), alpha, delta)
+    found = guaranteed_threshold(shares.max(axis=1), right, lots(wafers, index), alpha, delta)
     return Calibration(temperature, 1.0 if found is None else found)
 
 
@@ -109,7 +118,7 @@ def read_evaluation(arguments: Arguments, trained: dict[str, Any]) -> dict[str, 
 def score_rows(numbers: dict[tuple[str, str, str], Interval]) -> list[tuple[str, str]]:
     """What the card says of all wafers: names and values with intervals."""
     keys = {name: ("score", "all", name) for name in SHOWN}
-    return [(SCORES[name], ranged(numbers[key])) for name, key in keys.items() if key in numbers]
+    return [(SCORES[name], str(numbers[key])) for name, key in keys.items() if key in numbers]
 
 
 def class_rows(numbers: dict[tuple[str, str, str], Interval]) -> list[list[str]]:
@@ -119,7 +128,7 @@ def class_rows(numbers: dict[tuple[str, str, str], Interval]) -> list[list[str]]
     for name in CLASSES:
         keys = [("score", "all", f"{score}_{name}") for score in metrics.BY_CLASS]
         keys += [(DECIDED, name, score) for score in ("coverage", "errors")]
-        rows.append([name, *(ranged(numbers[key]) if key in numbers else "" for key in keys)])
+        rows.append([name, *(str(numbers[key]) if key in numbers else "" for key in keys)])
     return rows
 
 
@@ -183,7 +192,7 @@ def run(arguments: Arguments) -> None:
     made = {
         "seeds": len(seeds), "seed": seeds[best], "update": best_update(read_curve(directory / "metrics.jsonl"), best),
         "steps": trained.run.steps, "macro_f1": float(scores.macro_f1[best]), "accuracy": float(scores.accuracy[best]),
-        "evaluated": read_evaluation(arguments, recipe(trained, read_made(source / "wafers.json"))),
+        "evaluated": read_evaluation(arguments, recipe(trained, read_prediction_options(source / "wafers.json"))),
     }  # fmt: skip
     card = render_card(arguments, Shipped(config, params, calibration), wafers, split, made)
     compared = monitored(answers, best, depth, calibration, wafers, arguments.threshold)

@@ -18,8 +18,7 @@ from trm_jax.training.checkpoint import save_weights
 from trm_jax.wafer import classify, task
 from trm_jax.wafer.checkpoint import Calibration, Shipped, load_checkpoint, save_checkpoint
 from trm_jax.wafer.evaluation.results import FULL_MIX
-from trm_jax.wafer.evaluation.runs import recipe
-from trm_jax.wafer.evaluation.stored import Predicted, save_predicted
+from trm_jax.wafer.evaluation.stored import Predicted, recipe, save_predicted
 from trm_jax.wafer.maps.maps import CLASSES
 from trm_jax.wafer.splits import all_lots
 from trm_jax.wafer.synthetic import synthetic_wafers

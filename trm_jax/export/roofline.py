@@ -6,8 +6,8 @@ from typing import NamedTuple
 import matplotlib
 from matplotlib.figure import Figure
 
+from trm_jax.reporting.interval import Interval
 from trm_jax.reporting.style import BLUE, GREY, ORANGE, STYLE
-from trm_jax.wafer.evaluation.metrics import Interval
 
 
 class Point(NamedTuple):

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, log_loss, precision_score, recall_score
 
+from trm_jax.reporting.interval import Interval
 from trm_jax.wafer.evaluation import metrics
 
 
@@ -83,9 +84,9 @@ def test_a_difference_is_paired():
     assert 0 < found.low < found.value and found.high - found.low < separate.high - separate.low
 
 
-def test_another_mix_keeps_recall_and_changes_accuracy():
+def test_another_prior_keeps_recall_and_changes_accuracy():
     confusion = np.array([[50, 50], [0, 100]])
-    found = metrics.at_mix(confusion, np.array([0.1, 0.9]))
+    found = metrics.at_prior(confusion, np.array([0.1, 0.9]))
     assert found.accuracy == pytest.approx(0.1 * 0.5 + 0.9)
     assert found.balanced_accuracy == pytest.approx(metrics.scores(confusion).balanced_accuracy)
 
@@ -116,3 +117,11 @@ def test_seeds_are_averaged_after_scoring():
     np.testing.assert_allclose(found["macro_f1"].low, 0.5 + singly[0]["macro_f1"].low / 2)
     paired = metrics.difference(seeds, alone[1], draws)["accuracy"]
     np.testing.assert_allclose(paired.value, singly[0]["accuracy"].value / 2 - 0.5)
+
+
+def test_a_share_by_hand():
+    hits, of = np.array([[True, True, False, False]]), np.array([[True, False, True, False]])
+    interval = metrics.share(hits, of, np.array([4, 4, 9, 9]), np.array([[2, 0], [0, 2], [1, 1]]))
+    assert interval.value == 0.5 and 0 <= interval.low < 0.1 < 0.9 < interval.high <= 1
+    nothing = metrics.share(hits, np.zeros_like(of), np.array([4, 4, 9, 9]), np.array([[1, 1]]))
+    assert nothing == Interval(0, 0, 0)
