@@ -92,6 +92,11 @@ def draw_confusion(axes: Axes, matrix: np.ndarray, classes: Sequence[str]) -> No
     axes.set_xticks(range(len(classes)), classes, rotation=45, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(len(classes)), classes)
     axes.set(xlabel="Predicted class", ylabel="True class")
+    bare(axes)
+
+
+def bare(axes: Axes) -> None:
+    """No frame, no grid and no marks at the ticks around an image."""
     axes.tick_params(length=0)
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)

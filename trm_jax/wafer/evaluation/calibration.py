@@ -3,7 +3,6 @@
 All functions take numpy arrays of one classifier: logits (N, C), labels (N,), confidence (N,).
 """
 
-from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -71,8 +70,3 @@ def auroc(known: np.ndarray, unknown: np.ndarray) -> float:
     if not len(known) or not len(unknown):
         raise ValueError(f"need known and unknown patterns, got {len(known)} and {len(unknown)}")
     return float(roc_auc_score(np.r_[np.zeros(len(known)), np.ones(len(unknown))], np.r_[known, unknown]))
-
-
-def unknown_auroc(known: Mapping[str, np.ndarray], unknown: Mapping[str, np.ndarray]) -> dict[str, float]:
-    """Area under the curve of each of the scores of unknown_scores."""
-    return {name: auroc(known[name], unknown[name]) for name in known}

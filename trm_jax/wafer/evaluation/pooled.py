@@ -15,7 +15,7 @@ from trm_jax.reporting.interval import Interval
 from trm_jax.wafer.evaluation import metrics
 from trm_jax.wafer.evaluation.calibration import fit_temperature
 from trm_jax.wafer.evaluation.metrics import GroupCounts, share
-from trm_jax.wafer.evaluation.stored import Fold, Predicted, best_update, stopped_at
+from trm_jax.wafer.evaluation.stored import Fold, best_update, stopped_at
 from trm_jax.wafer.maps.maps import CLASSES, Wafers
 
 LOT = 25
@@ -70,6 +70,13 @@ def pool(folds: Sequence[Fold], wafers: Wafers) -> Pooled:
     """All test wafers together."""
     depth = folds[0].config.recursion.N_sup
     index = np.concatenate([fold.test.index for fold in folds])
+    temperatures = [
+        [
+            fit_temperature(logits, wafers.label[fold.validation.index])
+            for logits in fold.validation.logits[:, depth - 1]
+        ]
+        for fold in folds
+    ]
     return Pooled(
         index=index,
         truth=wafers.label[index].astype(np.int64),
@@ -77,15 +84,9 @@ def pool(folds: Sequence[Fold], wafers: Wafers) -> Pooled:
         fold=np.repeat(np.arange(len(folds)), [len(fold.test.index) for fold in folds]),
         logits=np.concatenate([fold.test.logits for fold in folds], axis=2),
         halt=np.concatenate([fold.test.halt for fold in folds], axis=2),
-        temperature=np.array([temperatures(fold.validation, wafers, depth) for fold in folds]).T,
+        temperature=np.array(temperatures).T,
         depth=depth,
     )
-
-
-def temperatures(validation: Predicted, wafers: Wafers, depth: int) -> list[float]:
-    """Temperature of every seed, fitted on its validation wafers."""
-    truth = wafers.label[validation.index].astype(np.int64)
-    return [fit_temperature(logits, truth) for logits in validation.logits[:, depth - 1]]
 
 
 def lots(wafers: Wafers, index: np.ndarray) -> np.ndarray:

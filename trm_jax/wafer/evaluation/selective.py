@@ -8,7 +8,7 @@ import pandas as pd
 from scipy.special import softmax
 
 from trm_jax.reporting.interval import Interval
-from trm_jax.wafer.evaluation.calibration import unknown_auroc, unknown_scores
+from trm_jax.wafer.evaluation.calibration import auroc, unknown_scores
 from trm_jax.wafer.evaluation.metrics import share
 from trm_jax.wafer.evaluation.pooled import Pooled, lots
 from trm_jax.wafer.evaluation.risk_control import guaranteed_threshold
@@ -109,8 +109,8 @@ def unknown(folds: Sequence[Fold], pooled: Pooled) -> pd.DataFrame:
                 for known, mask in zip(KNOWN, (tested, tested & patterned), strict=True):
                     old = unknown_scores(pooled.logits[seed, step, mask], pooled.halt[seed, step, mask])
                     rows += [
-                        (name, known, score, fold.split.name, seed, area, len(answers.index))
-                        for score, area in unknown_auroc(old, new).items()
+                        (name, known, score, fold.split.name, seed, auroc(old[score], new[score]), len(answers.index))
+                        for score in new
                     ]
     return pd.DataFrame(rows, columns=["unknown", "known", "score", "split", "seed", "auroc", "count"])
 
