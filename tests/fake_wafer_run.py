@@ -45,8 +45,8 @@ def write_run(
 ) -> None:
     """All that wafer_train leaves behind and evaluation reads; trained with 3 steps."""
     directory.mkdir(parents=True)
-    made = {"source": wafers.source, "wafers": len(wafers), "left out": left_out, "views": 1, "prior": 0.0}
-    (directory / "wafers.json").write_text(json.dumps(made))
+    options = {"source": wafers.source, "wafers": len(wafers), "left out": left_out, "views": 1, "prior": 0.0}
+    (directory / "wafers.json").write_text(json.dumps(options))
     options = {"model.classes": len(CLASSES), "model.readout": "pooled", "run.seeds": tuple(range(seeds))}
     config = Config().override(**options)
     for number, split in enumerate(splits):
@@ -54,8 +54,8 @@ def write_run(
         place.mkdir(parents=True)
         (place / "config.json").write_text(config.to_json())
         for part in ("validation", "test"):
-            found = answers(wafers, getattr(split, part), seeds, steps, 10 * number + (part == "test"))
-            save_predicted(place / f"{part}.npz", found)
+            predicted = answers(wafers, getattr(split, part), seeds, steps, 10 * number + (part == "test"))
+            save_predicted(place / f"{part}.npz", predicted)
         mixes = mixed_wafers(wafers, split.test, 60, number)
         save_predicted(place / "unknown-mixes.npz", answers(mixes, np.arange(60), seeds, steps, 99 + number))
         rng = np.random.default_rng(number)

@@ -32,11 +32,11 @@ def answers(wrong_share, seed=0):
 
 
 def test_the_numbers_are_those_of_scikit_learn(tmp_path):
-    tested = {"good": answers(0.1), "bad": answers(0.5, seed=1)}
-    shown = write_report(tmp_path, tested, WAFERS, SPLITS, "lot", {"command": "python x.py"})
+    results = {"good": answers(0.1), "bad": answers(0.5, seed=1)}
+    shown = write_report(tmp_path, results, WAFERS, SPLITS, "lot", {"command": "python x.py"})
     table = pd.read_csv(tmp_path / "results.csv")
-    for name, one in tested.items():
-        predicted = one.probabilities.argmax(axis=1)
+    for name, result in results.items():
+        predicted = result.probabilities.argmax(axis=1)
         rows = table[(table["model"] == name) & (table["split"] == "all")].set_index("score")
         assert rows.loc["macro_f1", "value"] == pytest.approx(f1_score(TRUTH, predicted, average="macro"))
         assert rows.loc["f1_Scratch", "value"] == pytest.approx(
@@ -66,8 +66,8 @@ def test_another_class_mix_changes_accuracy_as_it_must(tmp_path):
     """Wrong on every `none` and right on all else: accuracy falls to the share of the others in all of WM-811K."""
     none = CLASSES.index("none")
     shown = np.where(none == TRUTH, 0, TRUTH)
-    tested = BaselineResult(np.eye(len(CLASSES), dtype=np.float32)[shown], 0, 0.0, 0.0)
-    write_report(tmp_path, {"blind": tested}, WAFERS, SPLITS, "lot", {})
+    result = BaselineResult(np.eye(len(CLASSES), dtype=np.float32)[shown], 0, 0.0, 0.0)
+    write_report(tmp_path, {"blind": result}, WAFERS, SPLITS, "lot", {})
     expected = 1 - WM811K_NONE / WM811K_LABELLED
     assert f"(85.2%): accuracy {expected:.3f}" in (tmp_path / "report.md").read_text()
 

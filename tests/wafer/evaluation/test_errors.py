@@ -33,10 +33,10 @@ def test_label_issues_by_hand():
     """Thresholds 0.6 and 0.697: of the other class only wafers 2 and 5 reach that, and 5 just so."""
     first = np.array([0.9, 0.8, 0.1, 0.2, 0.1, 0.61])
     labels = np.array([0, 0, 0, 1, 1, 1])
-    found = errors.label_issues(np.stack([first, 1 - first], axis=1), labels)
-    assert found.issue.tolist() == [False, False, True, False, False, True]
-    assert found.suggested.tolist() == [0, 0, 1, 1, 1, 0]
-    np.testing.assert_allclose(found.doubt[[2, 5, 0]], [0.8, 0.22, -0.8])
+    issues = errors.label_issues(np.stack([first, 1 - first], axis=1), labels)
+    assert issues.issue.tolist() == [False, False, True, False, False, True]
+    assert issues.suggested.tolist() == [0, 0, 1, 1, 1, 0]
+    np.testing.assert_allclose(issues.doubt[[2, 5, 0]], [0.8, 0.22, -0.8])
     higher = errors.label_issues(np.stack([first * 0.99, 1 - first * 0.99], axis=1)[:5], labels[:5])
     assert higher.issue.tolist() == [False, False, True, False, False]
 
@@ -49,10 +49,10 @@ def test_planted_label_errors_are_found_and_few_others():
     assert errors.label_issues(shares, truth).issue.mean() < 0.01
     planted = rng.random(3000) < 0.05
     labels = np.where(planted, (truth + rng.integers(1, 6, 3000)) % 6, truth)
-    found = errors.label_issues(shares, labels)
-    assert found.issue[planted].mean() > 0.75 and planted[found.issue].mean() > 0.95
-    assert (found.suggested == truth)[planted & found.issue].mean() > 0.99
-    ranked = np.argsort(-found.doubt)[:100]
+    issues = errors.label_issues(shares, labels)
+    assert issues.issue[planted].mean() > 0.75 and planted[issues.issue].mean() > 0.95
+    assert (issues.suggested == truth)[planted & issues.issue].mean() > 0.99
+    ranked = np.argsort(-issues.doubt)[:100]
     assert planted[ranked].mean() > 0.98
     with pytest.raises(ValueError, match="one class only"):
         errors.label_issues(shares, np.zeros(3000, int))
@@ -77,15 +77,15 @@ def test_the_table_has_every_error_of_the_seed_once(table, pooled):
 
 
 def test_pairs_and_neighbours_are_counted():
-    made = pd.DataFrame(
+    table = pd.DataFrame(
         [("Loc", "none", 0.9), ("Loc", "none", 0.7), ("Donut", "Center", 0.5), ("Center", "Donut", 0.6)],
         columns=["true", "predicted", "confidence"],
     )
-    pairs = errors.confused_pairs(made)
+    pairs = errors.confused_pairs(table)
     assert pairs.iloc[0].to_dict() == {
         "true": "Loc", "predicted": "none", "errors": 2, "confidence": pytest.approx(0.8), "share": 0.5
     }  # fmt: skip
-    near = errors.between_neighbours(made).set_index("pair")
+    near = errors.between_neighbours(table).set_index("pair")
     assert near.loc["Center / Donut", "errors"] == 2 and near["errors"].sum() == 2
 
 

@@ -22,10 +22,12 @@ def draws_of(pooled):
 def test_the_scores_are_those_of_scikit_learn_averaged_over_seeds(pooled):
     scores = measure(pooled, draws_of(pooled))
     predicted = pooled.logits[:, 2].argmax(axis=-1)
-    macro = [f1_score(pooled.truth, one, average="macro") for one in predicted]
+    macro = [f1_score(pooled.truth, of_seed, average="macro") for of_seed in predicted]
     assert scores["macro_f1"].value == pytest.approx(np.mean(macro)) and 0.7 < np.mean(macro) < 0.99
     raw = softmax(pooled.logits[:, 2].astype(float), axis=-1)
-    assert scores["loss"].value == pytest.approx(np.mean([log_loss(pooled.truth, one) for one in raw]), rel=1e-4)
+    assert scores["loss"].value == pytest.approx(
+        np.mean([log_loss(pooled.truth, of_seed) for of_seed in raw]), rel=1e-4
+    )
     assert scores["loss_tempered"].value < scores["loss"].value
     assert scores["ece_tempered"].value != scores["ece"].value
 
@@ -35,9 +37,9 @@ def test_temperatures_come_from_validation_of_the_same_split_and_seed(used, pool
         validation = used[fold].validation
         expected = fit_temperature(validation.logits[seed, 2], WAFERS.label[validation.index].astype(int))
         assert pooled.temperature[seed, fold] == expected
-        here = pooled.fold == fold
-        shares = softmax(pooled.logits[seed, 0, here] / expected, axis=-1)
-        np.testing.assert_allclose(pooled.probabilities(1)[seed, here], shares, rtol=1e-5)
+        tested = pooled.fold == fold
+        shares = softmax(pooled.logits[seed, 0, tested] / expected, axis=-1)
+        np.testing.assert_allclose(pooled.probabilities(1)[seed, tested], shares, rtol=1e-5)
 
 
 def test_every_step_is_scored_also_beyond_the_trained_depth(pooled):
@@ -55,10 +57,10 @@ def test_every_split_and_seed_has_its_own_scores(used, pooled):
     table = by_split(used, pooled)
     assert list(zip(table["split"], table["seed"], strict=True))[:3] == [("lot-0", 0), ("lot-0", 1), ("lot-1", 0)]
     row = table.iloc[5]  # lot-2, seed 1
-    here = pooled.fold == 2
-    predicted = pooled.logits[1, 2, here].argmax(axis=-1)
-    assert row["macro_f1"] == pytest.approx(f1_score(pooled.truth[here], predicted, average="macro"))
-    assert row["accuracy"] == pytest.approx((predicted == pooled.truth[here]).mean())
+    tested = pooled.fold == 2
+    predicted = pooled.logits[1, 2, tested].argmax(axis=-1)
+    assert row["macro_f1"] == pytest.approx(f1_score(pooled.truth[tested], predicted, average="macro"))
+    assert row["accuracy"] == pytest.approx((predicted == pooled.truth[tested]).mean())
     curve = used[2].curve[used[2].curve["seed"] == 1].dropna()
     assert row["update"] == curve["step"].iloc[curve["validation_macro_f1"].argmax()] > 0
     silent = replace(used[2], curve=used[2].curve.assign(best_step=np.nan))
@@ -73,12 +75,12 @@ def test_errors_are_counted_by_size_of_the_map(pooled):
     assert table["wafers"].sum() == len(side) and len(table) == 4
     assert (table["smallest"].to_numpy()[1:] > table["largest"].to_numpy()[:-1]).all()
     row = table.iloc[2]
-    here = (side >= row["smallest"]) & (side <= row["largest"])
-    patterned = here & (pooled.truth != CLASSES.index("none"))
-    assert row["wafers"] == here.sum() and row["coverage"].value == pytest.approx(chosen[:, here].mean())
-    assert row["wrong"].value == pytest.approx(wrong[:, here].mean()) and row["wrong"].value > 0
+    tested = (side >= row["smallest"]) & (side <= row["largest"])
+    patterned = tested & (pooled.truth != CLASSES.index("none"))
+    assert row["wafers"] == tested.sum() and row["coverage"].value == pytest.approx(chosen[:, tested].mean())
+    assert row["wrong"].value == pytest.approx(wrong[:, tested].mean()) and row["wrong"].value > 0
     assert row["wrong with a pattern"].value == pytest.approx(wrong[:, patterned].mean())
-    expected = np.mean([wrong[seed, here & chosen[seed]].mean() for seed in range(len(chosen))])
+    expected = np.mean([wrong[seed, tested & chosen[seed]].mean() for seed in range(len(chosen))])
     assert row["errors"].value == pytest.approx(expected)
     none = by_size(np.zeros_like(chosen), pooled, WAFERS, draws_of(pooled))
     assert none["errors"].isna().all() and (none["wrong"] == table["wrong"]).all()

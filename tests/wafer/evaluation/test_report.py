@@ -116,7 +116,7 @@ def test_the_script_writes_what_follows_from_the_numbers(place, used, pooled, tm
     answers, none = pooled.logits[:, 2].argmax(axis=-1), CLASSES.index("none")
     loc = CLASSES.index("Loc")
     assert numbers["confusion", "labelled Loc, named none", "wafers"] == pytest.approx(
-        np.mean([((pooled.truth == loc) & (one == none)).sum() for one in answers])
+        np.mean([((pooled.truth == loc) & (answer == none)).sum() for answer in answers])
     )
     right, weight = answers == pooled.truth, WM811K_NONE / WM811K_LABELLED
     mixed = weight * right[:, pooled.truth == none].mean() + (1 - weight) * right[:, pooled.truth != none].mean()
@@ -125,10 +125,10 @@ def test_the_script_writes_what_follows_from_the_numbers(place, used, pooled, tm
     assert numbers["baseline own", "itself", "macro_f1"] == ours
     assert numbers["baseline difference", "itself", "macro_f1"] == 0
     assert numbers["baseline difference", "perfect", "macro_f1"] == pytest.approx(ours - 1)
-    own, here = pool(used[1:3], WAFERS), "half (lot-1, lot-2)"
-    each = [f1_score(own.truth, one, average="macro") for one in own.logits[:, 2].argmax(axis=-1)]
-    assert numbers["baseline own", here, "macro_f1"] == pytest.approx(each[1])
-    assert numbers["baseline difference", here, "macro_f1"] == pytest.approx(np.mean(each) - each[1])
+    of_half, name = pool(used[1:3], WAFERS), "half (lot-1, lot-2)"
+    each = [f1_score(of_half.truth, answer, average="macro") for answer in of_half.logits[:, 2].argmax(axis=-1)]
+    assert numbers["baseline own", name, "macro_f1"] == pytest.approx(each[1])
+    assert numbers["baseline difference", name, "macro_f1"] == pytest.approx(np.mean(each) - each[1])
     assert {check["passed"] for check in content["readiness"]} <= {True, False}
     assert f"| Macro-F1 | above 0.90 | {ours:.3f}" in result.stdout
     assert {path.name for path in (place / "run/evaluation/figures").iterdir()} == {

@@ -35,9 +35,9 @@ def test_of_each_class_the_decided_and_the_wrong_are_counted(pooled):
     by_class = decided_by_class(chosen, pooled, draws_of(pooled))
     assert set(by_class) == set(range(len(CLASSES)))
     label = CLASSES.index("Scratch")
-    here = pooled.truth == label
-    assert by_class[label]["coverage"].value == pytest.approx(chosen[:, here].mean())
-    expected = np.mean([wrong[s, here][chosen[s, here]].mean() for s in range(len(chosen))])
+    tested = pooled.truth == label
+    assert by_class[label]["coverage"].value == pytest.approx(chosen[:, tested].mean())
+    expected = np.mean([wrong[s, tested][chosen[s, tested]].mean() for s in range(len(chosen))])
     assert by_class[label]["errors"].value == pytest.approx(expected) and expected > 0
 
 
@@ -88,10 +88,10 @@ def test_unknown_patterns_get_an_area_for_every_split_seed_and_score(used, poole
     table = unknown(used, pooled)
     assert len(table) == 4 * 2 * 4 * 2 and set(table["unknown"]) == {"mixes"}
     rows = table[(table["split"] == "lot-1") & (table["seed"] == 1) & (table["score"] == "energy")]
-    here, mixes = pooled.fold == 1, used[1].unknown["mixes"].logits[1, 2]
+    tested, mixes = pooled.fold == 1, used[1].unknown["mixes"].logits[1, 2]
     new = -np.log(np.exp(mixes.astype(float)).sum(axis=1))
-    patterned = here & (pooled.truth != CLASSES.index("none"))
-    for known, mask in zip(KNOWN, (here, patterned), strict=True):
+    patterned = tested & (pooled.truth != CLASSES.index("none"))
+    for known, mask in zip(KNOWN, (tested, patterned), strict=True):
         old = -np.log(np.exp(pooled.logits[1, 2, mask].astype(float)).sum(axis=1))
         expected = roc_auc_score([0] * len(old) + [1] * len(new), [*old, *new])
         assert rows.loc[rows["known"] == known, "auroc"].item() == pytest.approx(expected)

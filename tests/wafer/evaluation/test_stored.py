@@ -121,22 +121,24 @@ def test_runs_of_other_seeds_are_judged_as_one(used, pooled):
     np.testing.assert_array_equal(joined_answers.logits, pooled.logits)
     np.testing.assert_array_equal(joined_answers.temperature, pooled.temperature)
     assert joined[0].config.run.seeds == (3, 8)
-    ours, whole = (run[1].curve.sort_values(["step", "seed"]).reset_index(drop=True) for run in (joined, used))
-    assert ours.equals(whole)
+    ours, expected = (run[1].curve.sort_values(["step", "seed"]).reset_index(drop=True) for run in (joined, used))
+    assert ours.equals(expected)
     np.testing.assert_array_equal(joined[2].unknown["mixes"].halt, used[2].unknown["mixes"].halt)
 
 
 def test_runs_that_do_not_belong_together_are_refused(used):
     with pytest.raises(ValueError, match=r"seeds of their own, got \(3, 3\)"):
         join_runs(split_seeds(used, (3, 3)))
-    one, two = split_seeds(used, (3, 8))
-    wider = [replace(fold, config=fold.config.override(**{"model.width": 48})) for fold in two]
+    first, second = split_seeds(used, (3, 8))
+    wider = [replace(fold, config=fold.config.override(**{"model.width": 48})) for fold in second]
     with pytest.raises(ValueError, match="lot-0: runs to be judged together may differ in their seeds only"):
-        join_runs([one, wider])
+        join_runs([first, wider])
     with pytest.raises(ValueError, match="may differ in their seeds only"):
-        join_runs([one, [replace(fold, prediction_options=fold.prediction_options | {"views": 2}) for fold in two]])
+        join_runs(
+            [first, [replace(fold, prediction_options=fold.prediction_options | {"views": 2}) for fold in second]]
+        )
     with pytest.raises(ValueError, match="runs of other seeds have splits lot-1"):
-        join_runs([one, two[1:2]])
+        join_runs([first, second[1:2]])
 
 
 def test_curves_have_a_row_per_step_and_seed_and_forgive_a_cut_line(used):

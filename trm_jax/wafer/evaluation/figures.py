@@ -173,9 +173,9 @@ def adaptive_depth(table: pd.DataFrame, source: str) -> Figure:
     for _, near in table.groupby((table["steps"].diff() > 0.2).cumsum()):
         first, last = near.iloc[0], near.iloc[-1]
         name = f"{first.halt:g}" if len(near) == 1 else f"{first.halt:g} to {last.halt:g}"
-        height = near["ms"].max() if timed else last.macro_f1.value
+        height, offset = (near["ms"].max(), 6) if timed else (last.macro_f1.low, -12)
         place = last.steps, height
-        panels[-1].annotate(name, place, (0, 6), textcoords="offset points", ha="center", fontsize=8)
+        panels[-1].annotate(name, place, (0, offset), textcoords="offset points", ha="center", fontsize=8)
     panels[-1].set_xlabel("Mean supervision steps;\nnumbers: halting probability above which a wafer stops")
     name_source(figure, source)
     return figure

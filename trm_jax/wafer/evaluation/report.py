@@ -97,7 +97,7 @@ def to_json(
 
 def protocol(wafers: Wafers, splits: Sequence[Split], kind: str) -> list[str]:
     """What was done, in three sentences."""
-    whole = {
+    separation = {
         "lot": "no lot has wafers on both sides of a split",
         "random": "wafers of a lot are on both sides of a split, which flatters",
         "official": "the training and test part are those of the file",
@@ -106,7 +106,7 @@ def protocol(wafers: Wafers, splits: Sequence[Split], kind: str) -> list[str]:
     share = np.mean(wafers.label[index] == CLASSES.index("none"))
     return [
         f"{len(index):,} labelled wafers in {len(splits)} test parts, mixed as in the data ({share:.0%} none); "
-        f"{whole}.",
+        f"{separation}.",
         "Weights and stopping are chosen by macro-F1 or loss on validation wafers, about a sixth of those not tested; "
         "the test part chooses nothing.",
         "Intervals are 95 % percentile intervals of 1,000 bootstrap samples of whole lots (or blocks of lots).",
