@@ -237,8 +237,8 @@ def conclude(study: Study, arms: dict[str, Arm], directory: Path, rows, predicte
         resolution=1 / counts.min(),
     )
     for level, group in table.groupby("difficulty", sort=False):
-        shown = accuracy_table(group, wording)
-        print(f"\n{level}\n{pd.DataFrame(shown.rows, columns=shown.columns).to_string(index=False)}")
+        shown = accuracy_table(group)
+        print(f"\n{level}\n{shown.to_string(index=False)}")
     print(f"\nReport: {directory / 'report.html'}")
 
 
