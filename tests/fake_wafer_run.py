@@ -6,11 +6,13 @@ from pathlib import Path
 import numpy as np
 
 from trm_jax.core.config import Config
+from trm_jax.core.task import run_options
 from trm_jax.wafer.evaluation.stored import Predicted, save_predicted
 from trm_jax.wafer.maps.maps import CLASSES, Wafers
 from trm_jax.wafer.mixtures import mixed_wafers
 from trm_jax.wafer.splits import Split, folds
 from trm_jax.wafer.synthetic import synthetic_wafers
+from trm_jax.wafer.task import WaferTask
 
 NEIGHBOURS = {"Center": "Donut", "Donut": "Center", "Edge-Loc": "Edge-Ring", "Edge-Ring": "Edge-Loc", "Loc": "none",
               "Near-full": "Random", "Random": "Near-full", "Scratch": "Loc", "none": "Loc"}  # fmt: skip
@@ -52,7 +54,7 @@ def write_run(
     for number, split in enumerate(splits):
         place = directory / split.name
         place.mkdir(parents=True)
-        (place / "config.json").write_text(config.to_json())
+        (place / "config.json").write_text(json.dumps(run_options(WaferTask(), config)))
         for part in ("validation", "test"):
             predicted = answers(wafers, getattr(split, part), seeds, steps, 10 * number + (part == "test"))
             save_predicted(place / f"{part}.npz", predicted)

@@ -11,7 +11,9 @@ import pytest
 from export_models import case
 
 from trm_jax.export import latency
+from trm_jax.sudoku.task import Sudoku
 from trm_jax.training.checkpoint import save_weights
+from trm_jax.wafer.task import WaferTask
 
 spec = importlib.util.spec_from_file_location("export_onnx", Path(__file__).parents[2] / "experiments/export_onnx.py")
 assert spec is not None and spec.loader is not None
@@ -29,11 +31,17 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(latency, "measure_speeds", lambda jobs, _: dict.fromkeys(jobs, SPEED))
 
 
+def save(name: str, folder: Path) -> None:
+    """Weights of a tiny model as they ship."""
+    task = WaferTask() if name == "wafer" else Sudoku(train=20, validation=1, test=20)
+    save_weights(folder / "ship" / "weights", case(name).params, case(name).config, task)
+
+
 def export(name: str, folder: Path, **options: Any) -> Path:
     """Export a model whose weights lie as those of one that ships."""
     if not (folder / "ship").exists():
         (folder / "ship").mkdir()
-        save_weights(folder / "ship" / "weights", case(name).params, case(name).config)
+        save(name, folder)
     small = {"calibration": 9, "samples": 9, "repeats": 1, "int8_limit": 0.5}
     export_onnx.run(export_onnx.Arguments(checkpoint=folder / "ship", output=folder / "package", **small | options))
     return folder / "package"
@@ -42,7 +50,7 @@ def export(name: str, folder: Path, **options: Any) -> Path:
 def test_a_package_is_whole_and_true(tmp_path: Path) -> None:
     (tmp_path / "reference.json").write_text('{"mean": 2}')
     (tmp_path / "ship").mkdir()
-    save_weights(tmp_path / "ship" / "weights", case("joint").params, case("joint").config)
+    save("joint", tmp_path)
     (tmp_path / "ship" / "calibration.json").write_text('{"temperature": 2, "review_threshold": 0.25}')
     package = export("joint", tmp_path, reference=tmp_path / "reference.json")
     assert {path.name for path in package.iterdir()} == FILES

@@ -14,7 +14,7 @@ import pytest
 
 from trm_jax.core import model
 from trm_jax.core.config import Config
-from trm_jax.core.task import run_options
+from trm_jax.core.task import run_options, task_options
 from trm_jax.training.checkpoint import save_weights
 from trm_jax.wafer import classify
 from trm_jax.wafer.checkpoint import Calibration, Classifier, load_checkpoint, save_checkpoint
@@ -133,6 +133,7 @@ def trained_run(tmp_path, wafers):
         params = model.initialise(CONFIG.model, jax.random.key(seed))
         save_weights(directory / f"weights-{seed}", params, CONFIG, TASK)
     (directory / "metrics.jsonl").write_text('{"step": 20, "loss": [1, 1], "best_step": [10, 20]}\n{"step": 40, "lo')
+    options["task"] = json.loads(json.dumps(task_options(TASK)))
     return recipe(CONFIG, options), recipe(CONFIG.override(**{"model.width": 16}), options)
 
 

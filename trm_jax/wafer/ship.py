@@ -71,7 +71,7 @@ def best_of_run(run: Path, wafers: Wafers, alpha: float, delta: float) -> Candid
     directory = run / "all-lots"
     answers, split = load_predicted(directory / "validation.npz"), all_lots(wafers)
     require(np.array_equal(answers.index, split.validation), f"{directory} was trained on other wafers; give --data")
-    trained, _ = read_config(directory)
+    trained, task = read_config(directory)
     logits = answers.logits[:, trained.recursion.N_sup - 1]
     scores = metrics.seed_scores(wafers.label[answers.index], logits.argmax(axis=-1), len(CLASSES))
     best = int(scores.macro_f1.argmax())
@@ -85,7 +85,7 @@ def best_of_run(run: Path, wafers: Wafers, alpha: float, delta: float) -> Candid
         alpha=alpha,
         delta=delta,
         trained=trained,
-        recipe=recipe(trained, read_prediction_options(run / "wafers.json")),
+        recipe=recipe(trained, read_prediction_options(run / "wafers.json") | {"task": task}),
         seed=seed,
         update=best_update(read_curve(directory / "metrics.jsonl"), best),
         macro_f1=float(scores.macro_f1[best]),

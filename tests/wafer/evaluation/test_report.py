@@ -13,6 +13,7 @@ import pytest
 from fake_wafer_run import WAFERS
 from sklearn.metrics import f1_score
 
+from trm_jax.core.task import run_options
 from trm_jax.reporting.interval import Interval
 from trm_jax.wafer.evaluation import figures
 from trm_jax.wafer.evaluation.metrics import WM811K_LABELLED, WM811K_NONE
@@ -21,6 +22,7 @@ from trm_jax.wafer.evaluation.report import write_report
 from trm_jax.wafer.evaluation.results import FULL_MIX, compute, readiness
 from trm_jax.wafer.evaluation.stored import Predicted, save_predicted
 from trm_jax.wafer.maps.maps import CLASSES
+from trm_jax.wafer.task import WaferTask
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -87,7 +89,8 @@ def write_one_seed(directory, used, index):
     for fold in used:
         place = directory / fold.split.name
         place.mkdir(parents=True)
-        (place / "config.json").write_text(fold.config.override(**{"run.seeds": (index,)}).to_json())
+        options = run_options(WaferTask(), fold.config.override(**{"run.seeds": (index,)}))
+        (place / "config.json").write_text(json.dumps(options))
         for part in ("validation", "test"):
             answers = getattr(fold, part)
             only = {name: getattr(answers, name)[index : index + 1] for name in ("logits", "halt")}

@@ -17,6 +17,7 @@ from scipy.special import expit
 from trm_jax.core.config import Config
 from trm_jax.support.files import DAMAGE, replacing
 from trm_jax.support.schema import require
+from trm_jax.training.run_directory import read_config
 from trm_jax.wafer.maps.maps import CLASSES, Wafers
 from trm_jax.wafer.splits import Split
 
@@ -54,7 +55,8 @@ class Fold:
     unknown: dict[str, Predicted]
     """Answers to patterns that were not trained on, by name: from files ``unknown-NAME.npz``, if there are any."""
     prediction_options: dict[str, Any]
-    """What the config does not say: views and prior of the answers, and the class that was left out, or ""."""
+    """What the config does not say: views and prior of the answers, the class that was left out, or "", and the options
+    of the task."""
 
 
 def stopped_at(halt: np.ndarray, threshold: float | None) -> np.ndarray:
@@ -132,8 +134,8 @@ def read_run(directory: Path, wafers: Wafers, splits: Sequence[Split], left_out:
 
 def _read_fold(directory: Path, split: Split, wafers: Wafers, options: dict[str, Any]) -> Fold:
     try:
-        config = Config.from_json((directory / "config.json").read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError) as error:
+        config, task = read_config(directory)
+    except FileNotFoundError as error:
         raise ValueError(f"{directory}/config.json: {' '.join(str(error).split())}") from None
     parts = {name: load_predicted(directory / f"{name}.npz") for name in ("validation", "test")}
     for name, predicted in parts.items():
@@ -151,7 +153,7 @@ def _read_fold(directory: Path, split: Split, wafers: Wafers, options: dict[str,
             )
     unknown = {path.stem.removeprefix("unknown-"): load_predicted(path) for path in directory.glob("unknown-*.npz")}
     curve = read_curve(directory / "metrics.jsonl")
-    return Fold(split, config, **parts, curve=curve, unknown=unknown, prediction_options=options)
+    return Fold(split, config, **parts, curve=curve, unknown=unknown, prediction_options={**options, "task": task})
 
 
 def read_prediction_options(path: Path) -> dict[str, Any]:
