@@ -16,7 +16,7 @@ from trm_jax.support.provenance import provenance
 from trm_jax.support.schema import require
 from trm_jax.wafer.evaluation.error_page import write_errors
 from trm_jax.wafer.evaluation.pooled import pool
-from trm_jax.wafer.evaluation.run_arguments import RunArguments
+from trm_jax.wafer.evaluation.stored import RunArguments
 
 
 @dataclass(frozen=True)

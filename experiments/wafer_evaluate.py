@@ -30,7 +30,7 @@ from trm_jax.wafer.evaluation.comparisons import read_baselines, read_controls, 
 from trm_jax.wafer.evaluation.pooled import HALTS, pool
 from trm_jax.wafer.evaluation.report import write_report
 from trm_jax.wafer.evaluation.results import compute
-from trm_jax.wafer.evaluation.run_arguments import RunArguments
+from trm_jax.wafer.evaluation.stored import RunArguments
 from trm_jax.wafer.maps.maps import Wafers
 
 

@@ -14,8 +14,7 @@ from typing import Literal
 
 from trm_jax.support.cli import main
 from trm_jax.wafer.checkpoint import refuse_existing, save_checkpoint
-from trm_jax.wafer.data import data_notice
-from trm_jax.wafer.presets import SMOKE_RUN, run_and_wafers
+from trm_jax.wafer.data import SMOKE_RUN, data_notice, run_and_wafers
 from trm_jax.wafer.ship import best_of_run, drift_reference, model_card, read_evaluation
 
 

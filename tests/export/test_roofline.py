@@ -1,7 +1,6 @@
 """Operations of known graphs, kernels of known attention, and projections that say what they are."""
 
 import dataclasses
-import importlib.util
 import json
 from pathlib import Path
 
@@ -13,14 +12,8 @@ from onnx import helper
 
 from trm_jax.core import model
 from trm_jax.export import cost, roofline
+from trm_jax.export import project as script
 from trm_jax.support.flops import matmul_flops
-
-spec = importlib.util.spec_from_file_location(
-    "edge_roofline", Path(__file__).parents[2] / "experiments/edge_roofline.py"
-)
-assert spec is not None and spec.loader is not None
-script = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(script)
 
 L, D = 5, 4
 

@@ -12,6 +12,8 @@ SYNTHETIC = 2000
 """Wafers that are generated where there are no data."""
 SMOKE_WAFERS = 1200
 """Wafers that are generated for the preset smoke."""
+SMOKE_RUN = Path(__file__).resolve().parents[2] / "runs" / "wafer-smoke"
+"""Where `wafer_train.py --preset smoke` puts its run, and the scripts after it look for one."""
 
 
 def load(path: Path | None = None, smoke: bool = False) -> Wafers:
@@ -37,3 +39,12 @@ def data_notice(wafers: Wafers, path: Path | None = None) -> str:
     if source is None:
         return "Generated wafers; no notice."
     return cache.notice(source) or f"No notice came with {wafers.source}."
+
+
+def run_and_wafers(run: Path | None, preset: str, synthetic: int, data: Path | None) -> tuple[Path, Wafers]:
+    """Directory of a run and the wafers it was trained on. Raises ValueError without either a run or preset smoke."""
+    smoke = preset == "smoke"
+    directory = run or (SMOKE_RUN if smoke else None)
+    if directory is None:
+        raise ValueError("give --run, or --preset smoke")
+    return directory, synthetic_wafers(synthetic) if synthetic else load(data, smoke)

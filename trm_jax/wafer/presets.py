@@ -1,11 +1,6 @@
-"""Sizes of the recursive wafer classifier: what `wafer_train.py` can train, by name, and where the smallest lies."""
+"""Sizes of the recursive wafer classifier: what `wafer_train.py` can train, by name."""
 
-from pathlib import Path
 from typing import Any
-
-from trm_jax.wafer.data import load
-from trm_jax.wafer.maps.maps import Wafers
-from trm_jax.wafer.synthetic import synthetic_wafers
 
 EDGE: dict[str, Any] = {
     "model.classes": 9,
@@ -42,9 +37,6 @@ EDGE: dict[str, Any] = {
     "run.patience": 5,
 }
 """Ships: five convolutions as stem, then 4x4 tokens; 0.04 GFLOP a view."""
-
-SMOKE_RUN = Path(__file__).resolve().parents[2] / "runs" / "wafer-smoke"
-"""Where `wafer_train.py --preset smoke` puts its run, and the scripts after it look for one."""
 
 PRESETS: dict[str, dict[str, Any]] = {
     "edge": EDGE,
@@ -113,12 +105,3 @@ PRESETS: dict[str, dict[str, Any]] = {
         "run.checkpoint_every": 1000,
     },
 }
-
-
-def run_and_wafers(run: Path | None, preset: str, synthetic: int, data: Path | None) -> tuple[Path, Wafers]:
-    """Directory of a run and the wafers it was trained on. Raises ValueError without either a run or preset smoke."""
-    smoke = preset == "smoke"
-    directory = run or (SMOKE_RUN if smoke else None)
-    if directory is None:
-        raise ValueError("give --run, or --preset smoke")
-    return directory, synthetic_wafers(synthetic) if synthetic else load(data, smoke)

@@ -1,9 +1,9 @@
 """What an exported model could take on a Jetson Orin Nano: operations and bytes of its graph against the hardware.
 
-    python experiments/edge_roofline.py                                       # the shapes of the model that ships
-    python experiments/edge_roofline.py --model runs/package/model.onnx --name package
-    python experiments/edge_roofline.py --preset paper                        # a token for every cell; minutes
-    python experiments/edge_roofline.py --quality docs/results/wafer-edge/results.csv   # a figure: time against quality
+    python -m trm_jax.export.project                                       # the shapes of the model that ships
+    python -m trm_jax.export.project --model runs/package/model.onnx --name package
+    python -m trm_jax.export.project --preset paper                        # a token for every cell; minutes
+    python -m trm_jax.export.project --quality docs/results/wafer-edge/results.csv   # a figure: time against quality
 
 No Jetson was at hand: bounds follow from data sheets, and projections from what others have measured on one with other
 models. Each such number says "projection, not measured"; `docs/jetson.md` says how to measure. Seconds on any machine.
@@ -31,7 +31,7 @@ from trm_jax.support.files import replacing_directory, write_text
 from trm_jax.support.schema import require
 from trm_jax.wafer.presets import PRESETS
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True)
