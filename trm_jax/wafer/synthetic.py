@@ -1,9 +1,9 @@
 """Generated wafer maps with the nine failure patterns of WM-811K, for tests and for trials without data.
 
 They are simpler than real wafers: a score on them shows that the code works, not how good a method is. Mixtures lay
-two patterns on one wafer, real or generated, which no classifier of single patterns was trained on; the pairs are those of
-MixedWM38 (Wang et al. 2020): Near-full and Random hide every other pattern, and Center with Donut or Edge-Loc with
-Edge-Ring would look like one of the two alone.
+two patterns on one wafer, real or generated, which no classifier of single patterns was trained on; the pairs are
+those of MixedWM38 (Wang et al. 2020): Near-full and Random hide every other pattern, and Center with Donut or Edge-Loc
+with Edge-Ring would look like one of the two alone.
 """
 
 from collections.abc import Callable
