@@ -10,28 +10,25 @@ broken maps get a row with the reason.
 """
 
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import jax
-import numpy as np
 
 from trm_jax.core import model
 from trm_jax.core.config import Config
 from trm_jax.support.cli import main
 from trm_jax.support.schema import require
 from trm_jax.training.processes import configure
-from trm_jax.wafer.checkpoint import Calibration, Shipped, load_checkpoint
+from trm_jax.wafer.checkpoint import Calibration, Classifier, load_checkpoint
 from trm_jax.wafer.classify import classify
+from trm_jax.wafer.data import load
 from trm_jax.wafer.maps import source
 from trm_jax.wafer.maps.answers import check_output, decide, write_answers
 from trm_jax.wafer.maps.validate import ReadResult
 from trm_jax.wafer.presets import PRESETS
-from trm_jax.wafer.synthetic import synthetic_wafers
-
-ROOT = Path(__file__).resolve().parent.parent
+from trm_jax.wafer.task import WaferTask
 
 
 @dataclass(frozen=True)
@@ -51,41 +48,36 @@ class Arguments:
     batch: int = 64
     """Maps that are classified at a time."""
     preset: Literal["none", "smoke"] = "none"
-    """smoke: an untrained model on 300 generated wafers."""
+    """smoke: an untrained model on 1,200 generated wafers."""
 
 
-def prepare(arguments: Arguments) -> tuple[Shipped, ReadResult]:
-    """Checkpoint and maps. Raises ValueError or FileNotFoundError."""
+def prepare(arguments: Arguments) -> tuple[Classifier, ReadResult]:
+    """Classifier and maps. Raises ValueError or FileNotFoundError."""
     if arguments.preset == "smoke":
         config = Config().override(**PRESETS["smoke"])
-        return Shipped(config, model.initialise(config.model, jax.random.key(0)), Calibration()), ReadResult(
-            synthetic_wafers(300), []
-        )
+        params = model.initialise(config.model, jax.random.key(0))
+        return Classifier(config, params, WaferTask(), Calibration()), ReadResult(load(smoke=True), [])
     if arguments.checkpoint is None or arguments.input is None:
         raise ValueError("give --checkpoint and --input, or --preset smoke")
     return load_checkpoint(arguments.checkpoint), source.read(arguments.input, sys.stderr.isatty(), to_classify=True)
 
 
 def run(arguments: Arguments) -> None:
-    """Classify all maps, write the table and say what came out."""
-    require(arguments.batch >= 1, f"--batch must be at least 1, got {arguments.batch}")
-    require(
-        arguments.threshold is None or 0 <= arguments.threshold <= 1,
-        f"--threshold is a probability, got {arguments.threshold}",
-    )
+    """Classify all maps, write the table and print a summary."""
+    batch, threshold = arguments.batch, arguments.threshold
+    require(batch >= 1, f"--batch must be at least 1, got {batch}")
+    require(threshold is None or 0 <= threshold <= 1, f"--threshold is a probability, got {threshold}")
     check_output(arguments.output, arguments.force)
-    shipped, loaded = prepare(arguments)
-    begun = time.perf_counter()
-    found = classify(shipped, loaded.wafers, arguments.threshold, arguments.batch)
-    seconds = time.perf_counter() - begun
-    threshold = shipped.calibration.review_threshold
-    write_answers(arguments.output, loaded, found.probabilities, found.steps, threshold)
-    count = len(loaded.wafers)
+    classifier, maps = prepare(arguments)
+    classified = classify(classifier, maps.wafers, threshold, batch)
+    review_threshold = classifier.calibration.review_threshold
+    write_answers(arguments.output, maps, classified.probabilities, classified.steps, review_threshold)
+    count = len(maps.wafers)
     print(
-        f"{loaded.wafers.source}: {count:,} maps classified in {seconds:.1f} s ({count / seconds:,.0f} a second, "
-        f"compiling included), {np.mean(found.steps):.2f} steps on average, "
-        f"{np.mean(decide(found.probabilities, threshold).review):.1%} for review, {len(loaded.rejected):,} broken; "
-        f"{arguments.output}"
+        f"{maps.wafers.source}: {count:,} maps classified in {classified.seconds:.1f} s "
+        f"({count / classified.seconds:,.0f} a second, compiling included), {classified.steps.mean():.2f} steps on "
+        f"average, {decide(classified.probabilities, review_threshold).review.mean():.1%} for review, "
+        f"{len(maps.rejected):,} broken; {arguments.output}"
     )
 
 

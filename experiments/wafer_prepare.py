@@ -14,15 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
 from trm_jax.support.cli import main
 from trm_jax.support.schema import require
+from trm_jax.wafer.data import load
 from trm_jax.wafer.maps import cache, source
 from trm_jax.wafer.maps.maps import UNKNOWN
 from trm_jax.wafer.maps.validate import ReadResult
-from trm_jax.wafer.presets import SMOKE_WAFERS
-from trm_jax.wafer.synthetic import synthetic_wafers
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -48,20 +45,16 @@ class Arguments:
 
 
 def select(loaded: ReadResult, arguments: Arguments) -> ReadResult:
-    """The maps that are asked for. Raises ValueError if none is left."""
+    """The maps to keep. Raises ValueError if there are none."""
     wafers = loaded.wafers
-    kept = np.ones(len(wafers), bool)
-    if arguments.labelled_only:
-        kept &= wafers.label != UNKNOWN
-    if arguments.clean_only:
-        kept &= wafers.clean
-    if not kept.any():
-        raise ValueError(f"none of the {len(wafers):,} maps is left; drop --labelled-only or --clean-only")
+    kept = (wafers.label != UNKNOWN) | (not arguments.labelled_only)
+    kept &= wafers.clean | (not arguments.clean_only)
+    require(bool(kept.any()), f"none of the {len(wafers):,} maps is kept; drop --labelled-only or --clean-only")
     return ReadResult(wafers.take(kept), loaded.rejected)
 
 
-def already_prepared(output: Path, origin: dict) -> bool:
-    """Whether the output has been made of this source. Raises ValueError if it has been made of another."""
+def already_prepared(output: Path, origin: dict[str, Any]) -> bool:
+    """Whether the output was prepared from this source. Raises ValueError if it was prepared from another."""
     if not cache.is_cache(output):
         return False
     known = cache.read_manifest(output)
@@ -78,7 +71,7 @@ def source_of(arguments: Arguments) -> tuple[dict[str, Any], Callable[[], ReadRe
     }
     if arguments.preset == "smoke":
         require(arguments.input is None, "--preset smoke prepares generated maps; leave out --input")
-        wafers = synthetic_wafers(SMOKE_WAFERS)
+        wafers = load(smoke=True)
         checksum = hashlib.sha256(wafers.flat.tobytes()).hexdigest()
         return origin | {"source": wafers.source, "sha256": checksum, "notice": ""}, lambda: ReadResult(wafers, [])
     path = source.find(arguments.input)
@@ -90,7 +83,7 @@ def source_of(arguments: Arguments) -> tuple[dict[str, Any], Callable[[], ReadRe
 
 
 def run(arguments: Arguments) -> None:
-    """Prepare the maps and print what there is."""
+    """Prepare the maps and print their counts."""
     origin, read = source_of(arguments)
     output = arguments.output or ROOT / "runs" / ("wafers-smoke" if arguments.preset == "smoke" else "wafers")
     if not arguments.force and already_prepared(output, origin):

@@ -18,13 +18,13 @@ from typing import Literal
 from trm_jax.core.config import Config
 from trm_jax.core.task import override
 from trm_jax.support.cli import main
+from trm_jax.support.files import refuse_other_options
 from trm_jax.support.schema import parse_options
 from trm_jax.training.processes import configure
 from trm_jax.wafer.data import load
-from trm_jax.wafer.folds import Answering, choose_splits, claim, describe, train_splits
+from trm_jax.wafer.folds import Answering, choose_splits, describe, train_splits
 from trm_jax.wafer.maps.maps import CLASSES
-from trm_jax.wafer.presets import PRESETS, SMOKE_WAFERS
-from trm_jax.wafer.synthetic import synthetic_wafers
+from trm_jax.wafer.presets import PRESETS
 from trm_jax.wafer.task import WaferTask
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -62,13 +62,13 @@ class Arguments:
 def run(arguments: Arguments) -> None:
     """Train what is missing and print a line for every split and seed."""
     task, config = override(WaferTask(), Config(), PRESETS[arguments.preset] | parse_options(arguments.options))
-    generated = arguments.preset == "smoke" and arguments.data is None
-    wafers = synthetic_wafers(SMOKE_WAFERS) if generated else load(arguments.data)
+    wafers = load(arguments.data, arguments.preset == "smoke")
     splits = choose_splits(wafers, arguments.folds, arguments.all_lots, arguments.leave_out)
     directory = arguments.output / (arguments.name or f"wafer-{arguments.preset}")
     print(describe(config, wafers, arguments.views))
     about = {"source": wafers.source, "wafers": len(wafers), "left out": arguments.leave_out}
-    claim(directory, about | {"views": arguments.views, "prior": arguments.prior})
+    answers = {"views": arguments.views, "prior": arguments.prior}
+    refuse_other_options(directory / "wafers.json", about | answers, "a run")
     answering = Answering(arguments.views, arguments.prior, arguments.extra_steps)
     train_splits(task, config, wafers, splits, answering, directory)
 

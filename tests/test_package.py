@@ -16,12 +16,13 @@ ARROWS = {
     "core": {"support"},
     "training": {"support", "core"},
     "official": {"support", "core"},
-    "sudoku": {"support", "core", "training"},
+    "sudoku": {"support", "core"},
+    "sequences": {"support", "core"},
     "wafer": {"support", "core", "training", "reporting", "edge"},
     "wafer.maps": {"support"},
-    "study": {"support", "core", "training", "reporting"},
+    "study": {"support", "core", "training", "reporting", "sudoku"},
     "edge": {"support", "wafer.maps"},
-    "export": {"support", "core", "training", "reporting", "edge", "sudoku", "wafer", "wafer.maps"},
+    "export": {"support", "core", "training", "reporting", "edge", "sudoku", "sequences", "wafer", "wafer.maps"},
     "benchmark": {"support", "core", "training", "reporting", "sudoku"},
 }
 

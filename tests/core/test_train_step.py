@@ -130,7 +130,7 @@ def test_every_step_draws_another_batch_and_the_same_one_again_on_resuming():
 def test_every_phase_draws_by_its_own_weights(fraction, steps, first):
     config = SMALL.override(**{"run.steps": steps, "run.batch": 2000, "optim.warmup": 1})
     weights = np.array([[0, 0, 0, 1, 3], [2, 1, 1, 0, 0]])
-    rows = {"labels": np.arange(5)}
+    rows = {"inputs": np.arange(5), "labels": np.arange(5)}
     data = on_device(rows, steps, weights=weights, phases=(0.0, fraction))
     for step in {0, first - 1, first, steps - 1} - {steps}:
         drawn = train_step.draw_batch(config, PLAIN, data, jax.random.key(3), jnp.asarray(step))["labels"]
@@ -142,9 +142,18 @@ def test_every_phase_draws_by_its_own_weights(fraction, steps, first):
 
 def test_without_weights_all_samples_are_drawn_alike():
     config = SMALL.override(**{"run.batch": 4000})
-    data = on_device({"labels": np.arange(5)})
+    data = on_device({"inputs": np.arange(5), "labels": np.arange(5)})
     drawn = train_step.draw_batch(config, PLAIN, data, jax.random.key(3), 0)["labels"]
     np.testing.assert_allclose(np.bincount(drawn, minlength=5) / 4000, 0.2, atol=0.03)
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [{"inputs": INPUTS}, {"inputs": INPUTS, "labels": LABELS[:3]}, {"inputs": INPUTS[:0], "labels": LABELS[:0]}],
+)
+def test_samples_that_do_not_belong_together_are_refused(arrays):
+    with pytest.raises(ValueError, match="arrays inputs and labels with equally many samples, got shapes"):
+        on_device(arrays)
 
 
 def test_training_counts_its_updates_to_know_what_to_draw():

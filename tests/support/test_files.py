@@ -1,5 +1,6 @@
 """Files appear whole or not at all, also when power or process is lost, and nothing that others made is removed."""
 
+import json
 import os
 import subprocess
 import sys
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from trm_jax.support.files import replacing, replacing_directory, restore, write_text
+from trm_jax.support.files import refuse_other_options, replacing, replacing_directory, restore, write_text
 
 
 def record_calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
@@ -122,3 +123,18 @@ def test_an_interruption_between_two_renames_loses_nothing(tmp_path, monkeypatch
     with pytest.raises(KeyboardInterrupt), replacing_directory(path) as new:
         (new / "content").write_text("new")
     assert (path / "content").read_text() == "old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_results_of_other_options_are_refused(tmp_path):
+    path = tmp_path / "run" / "options.json"
+    refuse_other_options(path, {"folds": (0, 1), "seed": 0}, "results")
+    refuse_other_options(path, {"folds": (0, 2), "seed": 0}, "results")  # nothing was kept
+    (path.parent / "result").touch()
+    refuse_other_options(path, {"folds": (0, 2), "seed": 0}, "results")
+    for options, names in (({"folds": (0, 2), "seed": 1}, "seed"), ({"folds": (0, 2)}, "seed"), ({}, "folds, seed")):
+        with pytest.raises(ValueError, match=rf"run holds results with other options \({names}\); choose another"):
+            refuse_other_options(path, options, "results")
+    assert json.loads(path.read_text()) == {"folds": [0, 2], "seed": 0}
+    path.write_text('{"folds": ')
+    with pytest.raises(ValueError, match=r"options.json is damaged .*; choose another name or remove \S+run$"):
+        refuse_other_options(path, {"folds": (0, 2), "seed": 0}, "results")

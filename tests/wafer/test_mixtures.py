@@ -14,7 +14,7 @@ ALL = np.arange(len(WAFERS))
 def test_an_overlay_by_hand():
     first, second = np.array([[0, 1, 1, 2]]), np.array([[2, 1, 2, 0]])
     np.testing.assert_array_equal(overlay(first, second), [[NO_DIE, PASS, FAIL, FAIL]])
-    with pytest.raises(ValueError, match="maps of one size"):
+    with pytest.raises(ValueError, match="maps of the same size"):
         overlay(first, second.T)
 
 
@@ -40,10 +40,10 @@ def test_mixes_hold_both_patterns_and_the_mask():
 
 def test_mixes_are_drawn_from_the_chosen_wafers_and_repeat_with_the_seed():
     chosen = ALL[WAFERS.fold == 2]
-    one, again, other = (mixed_wafers(WAFERS, chosen, 40, seed) for seed in (1, 1, 2))
-    assert (one.fold == 2).all()
-    np.testing.assert_array_equal(one.flat, again.flat)
-    assert one.flat.shape != other.flat.shape or (one.flat != other.flat).any()
+    first, again, other = (mixed_wafers(WAFERS, chosen, 40, seed) for seed in (1, 1, 2))
+    assert (first.fold == 2).all()
+    np.testing.assert_array_equal(first.flat, again.flat)
+    assert first.flat.shape != other.flat.shape or (first.flat != other.flat).any()
 
 
 def test_without_two_patterns_of_a_size_there_is_no_mix():

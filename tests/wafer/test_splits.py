@@ -70,8 +70,8 @@ def test_random_folds_tear_lots_apart(wafers: Wafers) -> None:
 @pytest.mark.parametrize("kind", ["lot", "random"])
 def test_the_seed_decides(wafers: Wafers, kind: Kind) -> None:
     free = changed(wafers, fold=UNKNOWN)
-    one, same, other = (folds(free, kind=kind, seed=seed) for seed in (4, 4, 5))
-    for a, b, c in zip(one, same, other, strict=True):
+    first, same, other = (folds(free, kind=kind, seed=seed) for seed in (4, 4, 5))
+    for a, b, c in zip(first, same, other, strict=True):
         assert all(map(np.array_equal, parts(a), parts(b)))
         assert not np.array_equal(a.test, c.test) and not np.array_equal(a.validation, c.validation)
 
@@ -91,7 +91,7 @@ def test_the_official_split_is_honoured(wafers: Wafers) -> None:
         ({"label": UNKNOWN}, {}, "no wafer has a label"),
         ({}, {"kind": "official"}, "1,821 of 1,821 labelled wafers have no Training or Test flag"),
         ({}, {"count": 5}, "prescribes 4 folds, so there cannot be 5"),
-        ({"group": 7}, {}, "folds tear group 7 apart"),
+        ({"group": 7}, {}, "folds separate group 7"),
         (
             {"group": 7, "fold": UNKNOWN},
             {},

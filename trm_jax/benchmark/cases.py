@@ -1,11 +1,24 @@
-"""What is measured: shapes, forms and gradient modes of the project's own studies, as configs with names."""
+"""What is measured: shapes, forms and gradient modes of the project's own studies, as configs with names.
+
+Without jax and without PyTorch: a process measures one of the two sides alone.
+"""
 
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import Literal
+
+import numpy as np
 
 from trm_jax.core.config import Config
 
-OTHERS = ("start", "memory", "growth")  # not in `all_cases`: processes of their own, and curves
+OTHERS = ("start", "memory", "growth")
+"""Groups that are not in `all_cases`: processes of their own, and curves."""
+SMOKE = (
+    "training/alternating/linear/full/width32",
+    "training/alternating/attention/last_cycle/width32",
+    "inference/batch64",
+    "halting/samples256",
+)
 
 
 @dataclass(frozen=True)
@@ -35,22 +48,21 @@ def training_cases() -> list[Case]:
 
     With T=1 the last cycle is the whole step, so the joint form has no mode of its own there.
     """
-    found = []
+    cases = []
+    for width, form, mixer, gradient in product(
+        (32, 64), ("alternating", "joint"), ("linear", "attention"), ("full", "last_cycle", "one_step")
+    ):
+        if form == "joint" and gradient == "last_cycle":
+            continue
+        options = {"model.form": form, "model.mixer": mixer, "model.width": width, "recursion.gradient": gradient}
+        joint = {"recursion.T": 1, "recursion.n": 6} if form == "joint" else {}
+        compiled = form == "alternating" and (gradient == "full" or (width, mixer) == (64, "linear"))
+        name = f"training/{form}/{mixer}/{gradient}/width{width}"
+        cases.append(Case(name, "training", Config().override(**options, **joint), steps=5, compiled=compiled))
     for width in (32, 64):
-        for form in ("alternating", "joint"):
-            for mixer in ("linear", "attention"):
-                for gradient in ("full", "last_cycle", "one_step"):
-                    if form == "joint" and gradient == "last_cycle":
-                        continue
-                    joint = {"recursion.T": 1, "recursion.n": 6} if form == "joint" else {}
-                    options = {"model.form": form, "model.mixer": mixer, "model.width": width}
-                    config = Config().override(**options, **joint, **{"recursion.gradient": gradient})
-                    compiled = form == "alternating" and (gradient == "full" or (width, mixer) == (64, "linear"))
-                    name = f"training/{form}/{mixer}/{gradient}/width{width}"
-                    found.append(Case(name, "training", config, steps=5, compiled=compiled))
         stored = Config().override(**{"model.width": width, "recursion.remat": False})
-        found.append(Case(f"training/alternating/linear/full/width{width}/stored", "training", stored, steps=5))
-    return found
+        cases.append(Case(f"training/alternating/linear/full/width{width}/stored", "training", stored, steps=5))
+    return cases
 
 
 def shape_cases() -> list[Case]:
@@ -73,32 +85,26 @@ def shape_cases() -> list[Case]:
 
 def inference_cases() -> list[Case]:
     """One forward pass over all supervision steps; and real early stopping, where N_sup is large enough to gain."""
-    found = []
-    for batch in (1, 64, 1024):
-        config = Config().override(**{"run.batch": batch})
-        found.append(Case(f"inference/batch{batch}", "inference", config, compiled=batch < 1024))
+    batches = {batch: Config().override(**{"run.batch": batch}) for batch in (1, 64, 256, 1024)}
+    cases = [
+        Case(f"inference/batch{batch}", "inference", batches[batch], compiled=batch < 1024) for batch in (1, 64, 1024)
+    ]
     for batch, slots in ((1, 1), (256, 16), (1024, 32)):
-        config = Config().override(**{"run.batch": batch, "recursion.N_sup": 8})
-        found.append(Case(f"halting/samples{batch}", "halting", config, slots=slots))
-    return found
+        config = batches[batch].override(**{"recursion.N_sup": 8})
+        cases.append(Case(f"halting/samples{batch}", "halting", config, slots=slots))
+    return cases
 
 
 def all_cases(preset: str) -> list[Case]:
     """The cases of a preset (smoke: a few of them, cut small), without what is named in OTHERS."""
     seeds = Case("seeds", "seeds", Config(), steps=2, seeds=(1, 2, 4, 8, 16))
-    found = [*training_cases(), *shape_cases(), seeds, *inference_cases()]
+    cases = [*training_cases(), *shape_cases(), seeds, *inference_cases()]
     if preset == "standard":
-        return found
-    small = {
-        "training/alternating/linear/full/width32",
-        "training/alternating/attention/last_cycle/width32",
-        "inference/batch64",
-        "halting/samples256",
-    }
-    chosen = [replace(case, steps=2, compiled=False) for case in found if case.name in small]
-    chosen.append(replace(seeds, steps=1, seeds=(1, 2)))
+        return cases
+    small = [replace(case, steps=2, compiled=False) for case in cases if case.name in SMOKE]
+    small.append(replace(seeds, steps=1, seeds=(1, 2)))
     # One layer: most of the time of so short a run goes into compiling.
-    return [replace(case, config=case.config.override(**{"model.layers": 1})) for case in chosen]
+    return [replace(case, config=case.config.override(**{"model.layers": 1})) for case in small]
 
 
 def choose(cases: list[Case], words: tuple[str, ...]) -> list[Case]:
@@ -108,3 +114,14 @@ def choose(cases: list[Case], words: tuple[str, ...]) -> list[Case]:
             known = [*dict.fromkeys(case.name.split("/")[0] for case in cases), *OTHERS]
             raise ValueError(f"no case of this preset begins with {word!r}; there are {', '.join(known)}")
     return [case for case in cases if not words or case.name.startswith(words)]
+
+
+def random_data(config: Config, size: int) -> dict[str, np.ndarray]:
+    """Tokens (size, cells) and labels without meaning: the time of a step does not depend on them."""
+    generator = np.random.default_rng(0)
+    shape = (size, config.model.cells)
+    labels = shape if config.model.readout == "cell" else shape[:1]
+    return {
+        "inputs": generator.integers(0, config.model.vocabulary, shape, dtype=np.int32),
+        "labels": generator.integers(0, config.model.classes, labels, dtype=np.int32),
+    }

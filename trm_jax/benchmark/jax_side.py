@@ -9,14 +9,17 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict
 
-from trm_jax.benchmark.shared import random_data
+from trm_jax.benchmark.cases import random_data
 from trm_jax.core import adaptive, losses, model, predict, train_step
 from trm_jax.core.config import Config
+from trm_jax.core.task import Examples, Task
 from trm_jax.support import flops
 from trm_jax.training.devices import over_seeds, place_seeds, replicate, run_mesh, seed_mesh
 
 TOLERANCE = 1e-4
+"""Largest difference of the two sides, relative to the largest value of the array."""
 CALM = 0.7
+"""Size of the weights with which the sides are compared: at full size a deep recursion amplifies rounding."""
 
 
 class Mismatch(RuntimeError):
@@ -24,10 +27,10 @@ class Mismatch(RuntimeError):
 
 
 def weights(config: Config, seed: int = 0, size: float = 1.0):
-    """Random weights whose halting head, which training starts at zero, tells samples apart.
+    """Random weights, multiplied by ``size``, with a random halting head; training would start that head at zero.
 
-    At full size a deep recursion of an untrained net can amplify rounding a thousand times (18 joint passes with
-    attention: logits to 8e-4), which cannot be told from a mistake; with weights of size ``CALM`` they agree to 1e-6.
+    At full size a deep recursion of an untrained net can amplify rounding a thousand times, which cannot be told from
+    a mistake; weights of size ``CALM`` agree far below TOLERANCE.
     """
     params = jax.tree.map(lambda leaf: size * leaf, model.initialise(config.model, jax.random.key(seed)))
     kernel = jax.random.normal(jax.random.key(seed + 1), params["halting"]["kernel"].shape)
@@ -36,9 +39,9 @@ def weights(config: Config, seed: int = 0, size: float = 1.0):
 
 def loss(config: Config, params, data):
     """Loss of deep supervision, and the logits of every step."""
-    readings = model.forward(config, params, data["inputs"])
-    total, _ = losses.deep_supervision(config.loss, readings, data["labels"])
-    return total, readings.logits
+    outputs = model.forward(config, params, data["inputs"])
+    total, _ = losses.deep_supervision(config.loss, outputs, data["labels"])
+    return total, outputs.logits
 
 
 def logits_and_gradients(config: Config, params, data: dict[str, np.ndarray]):
@@ -59,31 +62,31 @@ def difference(ours: tuple, peer: tuple) -> dict[str, float]:
     """
     (our_logits, our_gradients), (peer_logits, peer_gradients) = ours, peer
     floor = 1e-3 * max((float(np.abs(value).max()) for value in our_gradients.values()), default=0.0)
-    found = {"logits": float(np.abs(our_logits - peer_logits).max() / np.abs(our_logits).max())}
+    errors = {"logits": float(np.abs(our_logits - peer_logits).max() / np.abs(our_logits).max())}
     for path, value in our_gradients.items():
         other = peer_gradients.get(path, np.zeros_like(value))  # what a side does not train must have no gradient
         scale = max(float(np.abs(value).max()), floor)
-        found["gradient of " + "/".join(path)] = float(np.abs(value - other).max()) / scale
-    return found
+        errors["gradient of " + "/".join(path)] = float(np.abs(value - other).max()) / scale
+    return errors
 
 
 def check_equal(name: str, ours: tuple, peer: tuple) -> float:
     """Largest relative difference of two results of ``logits_and_gradients``. Raises Mismatch above TOLERANCE."""
-    found = difference(ours, peer)
-    what = max(found, key=lambda key: found[key] if np.isfinite(found[key]) else np.inf)
-    if not found[what] <= TOLERANCE:
+    errors = difference(ours, peer)
+    worst = max(errors, key=lambda key: errors[key] if np.isfinite(errors[key]) else np.inf)
+    if not errors[worst] <= TOLERANCE:
         raise Mismatch(
-            f"{name}: the two sides compute different things, {what} differs by {found[what]:.1e} of its largest "
+            f"{name}: the two sides compute different things, {worst} differs by {errors[worst]:.1e} of its largest "
             f"value (allowed: {TOLERANCE:.0e}); nothing was timed"
         )
-    return found[what]
+    return errors[worst]
 
 
 def trainer(config: Config, data: dict[str, np.ndarray], steps: int, seeds: int = 1) -> Callable[[], None]:
     """A call that trains so many steps of so many models in one compiled program, over the devices of a run."""
-    chunk = partial(train_step.train_chunk, config, train_step.no_augmentation, steps)
+    chunk = partial(train_step.train_chunk, config, Task(), steps)
     mesh = run_mesh(config.override(**{"run.seeds": tuple(range(seeds))}))
-    shared = replicate(mesh, data)
+    shared = replicate(mesh, train_step.training_data(Examples(data), config.run.steps))
     start = over_seeds(lambda seed, data: train_step.init(config, data, seed), mesh)
     state = start(place_seeds(mesh, np.arange(seeds)), shared)
     run = over_seeds(chunk, mesh, donate=True)
@@ -109,46 +112,54 @@ def predictor(config: Config, params, inputs: np.ndarray) -> Callable[[], Any]:
     return lambda: jax.block_until_ready(run(params, placed))
 
 
-def compile_step(config: Config, seeds: int = 0):
-    """The compiled training step for B samples, of one model or over a mesh of seeds; nothing is run.
+def temporary_mb(config: Config, seeds: int = 0) -> float:
+    """Memory that the compiled training step needs besides state and data, on every device, in 2**20 bytes.
 
-    Its ``memory_analysis().temp_size_in_bytes`` is what a step needs besides state and data, on every device.
+    Of one model, or over a mesh of seeds; nothing is run.
     """
-    data = random_data(config, config.run.batch)
-    step = partial(train_step.train_step, config, train_step.no_augmentation)
+    data = train_step.training_data(Examples(random_data(config, config.run.batch)), config.run.steps)
+    step = partial(train_step.train_step, config, Task())
     start = partial(train_step.init, config, data)
-    if not seeds:
-        return jax.jit(step).lower(jax.eval_shape(start, 0), data).compile()
-    state = jax.eval_shape(jax.vmap(start), jnp.arange(seeds))
-    return over_seeds(step, seed_mesh(seeds)).lower(state, data).compile()
+    if seeds:
+        state = jax.eval_shape(jax.vmap(start), jnp.arange(seeds))
+        compiled = over_seeds(step, seed_mesh(seeds)).lower(state, data).compile()
+    else:
+        compiled = jax.jit(step).lower(jax.eval_shape(start, 0), data).compile()
+    return compiled.memory_analysis().temp_size_in_bytes / 2**20
+
+
+def stopping_steps(halt: np.ndarray, threshold: float) -> np.ndarray:
+    """The first supervision step (N,), from 1, whose halting probability (N_sup, N) is above the threshold.
+
+    It is N_sup where none is.
+    """
+    above = halt > threshold
+    return np.where(above.any(axis=0), above.argmax(axis=0) + 1, len(halt))
 
 
 def halting_predictors(config: Config, params, inputs: np.ndarray, slots: int) -> tuple[dict[str, Callable], float]:
     """Calls "halted" and "all steps" through the same number of slots, and the share of the steps that halting uses.
 
-    The threshold is the one at which the samples need half of the steps, as near as it gets; of one sample, the one
-    that needs half. Raises Mismatch when the answers are not those of the full recursion at each sample's own step.
+    The threshold is the one at which the samples need about half of the steps; a single sample is chosen so that it
+    needs half. Raises Mismatch when the answers are not those of the full recursion at each sample's last step.
     """
-    N_sup, wanted = config.recursion.N_sup, len(inputs)
+    N_sup, samples = config.recursion.N_sup, len(inputs)
     inputs = np.concatenate([inputs, random_data(config, 64)["inputs"]])  # of which the nearest to half is chosen
     full = jax.device_get(predict.predict(config, params, inputs))
-    steps = {}
-    for limit in np.quantile(full.halt, np.linspace(0.02, 0.98, 49)):
-        above = full.halt > limit
-        steps[float(limit)] = np.where(above.any(axis=0), above.argmax(axis=0) + 1, N_sup)
-    threshold = min(steps, key=lambda limit: abs(steps[limit].mean() - N_sup / 2))
-    used = steps[threshold]
-    chosen = np.arange(wanted) if wanted > 1 else np.abs(used - N_sup / 2).argsort()[:1]
-    inputs, used = inputs[chosen], used[chosen]
+    thresholds = np.quantile(full.halt, np.linspace(0.02, 0.98, 49)).astype(float)
+    threshold = min(thresholds, key=lambda limit: abs(stopping_steps(full.halt, limit).mean() - N_sup / 2))
+    steps = stopping_steps(full.halt, threshold)
+    chosen = np.arange(samples) if samples > 1 else np.abs(steps - N_sup / 2).argsort()[:1]
+    inputs, steps = inputs[chosen], steps[chosen]
     answers = adaptive.halted(config, params, inputs, threshold, batch=slots)
-    right = np.mean(np.asarray(answers.logits).argmax(axis=-1) == full.classes[used - 1, chosen])
-    if np.mean(np.asarray(answers.steps) == used) < 0.99 or right < 0.99:
+    same = np.mean(np.asarray(answers.logits).argmax(axis=-1) == full.classes[steps - 1, chosen])
+    if np.mean(np.asarray(answers.steps) == steps) < 0.99 or same < 0.99:
         raise Mismatch(f"halting at {threshold:.3f} does not answer as the full recursion does; nothing was timed")
     placed = jax.device_put(inputs)
-    everything = jax.jit(partial(predict.predict, config, batch=slots))
+    all_steps = jax.jit(partial(predict.predict, config, batch=slots))
     return {
         "halted": lambda: jax.block_until_ready(adaptive.halted(config, params, placed, threshold, batch=slots)),
-        "all steps": lambda: jax.block_until_ready(everything(params, placed)),
+        "all steps": lambda: jax.block_until_ready(all_steps(params, placed)),
     }, float(np.mean(answers.steps)) / N_sup
 
 
@@ -169,6 +180,6 @@ def forward_flops(config: Config, batch: int) -> int:
 
 def matrix_product(size: int = 2048) -> tuple[Callable[[], Any], int]:
     """A call that multiplies two square float32 matrices, and its operations: the machine's own peak."""
-    one = jax.random.normal(jax.random.key(0), (size, size))
+    matrix = jax.random.normal(jax.random.key(0), (size, size))
     product = jax.jit(jnp.matmul)
-    return lambda: jax.block_until_ready(product(one, one)), 2 * size**3
+    return lambda: jax.block_until_ready(product(matrix, matrix)), 2 * size**3

@@ -13,17 +13,20 @@ NEEDED = {"name", "peer", "ratio_low", "ratio_high", "share_low", "share_high"}
 def read_rows(path: Path, preset: str) -> list[dict[str, Any]]:
     """Rows of a benchmark.json of the same preset, whose cases are the same.
 
-    Raises ValueError when it is none, FileNotFoundError when it is missing.
+    Raises FileNotFoundError when it is missing, ValueError when it is another file or of another preset.
     """
     if not path.is_file():
         raise FileNotFoundError(f"no baseline {path}; make one with --output DIR and give DIR/benchmark.json")
     try:
         results = json.loads(path.read_text(encoding="utf-8"))
-        rows, made = results["rows"], results["preset"]
+        rows, baseline_preset = results["rows"], results["preset"]
         require(bool(rows) and all(set(row) >= NEEDED for row in rows), "rows lack a field")
     except (ValueError, KeyError, TypeError):
-        raise ValueError(f"{path} is no benchmark.json of this program; make one with --output DIR") from None
-    require(made == preset, f"{path} was made with --preset {made}, whose cases are others; give the same preset")
+        raise ValueError(f"{path} is not a benchmark.json of this program; make one with --output DIR") from None
+    require(
+        baseline_preset == preset,
+        f"{path} was made with --preset {baseline_preset}, whose cases are others; give the same preset",
+    )
     return rows
 
 
@@ -34,31 +37,19 @@ def slower(rows: list[dict[str, Any]], baseline: list[dict[str, Any]]) -> tuple[
     or the whole interval of the share of the matrix product below the old one divided by NOISE.
     """
     old = {(row["name"], row["peer"]): row for row in baseline}
-    found, unknown = [], []
+    regressions, unknown = [], []
     for row in rows:
         before = old.get((row["name"], row["peer"]))
         against = f" against {row['peer']}" if row["peer"] else ""
         if before is None:
             unknown.append(f"{row['name']}{against}: not in the baseline")
             continue
-        for what, new, past, is_slower in (
-            (f"time{against}", _interval(row, "ratio"), _interval(before, "ratio"), _above),
-            ("share of the matrix product", _interval(row, "share"), _interval(before, "share"), _below),
-        ):
-            if new and past and is_slower(new, past):
-                found.append(
-                    f"{row['name']}: {what} was {past[0]:.3g} to {past[1]:.3g} and is {new[0]:.3g} to {new[1]:.3g}"
+        for quantity, field in ((f"time{against}", "ratio"), ("share of the matrix product", "share")):
+            (low, high), (old_low, old_high) = ((item[f"{field}_low"], item[f"{field}_high"]) for item in (row, before))
+            if low is None or old_low is None:
+                continue
+            if low > NOISE * old_high if field == "ratio" else high < old_low / NOISE:
+                regressions.append(
+                    f"{row['name']}: {quantity} was {old_low:.3g} to {old_high:.3g} and is {low:.3g} to {high:.3g}"
                 )
-    return list(dict.fromkeys(found)), unknown
-
-
-def _interval(row: dict[str, Any], name: str) -> tuple[float, float] | None:
-    return None if row[f"{name}_low"] is None else (row[f"{name}_low"], row[f"{name}_high"])
-
-
-def _above(new: tuple[float, float], past: tuple[float, float]) -> bool:
-    return new[0] > NOISE * past[1]
-
-
-def _below(new: tuple[float, float], past: tuple[float, float]) -> bool:
-    return new[1] < past[0] / NOISE
+    return list(dict.fromkeys(regressions)), unknown

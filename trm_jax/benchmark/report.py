@@ -1,153 +1,112 @@
-"""Tables and figures of a benchmark, made from its rows."""
+"""The results of a benchmark as JSON, Markdown and figures."""
 
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import matplotlib
 import numpy as np
-from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from trm_jax.benchmark.growth import Growth, figure
+from trm_jax.benchmark.rows import PEERS, Row
 from trm_jax.reporting import markdown
-from trm_jax.reporting.style import BLACK, BLUE, ORANGE, STYLE
+from trm_jax.reporting.style import BLACK, BLUE, ORANGE, STYLE, svg
+from trm_jax.support.files import write_text
 
-MARKERS = {"PyTorch eager": ("o", BLUE), "PyTorch compiled": ("s", ORANGE)}
-SIZES = {"n": "latent updates", "T": "cycles", "N_sup": "supervision steps", "L": "tokens", "D": "width"}
-SIZES |= {"B": "samples", "S": "seeds"}
-
-
-def table(columns: list[str], rows: list[list[str]]) -> str:
-    """A Markdown table with an empty line after it."""
-    return markdown.table(columns, rows) + "\n"
+MARKERS = {PEERS["eager"]: ("o", BLUE), PEERS["compiled"]: ("s", ORANGE)}
 
 
-def timing_table(rows: list[dict[str, Any]]) -> str:
+@dataclass
+class Results:
+    """What a run of the benchmark measured."""
+
+    preset: str
+    rows: list[Row]
+    start: list[dict[str, Any]]
+    memory: list[dict[str, Any]]
+    growth: Growth
+    peak_gflops: float | None
+    minutes: float
+    provenance: dict[str, str]
+
+
+def report(results: Results) -> str:
+    """All results as Markdown."""
+    parts = [
+        "# Benchmark",
+        markdown.bullets(f"{name}: `{value}`" for name, value in results.provenance.items()),
+        f"{results.minutes:.0f} minutes. Ratio: our time over the other's, median of rounds in which the two take "
+        "turns, with the lowest and the highest round; below 1 we are faster. GFLOP/s counts matrix products of the "
+        "forward and backward pass, without recomputation; peak is a 2048x2048 float32 matrix product in the same "
+        "round" + (f", at best {results.peak_gflops:.0f} GFLOP/s." if results.peak_gflops else "."),
+    ]
+    if results.rows:
+        columns = ["Case", "Ours, ms", "Against", "Its ms", "Ratio (range)", "GFLOP/s", "Of peak", "Note"]
+        parts.append(markdown.table(columns, map(_cells, results.rows)))
+    if results.start:
+        rows = [[row["name"], f"{row['seconds']:.1f}", row["note"]] for row in results.start]
+        columns = ["Start of a process to the end of its first step", "Seconds", "Note"]
+        parts += ["## Start", markdown.table(columns, rows)]
+    if results.memory:
+        rows = [[m["name"], m["side"], _number(m.get("temp_mb")), _number(m["peak_mb"])] for m in results.memory]
+        columns = ["Case", "Side", "Temporary of the compiled step, MB", "Peak of the process, MB"]
+        parts += ["## Memory", markdown.table(columns, rows)]
+    if results.growth.curves:
+        parts += ["## Growth", results.growth.report()]
+    return "\n\n".join(parts) + "\n"
+
+
+def _cells(row: Row) -> list[str]:
     """Our time beside the peer's, the ratio with its range over rounds, and the share of the matrix product."""
-    columns = ["Case", "Ours, ms", "Against", "Its ms", "Ratio (range)", "GFLOP/s", "Of peak", "Note"]
-    lines = []
-    for row in rows:
-        ratio = (
-            "" if row["ratio"] is None else f"{row['ratio']:.2f} ({row['ratio_low']:.2f} to {row['ratio_high']:.2f})"
-        )
-        share = "" if row["share"] is None else f"{row['share']:.0%}"
-        lines.append(
-            [row["name"], _number(row["ours_ms"]), row["peer"], _number(row["peer_ms"]), ratio]
-            + [_number(row["gflops"]), share, row["note"]]
-        )
-    return table(columns, lines)
+    ratio = "" if row.ratio is None else f"{row.ratio:.2f} ({row.ratio_low:.2f} to {row.ratio_high:.2f})"
+    share = "" if row.share is None else f"{row.share:.0%}"
+    times = [_number(row.ours_ms), row.peer, _number(row.peer_ms)]
+    return [row.name, *times, ratio, _number(row.gflops), share, row.note]
 
 
 def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.3g}" if value < 1000 else f"{value:.0f}"
 
 
-def report(results: dict[str, Any]) -> str:
-    """All results as Markdown."""
-    made = results["made by"]
-    parts = [
-        "# Benchmark\n",
-        f"Command `{made['command']}`, commit `{made['commit']}`, {made['machine']}, {made['threads']} threads on both "
-        f"sides, {made['versions']}; {made['minutes']:.0f} minutes.\n",
-        "Ratio: our time over the other's, median of rounds in which the two take turns, with the lowest and the "
-        "highest round; below 1 we are faster. GFLOP/s counts matrix products of the forward and backward pass, "
-        "without recomputation; peak is a 2048x2048 float32 matrix product in the same round"
-        + (f", at best {made['peak_gflops']:.0f} GFLOP/s.\n" if made["peak_gflops"] else ".\n"),
-    ]
-    if results["rows"]:
-        parts += [timing_table(results["rows"])]
-    if results["start"]:
-        lines = [[row["name"], f"{row['seconds']:.1f}", row["note"]] for row in results["start"]]
-        parts += ["## Start\n", table(["Start of a process to the end of its first step", "Seconds", "Note"], lines)]
-    if results["memory"]:
-        lines = [
-            [row["name"], row["side"], _number(row.get("temp_mb")), _number(row["peak_mb"])]
-            for row in results["memory"]
-        ]
-        columns = ["Case", "Side", "Temporary of the compiled step, MB", "Peak of the process, MB"]
-        parts += ["## Memory\n", table(columns, lines)]
-    if results["growth"]:
-        parts += growth_report(results["growth"], results["growth_excesses"])
-    return "\n".join(parts)
-
-
-def growth_report(growth: dict[str, list[dict[str, Any]]], excesses: list[str]) -> list[str]:
-    """Growth as Markdown: every curve, memory by mode, and what exceeds the prediction."""
-    curves = [
-        [f"{p['size']} = {p['value']}", _number(p["ms"])]
-        + [f"{p['growth']:.2f} ({p['growth_low']:.2f} to {p['growth_high']:.2f})", f"{p['predicted']:.2f}"]
-        + [_number(p["temp_mb"])]
-        for p in growth["curves"]
-    ]
-    memory = [
-        [m["mode"], f"{m['size']} = {m['value']}", _number(m["temp_mb"]), f"{m['growth']:.2f}"]
-        for m in growth["memory"]
-    ]
-    listed = markdown.bullets(excesses or ["nothing"]) + "\n"
-    return [
-        "## Growth\n",
-        "Growth counts from the smallest value; predicted is the growth of the matrix-product operations.\n",
-        table(["Size", "ms a step", "Growth (range)", "Predicted", "Temporary, MB"], curves),
-        table(["Gradient", "Size", "Temporary, MB", "Growth"], memory),
-        "More than 1.3 times the prediction:\n",
-        listed,
-    ]
+def write(directory: Path, results: Results) -> None:
+    """Write benchmark.json, benchmark.md and the figures."""
+    directory.mkdir(parents=True, exist_ok=True)
+    growth = {name: [row._asdict() for row in rows] for name, rows in vars(results.growth).items()}
+    plain = asdict(results) | {"growth": growth, "growth_excesses": results.growth.excesses}
+    write_text(directory / "benchmark.json", json.dumps(plain, indent=1))
+    write_text(directory / "benchmark.md", report(results))
+    if any(row.peer in MARKERS for row in results.rows):
+        write_text(directory / "ratios.svg", svg(ratio_figure(results.rows)))
+    if results.growth.curves:
+        write_text(directory / "growth.svg", svg(figure(results.growth)))
 
 
 @matplotlib.rc_context(STYLE)
-def ratio_figure(rows: list[dict[str, Any]]) -> Figure:
+def ratio_figure(rows: list[Row]) -> Figure:
     """Ratios to PyTorch with their range over rounds, and a line where both take the same time."""
-    rows = [row for row in rows if row["peer"] in MARKERS]
-    names = list(dict.fromkeys(row["name"] for row in rows))
+    names = list(dict.fromkeys(row.name for row in rows if row.peer in MARKERS))
     figure = Figure(figsize=(6.5, 1.4 + 0.24 * len(names)), layout="constrained")
     axes = figure.subplots()
     for peer, (marker, colour) in MARKERS.items():
-        chosen = [row for row in rows if row["peer"] == peer]
-        if not chosen:
+        values = np.array([(r.ratio, r.ratio_low, r.ratio_high) for r in rows if r.peer == peer], float).reshape(-1, 3)
+        if not len(values):
             continue
-        ratio, low, high = (np.array([row[key] for row in chosen]) for key in ("ratio", "ratio_low", "ratio_high"))
-        y = [names.index(row["name"]) for row in chosen]
+        ratio, low, high = values.T
+        y = [names.index(row.name) for row in rows if row.peer == peer]
         axes.errorbar(
             ratio, y, xerr=[ratio - low, high - ratio], fmt=marker, color=colour, ms=5, lw=1.4, label=f"against {peer}"
         )
     axes.axvline(1, color=BLACK, lw=1)
     axes.set_xscale("log")
-    _plain_ticks(axes.xaxis)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))  # less than two decades
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.margins(x=0.1)
     figure.supxlabel("Our time over PyTorch's; left of the line we are faster", fontsize=10)
     figure.legend(loc="outside upper center", ncols=2)
-    return figure
-
-
-def _plain_ticks(axis: Axis) -> None:
-    """Numbers instead of powers of ten on a logarithmic axis that spans less than two decades."""
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.set_minor_formatter(NullFormatter())
-
-
-@matplotlib.rc_context(STYLE)
-def growth_figure(growth: dict[str, list[dict[str, Any]]]) -> Figure:
-    """Small multiples: measured growth of time and memory against each size, beside the predicted growth of time."""
-    figure = Figure(figsize=(7.5, 7.5), layout="constrained")
-    grid = figure.subplots(3, 3).flat
-    for axes, size in zip(grid, SIZES, strict=False):
-        points = [point for point in growth["curves"] if point["size"] == size]
-        x = [point["value"] for point in points]
-        temp = [point["temp_mb"] / points[0]["temp_mb"] for point in points]
-        axes.plot(x, [point["predicted"] for point in points], "--", color=BLACK, label="operations (predicted time)")
-        axes.plot(x, [point["growth"] for point in points], "o-", color=BLUE, label="time")
-        axes.fill_between(
-            x, [p["growth_low"] for p in points], [p["growth_high"] for p in points], color=BLUE, alpha=0.2, lw=0
-        )
-        axes.plot(x, temp, "s:", color=ORANGE, label="temporary memory")
-        axes.set(xscale="log", yscale="log", title=f"{size}: {SIZES[size]}")
-        axes.set_xticks(x, [str(value) for value in x])
-        axes.xaxis.set_minor_formatter(NullFormatter())
-        _plain_ticks(axes.yaxis)
-    handles, labels = figure.axes[0].get_legend_handles_labels()
-    for axes in figure.axes[len(SIZES) :]:
-        axes.remove()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3)
     return figure

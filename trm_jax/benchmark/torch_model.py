@@ -14,15 +14,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trm_jax.benchmark.shared import Path, flatten
 from trm_jax.core.config import Config, ModelConfig
 from trm_jax.support.schema import require
+
+Path = tuple[str, ...]
 
 
 def refuse_unknown(config: Config) -> None:
     """Raise ValueError for an option that the peer does not have."""
     model, loss = config.model, config.loss
-    known = {
+    supported = {
         "model.separate_nets": not model.separate_nets,
         "model.prefix_tokens": model.prefix_tokens == 0,
         "model.dtype": model.dtype == "float32",
@@ -32,8 +33,8 @@ def refuse_unknown(config: Config) -> None:
         "loss.continue_loss": not loss.continue_loss,
         "recursion.detach_between_steps": config.recursion.detach_between_steps,
     }
-    unknown = [name for name, same in known.items() if not same]
-    require(not unknown, f"the PyTorch peer does not have this {', '.join(unknown)}; leave it at its default")
+    unsupported = [name for name, equal in supported.items() if not equal]
+    require(not unsupported, f"the PyTorch peer does not have this {', '.join(unsupported)}; leave it at its default")
 
 
 class RMSNorm(nn.Module):
@@ -187,56 +188,33 @@ class TRM(nn.Module):
         y = self.initial_y.expand(shape).contiguous()
         return y, self.initial_z.expand(shape).contiguous() if self.config.model.use_z else None
 
-    def combine(self, x: Tensor | None, y: Tensor, z: Tensor | None) -> Tensor:
-        """The input of the net; x is left out of an update of y."""
+    def evaluate(self, states: str, x: Tensor, y: Tensor, z: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """One evaluation of the net, for a new "y", a new "z" or both ("yz"); an update of y leaves x out."""
         if self.config.model.combine == "add":
-            parts = [part for part in (x, y, z) if part is not None]
-            return sum(parts[1:], parts[0])
-        parts = [torch.zeros_like(y) if x is None else x, y] + ([] if z is None else [z])
-        return torch.cat(parts, dim=-1)
-
-    def update_z(self, x: Tensor, y: Tensor, z: Tensor) -> Tensor:
-        """New latent state."""
-        h = self.net(self.combine(x, y, z))
-        return self.to_z(h) if self.projected else h
-
-    def update_y(self, y: Tensor, z: Tensor) -> Tensor:
-        """New answer."""
-        h = self.net(self.combine(None, y, z))
-        return self.to_y(h) if self.projected else h
-
-    def update(self, x: Tensor, y: Tensor, z: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """New answer and latent state from one pass."""
-        h = self.net(self.combine(x, y, z))
-        return self.to_y(h) if self.projected else h, self.to_z(h) if self.config.model.use_z else None
+            parts = [part for part in (None if states == "y" else x, y, z) if part is not None]
+            h = self.net(sum(parts[1:], parts[0]))
+        else:
+            question = torch.zeros_like(y) if states == "y" else x
+            h = self.net(torch.cat([question, y] if z is None else [question, y, z], dim=-1))
+        if "y" in states:
+            y = self.to_y(h) if self.projected else h
+        if "z" in states and z is not None:
+            z = self.to_z(h) if self.projected else h
+        return y, z
 
     def supervision_step(self, x: Tensor, y: Tensor, z: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """One supervision step; evaluations that the gradient mode leaves out run without gradient."""
-        depth, evaluations = self.config.recursion, self.evaluations()
-        last = len(evaluations) - 1
-        live = {
-            "full": range(len(evaluations)),
-            "last_cycle": range(len(evaluations) - len(evaluations) // depth.T, len(evaluations)),
-            "one_step": (last - 1, last) if evaluations[last] == "y" else (last,),
-        }[depth.gradient]
-        for index, which in enumerate(evaluations):
-            with contextlib.nullcontext() if index in live else torch.no_grad():
-                if which == "z":
-                    assert z is not None
-                    z = self.update_z(x, y, z)
-                elif which == "y":
-                    assert z is not None
-                    y = self.update_y(y, z)
-                else:
-                    y, z = self.update(x, y, z)
-        return y, z
-
-    def evaluations(self) -> list[str]:
-        """Which states the evaluations of a supervision step update, in order."""
         model, depth = self.config.model, self.config.recursion
         if model.form == "alternating" and model.use_z:
-            return (["z"] * depth.n + ["y"]) * depth.T
-        return ["both"] * depth.T * (depth.n + (model.form == "alternating"))
+            evaluations = (["z"] * depth.n + ["y"]) * depth.T
+        else:
+            evaluations = ["yz"] * depth.T * (depth.n + (model.form == "alternating"))
+        count = len(evaluations)
+        trained = {"full": count, "last_cycle": count // depth.T, "one_step": 2 if evaluations[-1] == "y" else 1}
+        for index, states in enumerate(evaluations):
+            with contextlib.nullcontext() if index >= count - trained[depth.gradient] else torch.no_grad():
+                y, z = self.evaluate(states, x, y, z)
+        return y, z
 
     def read(self, y: Tensor) -> tuple[Tensor, Tensor]:
         """Class logits and halting logits (B,)."""
@@ -265,12 +243,14 @@ def peer_name(path: Path) -> str:
 
 def load(config: Config, params: Any) -> TRM:
     """The peer with the weights of a JAX model, nested dicts of arrays. Raises ValueError for an unknown option."""
-    model, state = TRM(config), {}
-    for path, value in flatten(params):
+    from flax.traverse_util import flatten_dict  # imports jax, which a process that measures PyTorch does without
+
+    model, state, weights = TRM(config), {}, flatten_dict(params)
+    for path, value in weights.items():
         tensor = torch.tensor(np.asarray(value))
         state[peer_name(path)] = tensor.T if path[-1] == "kernel" else tensor
     if config.model.initial_state == "zero":
         state |= {name: buffer for name, buffer in model.named_buffers() if name.startswith("initial")}
     model.load_state_dict(state)
-    model.paths = {peer_name(path): path for path, _ in flatten(params)}
+    model.paths = {peer_name(path): path for path in weights}
     return model

@@ -16,10 +16,9 @@ from trm_jax.support.machine import cores
 IGNORE = -100  # label of a cell that does not count; PyTorch's own default too
 
 
-def use_all_cores() -> int:
-    """Let PyTorch compute with every core this process may use, as jax does; returns their number."""
+def use_all_cores() -> None:
+    """Let PyTorch compute with every core this process may use, as jax does."""
     torch.set_num_threads(cores())
-    return torch.get_num_threads()
 
 
 def build(config: Config, params: Any, compiled: bool) -> TRM:
@@ -34,17 +33,25 @@ def build(config: Config, params: Any, compiled: bool) -> TRM:
     return model
 
 
+def with_any_weights(config: Config) -> TRM:
+    """The peer with random weights of its own."""
+    model = TRM(config)
+    for parameter in model.parameters():
+        parameter.data.normal_(std=0.1)
+    return model
+
+
 def deep_supervision(config: Config, logits: Tensor, halt: Tensor, labels: Tensor) -> Tensor:
     """Sum over supervision steps of the mean cross-entropy and the weighted halting loss."""
-    every = labels.expand(len(logits), *labels.shape)  # (N_sup, B, L) or (N_sup, B)
-    values = F.cross_entropy(logits.flatten(0, -2), every.flatten(), ignore_index=IGNORE, reduction="none")
-    values = values.view_as(every)
-    counted = every != IGNORE
-    right = (logits.argmax(dim=-1) == every) | ~counted
+    repeated = labels.expand(len(logits), *labels.shape)  # (N_sup, B, L) or (N_sup, B)
+    values = F.cross_entropy(logits.flatten(0, -2), repeated.flatten(), ignore_index=IGNORE, reduction="none")
+    values = values.view_as(repeated)
+    counted = repeated != IGNORE
+    correct = (logits.argmax(dim=-1) == repeated) | ~counted
     if labels.ndim == 2:
         values = values.sum(dim=-1) / counted.sum(dim=-1).clamp(min=1)
-        right, counted = right.all(dim=-1), counted.any(dim=-1)
-    halting = F.binary_cross_entropy_with_logits(halt, (right & counted).float(), reduction="none")
+        correct, counted = correct.all(dim=-1), counted.any(dim=-1)
+    halting = F.binary_cross_entropy_with_logits(halt, (correct & counted).float(), reduction="none")
     return (values + config.loss.halt_weight * halting).mean(dim=1).sum()
 
 

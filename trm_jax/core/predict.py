@@ -26,6 +26,11 @@ def everything(reading: model.Reading) -> model.Reading:
     return reading
 
 
+def last_step(reading: model.Reading) -> model.Reading:
+    """The same after the last supervision step alone."""
+    return jax.tree.map(lambda leaf: leaf[-1:], reading)
+
+
 def predict(
     config: Config,
     params,

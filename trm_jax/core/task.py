@@ -12,7 +12,7 @@ from typing import Any, ClassVar, NamedTuple, TypeVar
 import numpy as np
 
 from trm_jax.core.config import Config
-from trm_jax.support.schema import replace_nested
+from trm_jax.support.schema import from_plain, replace_nested
 
 Batch = dict[str, Any]
 """Arrays by name: "inputs" (tokens or images), "labels" (B, L) or (B,), "puzzle" identifiers (B,) where there are any,
@@ -81,6 +81,10 @@ class Task:
         """Scores of every seed after every supervision step, each (S, N_sup)."""
         raise NotImplementedError
 
+    def class_names(self) -> list[str]:
+        """Names of the classes in their order; empty where numbers name them."""
+        return []
+
     def protocol(self) -> list[str]:
         """Sentences about the data for the report of a study."""
         return []
@@ -115,18 +119,25 @@ class TokenTask(Task):
         return {"exact": exact, "cells": correct.sum(axis=(-2, -1)) / max(int(counted.sum()), 1)}
 
 
+AnyTask = TypeVar("AnyTask", bound=Task)
+
+
 def task_options(task: Task) -> dict[str, Any]:
     """The options of a task by name, without its arrays: the section ``task`` of config.json."""
     named = {f.name: getattr(task, f.name) for f in dataclasses.fields(task) if f.compare}  # type: ignore[arg-type]
     return {"name": task.name, **named}
 
 
+def task_from_options(kind: type[AnyTask], options: Mapping[str, Any]) -> AnyTask:
+    """Inverse of task_options. Raises ValueError for the options of another kind of task, or unknown ones."""
+    if options.get("name") != kind.name:
+        raise ValueError(f"expected options of the task {kind.name!r}, got those of {options.get('name')!r}")
+    return from_plain({name: value for name, value in options.items() if name != "name"}, kind)
+
+
 def run_options(task: Task, config: Config) -> dict[str, Any]:
     """All options of a run, as plain values by section."""
     return {"task": task_options(task), **dataclasses.asdict(config)}
-
-
-AnyTask = TypeVar("AnyTask", bound=Task)
 
 
 def override(task: AnyTask, config: Config, options: Mapping[str, Any]) -> tuple[AnyTask, Config]:

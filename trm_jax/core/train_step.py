@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -54,7 +55,19 @@ class TrainState(NamedTuple):
 
 
 def training_data(examples: Examples, steps: int) -> TrainingData:
-    """Samples as a training of so many updates draws them."""
+    """Samples as a training of so many updates draws them.
+
+    Raises ValueError for samples without inputs or labels, or arrays of different lengths.
+    """
+    arrays = examples.arrays
+    try:
+        chex.assert_equal_shape_prefix([arrays["inputs"], arrays["labels"], *arrays.values()], 1)
+        chex.assert_axis_dimension_gt(arrays["labels"], 0, 0)
+    except (AssertionError, KeyError):
+        shapes = {name: np.shape(values) for name, values in arrays.items()}
+        raise ValueError(
+            f"a task must give arrays inputs and labels with equally many samples, got shapes {shapes}"
+        ) from None
     cdf = None
     if examples.weights is not None:
         weights = examples.weights

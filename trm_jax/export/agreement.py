@@ -1,15 +1,17 @@
 """What an exported file answers, beside what the model answers in JAX."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import onnxruntime
 from scipy.special import expit, softmax
 
 from trm_jax.core import predict
 from trm_jax.core.config import Config
-from trm_jax.wafer.evaluation import metrics
+from trm_jax.export.latency import open_session
+from trm_jax.support.schema import require
 
 BATCH = 32
 """Inputs at a time where a file takes any number."""
@@ -25,7 +27,8 @@ class Answers(NamedTuple):
     """(N, K), probability that the answer is right."""
 
 
-class Agreement(NamedTuple):
+@dataclass(frozen=True)
+class Agreement:
     """A file's answers beside those of JAX, on the same inputs."""
 
     largest: float
@@ -37,60 +40,50 @@ class Agreement(NamedTuple):
     same: float
     """Share of answers after the last step that name the same class."""
     lead: float
-    """Largest lead, in probability, that the expected class had over the next where another is named; 0 if none is."""
-    macro_f1: float
-    ece: float
-    """Expected calibration error, of the last step as macro_f1."""
+    """Largest lead, in probability, that JAX's class had over its next where the file names another; 0 if none is."""
+    scores: dict[str, float]
+    """Scores of the last step by name."""
 
 
-def of_jax(config: Config, params: Any, inputs: np.ndarray, temperature: float) -> Answers:
+def jax_answers(config: Config, params: Any, inputs: np.ndarray, temperature: float) -> Answers:
     """Answers of the model as it was trained: scanned, not written out, in float32."""
-    readings = predict.readings(config.override(**{"model.dtype": "float32"}), params, inputs, batch=64)
-    logits, halt = (np.moveaxis(np.asarray(leaf), 0, 1) for leaf in (readings.logits, readings.halt))
+    config = config.override(**{"model.dtype": "float32"})
+    outputs = predict.predict(config, params, inputs, batch=64, reduce=predict.everything, inference=True)
+    logits, halt = (np.moveaxis(np.asarray(leaf), 0, 1) for leaf in (outputs.logits, outputs.halt))
     return Answers(logits, softmax(logits / temperature, axis=-1), expit(halt))
 
 
-def session(path: Path, optimised: bool = True) -> onnxruntime.InferenceSession:
-    """A file in onnxruntime on one thread, as its graph stands if not ``optimised``."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 3
-    if not optimised:
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-
-
-def of_file(path: Path, inputs: np.ndarray, optimised: bool = True) -> Answers:
+def file_answers(path: Path, inputs: np.ndarray, optimized: bool = True) -> Answers:
     """Answers of a file with all supervision steps, one by one or in batches as it takes them."""
-    opened = session(path, optimised)
-    size = 1 if isinstance(opened.get_inputs()[0].shape[0], int) else BATCH
-    parts = [opened.run(None, {"inputs": inputs[begin : begin + size]}) for begin in range(0, len(inputs), size)]
+    session = open_session(path, optimized=optimized)
+    size = 1 if isinstance(session.get_inputs()[0].shape[0], int) else BATCH
+    parts = [session.run(None, {"inputs": inputs[start : start + size]}) for start in range(0, len(inputs), size)]
     return Answers(*(np.concatenate(part) for part in zip(*parts, strict=True)))
 
 
-def of_question(path: Path, inputs: np.ndarray) -> np.ndarray:
-    """What the file for the question x makes of each input."""
-    opened = session(path)
-    return np.concatenate([opened.run(None, {"inputs": one[None]})[0] for one in inputs])
+def questions(path: Path, inputs: np.ndarray) -> np.ndarray:
+    """The question x that the file for it makes of each input."""
+    session = open_session(path)
+    return np.concatenate([session.run(None, {"inputs": inputs[i : i + 1]})[0] for i in range(len(inputs))])
 
 
-def of_steps(question: Path, path: Path, initial: dict[str, np.ndarray], inputs: np.ndarray, count: int) -> Answers:
-    """Answers of a file with a single step, applied ``count`` times to the question of each input."""
-    opened, answers = session(path), []
-    for x in of_question(question, inputs):
+def step_answers(path: Path, initial: dict[str, np.ndarray], x: np.ndarray, N_sup: int) -> Answers:
+    """Answers of a file with a single step, applied N_sup times to each question x (N, ...)."""
+    session, answers = open_session(path), []
+    for question in x:
         states, steps = initial, []
-        for _ in range(count):
-            *following, logits, probabilities, halt = opened.run(None, {"x": x[None], **states})
+        for _ in range(N_sup):
+            *following, logits, probabilities, halt = session.run(None, {"x": question[None], **states})
             states = dict(zip(initial, following, strict=True))
             steps.append((logits[0], probabilities[0], halt[0]))
         answers.append([np.stack(values) for values in zip(*steps, strict=True)])
     return Answers(*(np.stack(values) for values in zip(*answers, strict=True)))
 
 
-def of_adaptive(path: Path, inputs: np.ndarray, threshold: float) -> tuple[Answers, np.ndarray]:
+def adaptive_answers(path: Path, inputs: np.ndarray, threshold: float) -> tuple[Answers, np.ndarray]:
     """Answers (K = 1) of the file that stops by itself, and the steps (N,) that it took."""
-    opened, limit = session(path), np.array(threshold, np.float32)
-    parts = [opened.run(None, {"inputs": one[None], "threshold": limit}) for one in inputs]
+    session, limit = open_session(path), np.array(threshold, np.float32)
+    parts = [session.run(None, {"inputs": inputs[i : i + 1], "threshold": limit}) for i in range(len(inputs))]
     logits, probabilities, halt, steps = (np.concatenate(values) for values in zip(*parts, strict=True))
     return Answers(logits[:, None], probabilities[:, None], halt[:, None]), steps
 
@@ -101,28 +94,21 @@ def at_steps(answers: Answers, steps: np.ndarray) -> Answers:
     return Answers(*(values[rows, steps - 1][:, None] for values in answers))
 
 
-def agreement(found: Answers, expected: Answers, truth: np.ndarray) -> Agreement:
-    """Compare answers with those expected, and with true classes (N,) or (N, cells); negative ones do not count.
+def compare(answers: Answers, expected: Answers, score: Callable[[np.ndarray], dict[str, float]]) -> Agreement:
+    """Compare answers with those expected; ``score`` gives the scores of probabilities (N, ..., classes).
 
-    Raises ValueError if an answer is no number.
+    Raises ValueError if an answer is NaN or infinite.
     """
-    if not all(np.isfinite(values).all() for values in found):
-        raise ValueError("the file answers with values that are no numbers")
-    difference = found.logits.astype(np.float64) - expected.logits
-    scale = max(1.0, float(np.abs(expected.logits).max()))
-    others = zip(found[1:], expected[1:], strict=True)
-    last, classes = found.probabilities[:, -1], found.probabilities.shape[-1]
-    known = truth.reshape(-1) >= 0
-    before = expected.probabilities[:, -1]
+    require(all(np.isfinite(values).all() for values in answers), "the file answers with NaN or infinite values")
+    difference = answers.logits.astype(np.float64) - expected.logits
+    last, before = answers.probabilities[:, -1], expected.probabilities[:, -1]
     differs = last.argmax(axis=-1) != before.argmax(axis=-1)
     second, first = np.moveaxis(np.partition(before, -2, axis=-1)[..., -2:], -1, 0)
-    counts = metrics.count(truth.reshape(-1)[known], last.reshape(-1, classes)[known], np.zeros(known.sum(), np.int64))
     return Agreement(
-        largest=float(np.abs(difference).max()) / scale,
+        largest=float(np.abs(difference).max()) / max(1.0, float(np.abs(expected.logits).max())),
         rms=float(np.sqrt((difference**2).mean())),
-        other_outputs=max(float(np.abs(one - other).max()) for one, other in others),
+        other_outputs=max(float(np.abs(a - b).max()) for a, b in zip(answers[1:], expected[1:], strict=True)),
         same=float(1 - differs.mean()),
         lead=float((first - second)[differs].max(initial=0.0)),
-        macro_f1=float(metrics.scores(counts.confusion.sum(axis=0)).macro_f1),
-        ece=float(metrics.calibration_error(counts.calibration.sum(axis=0), known.sum())),
+        scores=score(last),
     )

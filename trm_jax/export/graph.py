@@ -4,7 +4,6 @@ The recursion is written out, because a scan becomes nested loops that lose shap
 since it must stop by itself. Only this file, `trm_jax.export.rewrite` and `trm_jax.export.int8` make ONNX.
 """
 
-import json
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,8 +18,8 @@ from onnxconverter_common.float16 import convert_float_to_float16
 
 from trm_jax.core import model
 from trm_jax.core.config import Config
-from trm_jax.edge.format import WEIGHTS, Metadata
-from trm_jax.export.rewrite import folded, nodes, tidy, weight_names
+from trm_jax.edge.format import WEIGHTS, Metadata, write_metadata
+from trm_jax.export.rewrite import fold_constants, nodes, optimize, weight_names
 from trm_jax.support.files import replacing
 from trm_jax.support.schema import require
 
@@ -28,7 +27,7 @@ OPSET = 20
 """The newest that TensorRT 10.3 of JetPack 6 reads."""
 IR_VERSION = 10
 SHARED_FROM, ALIGNMENT = 1024, 4096
-"""Bytes of the smallest weight that files share, and of a page, at whose borders weights can be mapped."""
+"""Bytes of the smallest weight that files share, and of a memory page, where each shared weight begins."""
 ANSWERS = ("logits", "probabilities", "halt")
 Kind = Literal["model", "dynamic", "adaptive", "question", "step"]
 
@@ -50,60 +49,60 @@ FLOAT_ONLY = frozenset({"Einsum"})
 def for_export(config: Config) -> Config:
     """The same model with its recursion written out in float32, which is what the exporter can follow."""
     return config.override(
-        **{"model.forward_only": True, "model.dtype": "float32", "recursion.unroll": True, "recursion.remat": False,
+        **{"model.dtype": "float32", "recursion.unroll": True, "recursion.remat": False,
            "recursion.segment": 0, "recursion.gradient": "full"}
     )  # fmt: skip
 
 
-def input_shape(config: Config) -> tuple[tuple[int, ...], Any]:
-    """Shape of one input and its type: a wafer grid of float32 values 0..255, or int32 tokens."""
-    if config.model.patch:
-        return (config.model.image, config.model.image, 2), jnp.float32
-    return (config.model.cells,), jnp.int32
+def initial_states(config: Config, params: Any) -> dict[str, np.ndarray]:
+    """First y and z of one input by name; no z in a model without it."""
+    states = zip("yz", model.initial(for_export(config), params, 1), strict=True)
+    return {name: np.asarray(state) for name, state in states if state is not None}
 
 
-def answers(config: Config, params: Any, temperature: float) -> Callable[..., tuple]:
+def all_steps(config: Config, params: Any, temperature: float) -> Callable[..., tuple]:
     """Function from inputs (B, ...) to logits, probabilities (B, N_sup, ...) and halting probability (B, N_sup)."""
 
-    def whole(inputs):
-        readings = model.forward(config, params, inputs)
-        return _answers(jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, 1), readings), temperature)
+    def forward(inputs):
+        outputs = model.forward(config, params, inputs, inference=True)
+        return _answers(jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, 1), outputs), temperature)
 
-    return whole
+    return forward
 
 
 def question(config: Config, params: Any, temperature: float) -> Callable[..., tuple]:
     """Function from inputs to the question x, which stays the same in every supervision step."""
-    return lambda inputs: (model.embed(config, params, inputs),)
+    return lambda inputs: (model.embed(config, params, inputs, inference=True),)
 
 
-def step_answers(config: Config, params: Any, temperature: float) -> Callable[..., tuple]:
+def single_step(config: Config, params: Any, temperature: float) -> Callable[..., tuple]:
     """Function from x, y and z to the next y and z and its answers: one supervision step."""
 
     def step(x, y, z=None):
-        y, z = model.supervision_step(config, params, x, y, z)
+        y, z = model.supervision_step(config, params, x, y, z, inference=True)
         # Times one, or jax2onnx joins the reshapes of several views before and after this output, and it is gone.
         states = (y * jnp.float32(1),) if z is None else (y * jnp.float32(1), z)
-        return *states, *_answers(model.read(config, params, y), temperature)
+        return *states, *_answers(model.read(config, params, y, inference=True), temperature)
 
     return step
 
 
-def adaptive_answers(config: Config, params: Any, temperature: float) -> Callable[..., tuple]:
+def adaptive(config: Config, params: Any, temperature: float) -> Callable[..., tuple]:
     """Function from one input (1, ...) and a threshold to answers and steps used.
 
     It stops after the first supervision step whose halting probability is above the threshold, at most N_sup.
     """
 
-    def adaptive(inputs, threshold):
-        x = model.embed(config, params, inputs)
+    def forward(inputs, threshold):
+        x = model.embed(config, params, inputs, inference=True)
 
         def advance(states):
-            states = model.supervision_step(config, params, x, states[0], states[1] if len(states) == 2 else None)
-            reading = model.read(config, params, states[0])
-            return tuple(state for state in states if state is not None), reading.logits, reading.halt
+            y, z = states if len(states) == 2 else (states[0], None)
+            states = model.supervision_step(config, params, x, y, z, inference=True)
+            output = model.read(config, params, states[0], inference=True)
+            return tuple(state for state in states if state is not None), output.logits, output.halt
 
-        def going(carry):
+        def unsure(carry):
             _, _, halt, steps = carry
             return (steps < config.recursion.N_sup) & (jax.nn.sigmoid(halt[0]) <= threshold)
 
@@ -112,49 +111,52 @@ def adaptive_answers(config: Config, params: Any, temperature: float) -> Callabl
             return *advance(states), steps + 1
 
         first = advance(tuple(state for state in model.initial(config, params, 1) if state is not None))
-        _, logits, halt, steps = jax.lax.while_loop(going, turn, (*first, jnp.int32(1)))
+        _, logits, halt, steps = jax.lax.while_loop(unsure, turn, (*first, jnp.int32(1)))
         return *_answers(model.Reading(logits, halt, halt), temperature), steps[None]
 
-    return adaptive
+    return forward
 
 
-def _answers(reading: model.Reading, temperature: float) -> tuple:
-    return reading.logits, jax.nn.softmax(reading.logits / temperature), jax.nn.sigmoid(reading.halt)
+def _answers(output: model.Reading, temperature: float) -> tuple:
+    return output.logits, jax.nn.softmax(output.logits / temperature), jax.nn.sigmoid(output.halt)
 
 
-def export(config: Config, params: Any, kind: Kind, about: Metadata) -> onnx.ModelProto:
+FUNCTIONS = {
+    "model": all_steps, "dynamic": all_steps, "adaptive": adaptive, "question": question, "step": single_step
+}  # fmt: skip
+
+
+def export(config: Config, params: Any, kind: Kind, metadata: Metadata, samples: Any) -> onnx.ModelProto:
     """A checked graph of the model: all steps for one input or any number, stopping by itself, or a single step.
 
-    Raises ValueError where the graph has an operator that TensorRT 10 does not take, or is no valid ONNX.
+    ``samples`` are inputs (N, ...), of which only shape and type count. Raises ValueError where the graph has an
+    operator that TensorRT 10 does not take, or is not valid ONNX.
     """
-    require(about.temperature > 0, f"temperature must be positive, got {about.temperature}")
+    require(metadata.temperature > 0, f"temperature must be positive, got {metadata.temperature}")
     config = for_export(config)
     # Kernels as numpy arrays: a transposed one is then a constant of its own, not a node.
     params = jax.tree_util.tree_map_with_path(
         lambda path, leaf: np.asarray(leaf) if path[-1].key == "kernel" else jnp.asarray(leaf), params
     )
-    (shape, dtype), batch = input_shape(config), "B" if kind == "dynamic" else 1
-    inputs: dict[str, Any] = {"inputs": jax.ShapeDtypeStruct((batch, *shape), dtype)}
+    batch = "B" if kind == "dynamic" else 1
+    inputs: dict[str, Any] = {"inputs": jax.ShapeDtypeStruct((batch, *samples.shape[1:]), samples.dtype)}
     outputs: tuple[str, ...] = ANSWERS
     if kind == "step":
-        states = ("y", "z") if config.model.use_z else ("y",)
-        state = jax.ShapeDtypeStruct((1, config.model.state_tokens, config.model.width), jnp.float32)
-        inputs = dict.fromkeys(("x", *states), state)
+        states = initial_states(config, params)
+        shape = next(iter(states.values())).shape
+        inputs = dict.fromkeys(("x", *states), jax.ShapeDtypeStruct(shape, jnp.float32))
         outputs = (*(f"{name}_next" for name in states), *ANSWERS)
     elif kind == "question":
         outputs = ("x",)
     elif kind == "adaptive":
         inputs["threshold"] = jax.ShapeDtypeStruct((), jnp.float32)
         outputs = (*ANSWERS, "steps")
-    graphs = {"model": answers, "dynamic": answers, "adaptive": adaptive_answers, "question": question,
-              "step": step_answers}  # fmt: skip
-    function = graphs[kind](config, params, about.temperature)
-    traced = _traced(function, inputs, outputs)
+    traced = _traced(FUNCTIONS[kind](config, params, metadata.temperature), inputs, outputs)
     names = weight_names(params)
-    graph = tidy(folded(tidy(traced, names), set(names.values())), names)
-    found = tuple(output.name for output in graph.graph.output)
-    require(found == outputs, f"the exported graph has outputs {', '.join(found)}, not {', '.join(outputs)}")
-    return finished(graph, about)
+    graph = optimize(fold_constants(optimize(traced, names), set(names.values())), names)
+    exported = tuple(output.name for output in graph.graph.output)
+    require(exported == outputs, f"the exported graph has outputs {', '.join(exported)}, not {', '.join(outputs)}")
+    return with_metadata(graph, metadata)
 
 
 def _traced(function: Callable[..., tuple], inputs: dict[str, Any], outputs: tuple[str, ...]) -> onnx.ModelProto:
@@ -162,25 +164,19 @@ def _traced(function: Callable[..., tuple], inputs: dict[str, Any], outputs: tup
     level = serde.level
     serde.setLevel(logging.ERROR)  # says of every shape computed in the graph that its type is not written down
     try:
-        traced: Any = to_onnx(
-            function,
-            list(inputs.values()),
-            opset=OPSET,
-            input_names=list(inputs),
-            output_names=list(outputs),
-        )
+        names = {"input_names": list(inputs), "output_names": list(outputs)}
+        return to_onnx(function, list(inputs.values()), opset=OPSET, **names)
     finally:
         serde.setLevel(level)
-    return traced
 
 
-def finished(graph: onnx.ModelProto, about: Metadata) -> onnx.ModelProto:
+def with_metadata(graph: onnx.ModelProto, metadata: Metadata) -> onnx.ModelProto:
     """The graph with its metadata and the version of the format set, checked."""
     graph.ir_version = IR_VERSION
     graph.producer_name, graph.producer_version, graph.doc_string = "trm_jax", "", ""
     del graph.metadata_props[:]
-    for name, value in about._asdict().items():
-        graph.metadata_props.add(key=name, value=json.dumps(value))
+    for name, text in write_metadata(metadata).items():
+        graph.metadata_props.add(key=name, value=text)
     check(graph)
     return graph
 
@@ -190,7 +186,7 @@ def check(graph: onnx.ModelProto) -> None:
     try:
         onnx.checker.check_model(graph, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise ValueError(f"the exported graph is no valid ONNX: {' '.join(str(error).split())[:300]}") from error
+        raise ValueError(f"the exported graph is not valid ONNX: {' '.join(str(error).split())[:300]}") from error
     opsets = {entry.domain: entry.version for entry in graph.opset_import}
     require(opsets == {"": OPSET}, f"the exported graph has opsets {opsets}, not only {OPSET}")
     used = {node.op_type for node in nodes(graph.graph)}
@@ -198,12 +194,12 @@ def check(graph: onnx.ModelProto) -> None:
     require(not refused, f"TensorRT 10 does not take {', '.join(sorted(refused))}")
 
 
-def to_half(graph: onnx.ModelProto, about: Metadata) -> onnx.ModelProto:
+def to_half(graph: onnx.ModelProto, metadata: Metadata) -> onnx.ModelProto:
     """The same graph computing in float16 between float32 inputs and outputs. Raises ValueError if nothing changed."""
     half = convert_float_to_float16(_with_own_outputs(graph), keep_io_types=True)
-    kinds = {tensor.data_type for tensor in half.graph.initializer}
-    require(onnx.TensorProto.FLOAT16 in kinds, "the conversion to float16 changed no weight")
-    return finished(tidy(half), about)
+    types = {tensor.data_type for tensor in half.graph.initializer}
+    require(onnx.TensorProto.FLOAT16 in types, "the conversion to float16 changed no weight")
+    return with_metadata(optimize(half), metadata)
 
 
 def _with_own_outputs(graph: onnx.ModelProto) -> onnx.ModelProto:
@@ -227,21 +223,21 @@ def save(path: Path, graph: onnx.ModelProto) -> None:
 
 def save_sharing(directory: Path, graphs: Mapping[str, onnx.ModelProto]) -> None:
     """Write graphs by file name with their weights in one file beside them, each once for all of them."""
-    held, places = bytearray(), dict[bytes, int]()
+    weights, offsets = bytearray(), dict[bytes, int]()
     for name, graph in graphs.items():
         light = onnx.ModelProto()
         light.CopyFrom(graph)
         for tensor in light.graph.initializer:
             content = tensor.raw_data
             if len(content) >= SHARED_FROM:
-                if content not in places:
-                    held.extend(bytes(-len(held) % ALIGNMENT))
-                    places[content] = len(held)
-                    held.extend(content)
-                entries = {"location": WEIGHTS, "offset": str(places[content]), "length": str(len(content))}
+                if content not in offsets:
+                    weights.extend(bytes(-len(weights) % ALIGNMENT))
+                    offsets[content] = len(weights)
+                    weights.extend(content)
+                entries = {"location": WEIGHTS, "offset": str(offsets[content]), "length": str(len(content))}
                 tensor.ClearField("raw_data")
                 tensor.data_location = onnx.TensorProto.EXTERNAL
                 tensor.external_data.extend(onnx.StringStringEntryProto(key=k, value=v) for k, v in entries.items())
         save(directory / name, light)
     with replacing(directory / WEIGHTS) as temporary:
-        temporary.write_bytes(held)
+        temporary.write_bytes(weights)

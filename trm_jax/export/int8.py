@@ -1,7 +1,7 @@
 """Eight-bit versions of exported graphs: symmetric int8 with a scale for each channel of a weight.
 
 Only products are quantized, in the Q/DQ form that TensorRT and onnxruntime both read. Which of them stay in floating
-point is measured: each weight is quantized alone first, and the worst are left out until the error is small enough.
+point is measured: each weight is quantized alone first, and the worst stay in floating point until the error is small.
 """
 
 import tempfile
@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
-import onnxruntime
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.quant_utils import add_pre_process_metadata
 
 from trm_jax.edge.format import Metadata
-from trm_jax.export.graph import finished
+from trm_jax.export.graph import with_metadata
+from trm_jax.export.latency import open_session
 from trm_jax.support.schema import require
 
 PRODUCTS = ("MatMul", "Gemm", "Conv")
@@ -33,16 +33,18 @@ class Quantized(NamedTuple):
     """Groups that stayed in floating point."""
     error: float
     """Macro error of the graph."""
+    limit: float
+    """Macro error that was allowed."""
 
 
 def quantize(
-    graph: onnx.ModelProto, inputs: np.ndarray, labels: np.ndarray, about: Metadata, limit: float = 0.05
+    graph: onnx.ModelProto, inputs: np.ndarray, labels: np.ndarray, metadata: Metadata, limit: float = 0.05
 ) -> Quantized:
     """Int8 version of a graph for one input, calibrated and judged on inputs (N, ...) of every class.
 
-    The products of a weight form a group, those of two activations another. The group that alone does the most harm
-    is left in floating point until the macro error is at most ``limit``. ``labels`` (N,) are classes of the inputs
-    (zeros where there are none). Raises ValueError if no group can be quantized.
+    The products of a weight form a group, those of two activations another. The group with the largest error is left
+    in floating point, then the next, until the macro error is at most ``limit``. ``labels`` (N,) are classes of the
+    inputs (zeros where there are none). Raises ValueError if no group can be quantized.
     """
     groups = product_groups(graph)
     require(bool(groups), "the graph has no product that could be quantized")
@@ -50,39 +52,35 @@ def quantize(
     with tempfile.TemporaryDirectory() as folder:
         quantizer = _Quantizer(graph, inputs, groups, Path(folder))
 
-        def harm(chosen: Iterable[str]) -> tuple[onnx.ModelProto, float]:
-            made = quantizer(chosen)
-            return made, macro_error(logits(made, inputs), expected, labels)
+        def quantization_error(names: Iterable[str]) -> tuple[onnx.ModelProto, float]:
+            quantized = quantizer(names)
+            return quantized, macro_error(logits(quantized, inputs), expected, labels)
 
-        alone = {name: harm([name])[1] for name in groups}
-        order = sorted(groups, key=lambda name: -alone[name])
+        error_by_group = {name: quantization_error([name])[1] for name in groups}
+        order = sorted(groups, key=lambda name: -error_by_group[name])
         for count in range(len(order)):
-            made, error = harm(order[count:])
+            quantized, error = quantization_error(order[count:])
             if error <= limit:
-                ranked = {name: alone[name] for name in order}
-                return Quantized(finished(made, about), ranked, tuple(order[:count]), error)
+                ranked = {name: error_by_group[name] for name in order}
+                return Quantized(with_metadata(quantized, metadata), ranked, tuple(order[:count]), error, limit)
     raise ValueError(f"int8 changes the logits by more than {limit} of their spread whatever stays in floating point")
 
 
-def macro_error(found: np.ndarray, expected: np.ndarray, labels: np.ndarray) -> float:
+def macro_error(values: np.ndarray, expected: np.ndarray, labels: np.ndarray) -> float:
     """RMS difference of logits (N, ...) in units of their standard deviation: the mean over the classes of samples."""
-    axes = tuple(range(1, found.ndim))
-    square = ((found.astype(np.float64) - expected) ** 2).mean(axis=axes)
+    axes = tuple(range(1, values.ndim))
+    square = ((values.astype(np.float64) - expected) ** 2).mean(axis=axes)
     by_class = [np.sqrt(square[labels == label].mean()) for label in np.unique(labels)]
     return float(np.mean(by_class) / max(float(expected.std()), 1e-12))
 
 
 def logits(graph: onnx.ModelProto, inputs: np.ndarray) -> np.ndarray:
-    """Logits (N, ...) of inputs (N, ...), one at a time, with graph optimisation off.
+    """Logits (N, ...) of inputs (N, ...), one at a time, with graph optimization off.
 
-    Optimised, onnxruntime's AVX2 kernels for int8 saturate and show an error that other devices do not have.
+    Optimized, onnxruntime's AVX2 kernels for int8 saturate and show an error that other devices do not have.
     """
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 3
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = onnxruntime.InferenceSession(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    return np.concatenate([session.run(["logits"], {"inputs": one[None]})[0] for one in inputs])
+    session = open_session(graph.SerializeToString(), optimized=False)
+    return np.concatenate([session.run(["logits"], {"inputs": inputs[i : i + 1]})[0] for i in range(len(inputs))])
 
 
 def product_groups(graph: onnx.ModelProto) -> dict[str, list[str]]:
@@ -97,7 +95,7 @@ def product_groups(graph: onnx.ModelProto) -> dict[str, list[str]]:
 
 
 def channel_axes(graph: onnx.ModelProto) -> dict[str, list[dict[str, Any]]]:
-    """For every weight of a product the axis of its output channels, as onnxruntime wants to be told.
+    """For every weight of a product the axis of its output channels, as onnxruntime takes it.
 
     A scale may differ between channels that are not summed over: columns of a right factor, rows of a left one, the
     first axis of a convolution.
@@ -144,21 +142,20 @@ class _Quantizer:
             },
             calibration_cache_path=self.folder / "ranges.json",
         )
-        made = onnx.load(path)
-        kinds = {node.op_type for node in made.graph.node}
+        quantized = onnx.load(path)
+        kinds = {node.op_type for node in quantized.graph.node}
         require("QuantizeLinear" in kinds, "quantization changed nothing")
-        own = [entry for entry in made.opset_import if entry.domain == ""]
-        del made.opset_import[:]
-        made.opset_import.extend(own)  # onnxruntime names its own operators whether they are used or not
-        return made
+        standard = [entry for entry in quantized.opset_import if entry.domain == ""]
+        del quantized.opset_import[:]
+        quantized.opset_import.extend(standard)  # onnxruntime adds its own operators, used or not
+        return quantized
 
 
 class _Reader(CalibrationDataReader):
     """Inputs one by one, as onnxruntime asks for them."""
 
     def __init__(self, inputs: Sequence[np.ndarray] | np.ndarray):
-        self._rest = iter(inputs)
+        self._feeds = ({"inputs": sample[None]} for sample in inputs)
 
     def get_next(self) -> dict[str, np.ndarray] | None:
-        one = next(self._rest, None)
-        return None if one is None else {"inputs": one[None]}
+        return next(self._feeds, None)

@@ -1,204 +1,223 @@
-"""The files of a package and the measurements about them."""
+"""A package: its files, and the measurements about them."""
 
 import importlib.metadata
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
+import onnx
 
-from trm_jax.core import model
-from trm_jax.core.config import Config
-from trm_jax.edge.format import INITIAL, Metadata
-from trm_jax.export import agreement, latency
-from trm_jax.export import graph as export
+from trm_jax.core.model import count_parameters
+from trm_jax.edge.format import INITIAL, QUESTION, STEP, SUMS, Metadata
+from trm_jax.export import agreement, graph, latency
+from trm_jax.export.agreement import Agreement
 from trm_jax.export.int8 import Quantized, quantize
+from trm_jax.export.latency import Speed
 from trm_jax.export.rewrite import nodes
 from trm_jax.export.samples import Samples
+from trm_jax.export.source import Source
 from trm_jax.support.files import write_text
 from trm_jax.support.provenance import environment
 from trm_jax.support.schema import require
 
-UNCALIBRATED = {"temperature": 1.0, "review_threshold": 0.9}
 PACKAGES = ("jax2onnx", "onnx", "onnxruntime", "onnxconverter-common")
 THRESHOLDS = (0.0, 0.5, 0.8, 0.9, 0.95, 0.99, 1.0)
 """Halting probabilities at which the adaptive file is measured; the last stops nothing."""
-FLOAT: dict[export.Kind, str] = {
-    "model": "model.onnx",
-    "dynamic": "model_dynamic.onnx",
-    "adaptive": "model_adaptive.onnx",
-    "question": "question.onnx",
-    "step": "step.onnx",
-}
+MODEL, DYNAMIC, ADAPTIVE = "model.onnx", "model_dynamic.onnx", "model_adaptive.onnx"
+FLOAT: dict[graph.Kind, str] = {
+    "model": MODEL, "dynamic": DYNAMIC, "adaptive": ADAPTIVE, "question": QUESTION, "step": STEP,
+}  # fmt: skip
+"""Files in float32, which share their weights."""
 HALF, INT8 = "model_fp16.onnx", "model_int8.onnx"
+AS_IT_STANDS, OPTIMIZED = f"{INT8}, as it stands", f"{INT8}, optimized"
+JAX = "jitted JAX"
 Precision = Literal["float16", "int8"]
-DEFAULT = "temperature 1 and review threshold 0.9 were assumed, not fitted"
 
 
 @dataclass(frozen=True)
-class Task:
-    """What is exported."""
+class Settings:
+    """How a package is made and measured."""
 
-    config: Config
-    params: Any
-    weights: Path
-    samples: Samples
-    calibration: dict[str, float] | None
-    reference: dict[str, Any]
-    untrained: bool = False
     precisions: tuple[Precision, ...] = ("float16", "int8")
-    """Files beside those in float32."""
+    """Files to make beside those in float32, which share their weights."""
+    repeats: int = 400
+    """Timed calls of each file."""
+    tolerance: float = 1e-4
+    """Largest difference between a float32 file and JAX, in logits (relative where they exceed 1) or probabilities."""
+    int8_limit: float = 0.05
+    """Largest error of the int8 logits in units of their standard deviation; products stay float until it is met."""
+
+    def __post_init__(self) -> None:
+        require(self.repeats >= 1, f"repeats must be at least 1, got {self.repeats}")
 
 
-class Limits(NamedTuple):
-    """How exact, and how often measured."""
+@dataclass(frozen=True)
+class Cost:
+    """Size and speed of a file."""
 
-    tolerance: float
-    int8: float
-    repeats: int
-
-
-def about(task: Task) -> Metadata:
-    """What the files say about themselves."""
-    made = environment()
-    packages = made["packages"] | {name: importlib.metadata.version(name) for name in PACKAGES}
-    return Metadata(
-        labels=task.samples.labels,
-        preprocessing=task.samples.preprocessing,
-        **(task.calibration or UNCALIBRATED),
-        config=json.loads(task.config.to_json()),
-        provenance={"commit": made["commit"], "machine": made["machine"], "packages": packages},
-        reference=task.reference,
-    )
+    name: str
+    bytes: int
+    nodes: int
+    operators: tuple[str, ...]
+    one_thread: Speed
+    two_threads: Speed
 
 
-def write(task: Task, directory: Path, limits: Limits) -> dict[str, Any]:
-    """Write every file but the report into a directory, and return what the report is made from.
+@dataclass(frozen=True)
+class EarlyStop:
+    """The adaptive file at one threshold."""
+
+    threshold: float
+    mean_steps: float
+    speed: Speed
+    scores: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Results:
+    """What was measured."""
+
+    metadata: Metadata
+    parameters: int
+    expected: Agreement
+    """JAX beside itself: its scores."""
+    agreements: dict[str, Agreement]
+    """By file; int8 as it stands and optimized by onnxruntime."""
+    jax: Cost
+    costs: list[Cost]
+    quantized: Quantized | None
+    early: list[EarlyStop]
+
+
+class Timed(NamedTuple):
+    """What is timed: a file, its threads, and the threshold of the adaptive file."""
+
+    name: str
+    threads: int
+    threshold: float = THRESHOLDS[-1]
+
+
+def write_files(source: Source, samples: Samples, directory: Path, settings: Settings) -> Results:
+    """Write every file but the report into a directory, and measure them.
 
     Raises ValueError where a float32 file differs from JAX by more than the tolerance.
     """
-    said, samples = about(task), task.samples
-    files, quantized = write_graphs(task, said, directory, limits.int8)
-    initial = initial_states(task)
+    metadata = metadata_of(source, samples)
+    graphs, quantized = write_graphs(source, samples, metadata, directory, settings)
+    initial = graph.initial_states(source.config, source.params)
     np.savez_compressed(directory / INITIAL, **initial)  # type: ignore[arg-type]
-    if samples.preprocessing["kind"] == "wafer":
-        write_text(directory / "labels.txt", "".join(f"{label}\n" for label in samples.labels))
-    expected = agreement.of_jax(task.config, task.params, samples.inputs, said.temperature)
-    agreements = compare(task, directory, initial, expected)
-    for name in sorted(set(agreements) & set(FLOAT.values())):
-        worst = max(agreements[name]["largest"], agreements[name]["other_outputs"])
+    write_text(directory / "labels.txt", "".join(f"{label}\n" for label in samples.labels))
+    expected = agreement.jax_answers(source.config, source.params, samples.inputs, source.temperature)
+    agreements = compare_files(samples, directory, initial, expected)
+    for name, result in agreements.items():
+        error = max(result.largest, result.other_outputs)
         require(
-            worst <= limits.tolerance,
-            f"{name} differs from JAX by {worst:.2g}, more than {limits.tolerance:g}; nothing was written",
+            name not in FLOAT.values() or error <= settings.tolerance,
+            f"{name} differs from JAX by {error:.2g}, more than {settings.tolerance:g}; nothing was written",
         )
-    speeds = measure(task, directory, initial, limits.repeats)
+    speeds = measure_speeds(source.weights, samples, directory, initial, settings.repeats)
+    costs = [
+        Cost(name, (directory / name).stat().st_size, len(kinds), tuple(sorted(set(kinds))),
+             speeds[Timed(name, 1)], speeds[Timed(name, 2)])
+        for name, kinds in graphs.items()
+    ]  # fmt: skip
+    return Results(
+        metadata=metadata,
+        parameters=count_parameters(source.config.model, source.params),
+        expected=agreement.compare(expected, expected, samples.score),
+        agreements=agreements,
+        jax=Cost(JAX, 0, 0, (), speeds[Timed(JAX, 1)], speeds[Timed(JAX, 2)]),
+        costs=costs,
+        quantized=quantized,
+        early=[early_stop(directory / ADAPTIVE, samples, limit, speeds) for limit in THRESHOLDS],
+    )
 
-    def of(name: str) -> dict[str, dict[str, float]]:
-        return {str(threads): speeds[name, threads] for threads in (1, 2)}
 
-    return {
-        "about": {name: value for name, value in said._asdict().items() if name != "config"},
-        "source": samples.source,
-        "unit": samples.unit,
-        "untrained": task.untrained,
-        "calibrated": task.calibration is not None,
-        "parameters": model.count_parameters(task.config.model, task.params),
-        "N_sup": task.config.recursion.N_sup,
-        "jax": agreement.agreement(expected, expected, samples.truth)._asdict() | {"speed": of("JAX")},
-        "agreement": agreements,
-        "files": {name: value | {"speed": of(name)} for name, value in files.items()},
-        "int8": int8_facts(quantized, limits.int8, len(samples.calibration)) if quantized else None,
-        "adaptive": sweep(task, directory, speeds),
-    }
+def metadata_of(source: Source, samples: Samples) -> Metadata:
+    """What the files say about themselves."""
+    machine = environment()
+    packages = machine["packages"] | {name: importlib.metadata.version(name) for name in PACKAGES}
+    return Metadata(
+        labels=samples.labels,
+        preprocessing=samples.preprocessing,
+        temperature=source.temperature,
+        review_threshold=source.review_threshold,
+        config=json.loads(source.config.to_json()),
+        provenance={"commit": machine["commit"], "machine": machine["machine"], "packages": packages},
+        reference=source.reference,
+    )
 
 
 def write_graphs(
-    task: Task, said: Metadata, directory: Path, int8_limit: float
-) -> tuple[dict[str, dict[str, Any]], Quantized | None]:
-    """Write all .onnx files; returns size, nodes and operators of each, and how int8 was made if it was."""
-    graphs = {name: export.export(task.config, task.params, kind, said) for kind, name in FLOAT.items()}
-    export.save_sharing(directory, graphs)
-    whole, samples, quantized = graphs[FLOAT["model"]], task.samples, None
-    if "float16" in task.precisions:
-        graphs[HALF] = export.to_half(whole, said)
-        export.save(directory / HALF, graphs[HALF])
-    if "int8" in task.precisions:
-        quantized = quantize(whole, samples.calibration, samples.calibration_labels, said, int8_limit)
-        graphs[INT8] = quantized.graph
-        export.save(directory / INT8, quantized.graph)
-    return {name: facts(directory / name, graph) for name, graph in graphs.items()}, quantized
+    source: Source, samples: Samples, metadata: Metadata, directory: Path, settings: Settings
+) -> tuple[dict[str, list[str]], Quantized | None]:
+    """Write all .onnx files; returns the operators of each, node by node, and how int8 was made if it was."""
+    config, params = source.config, source.params
+    graphs = {name: graph.export(config, params, kind, metadata, samples.inputs) for kind, name in FLOAT.items()}
+    graph.save_sharing(directory, graphs)
+    reduced: dict[str, onnx.ModelProto] = {}
+    quantized = None
+    if "float16" in settings.precisions:
+        reduced[HALF] = graph.to_half(graphs[MODEL], metadata)
+    if "int8" in settings.precisions:
+        quantized = quantize(
+            graphs[MODEL], samples.calibration, samples.calibration_labels, metadata, settings.int8_limit
+        )
+        reduced[INT8] = quantized.graph
+    for name, model in reduced.items():
+        graph.save(directory / name, model)
+    kinds = {name: [node.op_type for node in nodes(model.graph)] for name, model in (graphs | reduced).items()}
+    return kinds, quantized
 
 
-def facts(path: Path, graph: Any) -> dict[str, Any]:
-    """Size of a file, nodes and operators of its graph."""
-    kinds = [node.op_type for node in nodes(graph.graph)]
-    return {"bytes": path.stat().st_size, "nodes": len(kinds), "operators": sorted(set(kinds))}
+def compare_files(
+    samples: Samples, directory: Path, initial: dict[str, np.ndarray], expected: agreement.Answers
+) -> dict[str, Agreement]:
+    """How far each file is from JAX on the held-out inputs; int8 with graph optimization off and on."""
+    inputs, N_sup = samples.inputs, expected.logits.shape[1]
+    x = agreement.questions(directory / QUESTION, inputs)
+    answers = {name: agreement.file_answers(directory / name, inputs) for name in (MODEL, DYNAMIC)}
+    answers[STEP] = agreement.step_answers(directory / STEP, initial, x, N_sup)
+    if (directory / HALF).exists():
+        answers[HALF] = agreement.file_answers(directory / HALF, inputs)
+    if (directory / INT8).exists():
+        answers[AS_IT_STANDS] = agreement.file_answers(directory / INT8, inputs, optimized=False)
+        answers[OPTIMIZED] = agreement.file_answers(directory / INT8, inputs)
+    agreements = {name: agreement.compare(values, expected, samples.score) for name, values in answers.items()}
+    adaptive, steps = agreement.adaptive_answers(directory / ADAPTIVE, inputs, THRESHOLDS[-1])
+    agreements[ADAPTIVE] = agreement.compare(adaptive, agreement.at_steps(expected, steps), samples.score)
+    return agreements
 
 
-def initial_states(task: Task) -> dict[str, np.ndarray]:
-    """First y and z of one input; no z in a model without it."""
-    states = zip("yz", model.initial(export.for_export(task.config), task.params, 1), strict=True)
-    return {name: np.asarray(state) for name, state in states if state is not None}
+def measure_speeds(
+    weights: Path, samples: Samples, directory: Path, initial: dict[str, np.ndarray], repeats: int
+) -> dict[Timed, Speed]:
+    """Speed of every file and of jitted JAX on one and two threads, and of the adaptive file at every threshold."""
+    inputs = samples.inputs[:: max(1, len(samples.inputs) // repeats)]
+    x = agreement.questions(directory / QUESTION, inputs)
+    jobs = {}
+    for name in (*FLOAT.values(), HALF, INT8, JAX):
+        path = weights if name == JAX else directory / name
+        if path.exists():
+            feeds = {"inputs": x, **initial} if name == STEP else {"inputs": inputs}
+            for threads in (1, 2):
+                for threshold in THRESHOLDS if (name, threads) == (ADAPTIVE, 1) else THRESHOLDS[-1:]:
+                    limit = {"threshold": np.array(threshold, np.float32)} if name == ADAPTIVE else {}
+                    jobs[Timed(name, threads, threshold)] = latency.Job(path, feeds | limit, threads)
+    return latency.measure_speeds(jobs, repeats)
 
 
-def compare(
-    task: Task, directory: Path, initial: dict[str, np.ndarray], expected: agreement.Answers
-) -> dict[str, dict[str, float]]:
-    """How far each file is from JAX on the held-out inputs; int8 with graph optimisation off and on."""
-    inputs, truth, count = task.samples.inputs, task.samples.truth, task.config.recursion.N_sup
-    adaptive, steps = agreement.of_adaptive(directory / FLOAT["adaptive"], inputs, 1.0)
-    found = {
-        FLOAT["model"]: agreement.of_file(directory / FLOAT["model"], inputs),
-        FLOAT["dynamic"]: agreement.of_file(directory / FLOAT["dynamic"], inputs),
-        FLOAT["step"]: agreement.of_steps(
-            directory / FLOAT["question"], directory / FLOAT["step"], initial, inputs, count
-        ),
-    }
-    if "float16" in task.precisions:
-        found[HALF] = agreement.of_file(directory / HALF, inputs)
-    if "int8" in task.precisions:
-        found[f"{INT8}, as it stands"] = agreement.of_file(directory / INT8, inputs, optimised=False)
-        found[f"{INT8}, optimised"] = agreement.of_file(directory / INT8, inputs)
-    compared = {name: agreement.agreement(one, expected, truth) for name, one in found.items()}
-    compared[FLOAT["adaptive"]] = agreement.agreement(adaptive, agreement.at_steps(expected, steps), truth)
-    return {name: dict(one._asdict()) for name, one in compared.items()}
+def early_stop(path: Path, samples: Samples, threshold: float, speeds: Mapping[Timed, Speed]) -> EarlyStop:
+    """Supervision steps, time and quality of the adaptive file at one threshold."""
+    answers, steps = agreement.adaptive_answers(path, samples.inputs, threshold)
+    scores = samples.score(answers.probabilities[:, -1])
+    return EarlyStop(threshold, float(steps.mean()), speeds[Timed(ADAPTIVE, 1, threshold)], scores)
 
 
-def measure(task: Task, directory: Path, initial: dict[str, np.ndarray], repeats: int) -> dict[Any, dict[str, float]]:
-    """Speed of every file and of jitted JAX by (name, threads), and of the adaptive file by its threshold."""
-    inputs = task.samples.inputs[:: max(1, len(task.samples.inputs) // repeats)]
-    feeds = {name: {"inputs": inputs} for name in (*FLOAT.values(), HALF, INT8, "JAX")}
-    feeds[FLOAT["adaptive"]]["threshold"] = np.array(THRESHOLDS[-1], np.float32)
-    feeds[FLOAT["step"]] = {"inputs": agreement.of_question(directory / FLOAT["question"], inputs), **initial}
-    paths = {name: directory / name for name in feeds} | {"JAX": task.weights}
-    jobs: dict[Any, latency.Job] = {
-        (name, threads): latency.Job(paths[name], feeds[name], threads)
-        for name in feeds for threads in (1, 2) if paths[name].exists()
-    }  # fmt: skip
-    for threshold in THRESHOLDS[:-1]:
-        given = {"inputs": inputs, "threshold": np.array(threshold, np.float32)}
-        jobs[threshold] = latency.Job(paths[FLOAT["adaptive"]], given, 1)
-    found = latency.in_turns(jobs, repeats)
-    return found | {THRESHOLDS[-1]: found[FLOAT["adaptive"], 1]}
-
-
-def int8_facts(quantized: Quantized, limit: float, calibration: int) -> dict[str, Any]:
-    """Why int8 is where it is, for the report."""
-    facts = quantized._asdict()
-    facts.pop("graph")
-    return facts | {"limit": limit, "calibration": calibration}
-
-
-def sweep(task: Task, directory: Path, speeds: Mapping[Any, dict[str, float]]) -> list[dict[str, float]]:
-    """Supervision steps, time and quality of the adaptive file at each threshold."""
-    rows = []
-    for threshold in THRESHOLDS:
-        answers, steps = agreement.of_adaptive(directory / FLOAT["adaptive"], task.samples.inputs, threshold)
-        scored = agreement.agreement(answers, answers, task.samples.truth)
-        rows.append(
-            {"threshold": threshold, "mean_steps": float(steps.mean()), "mean_ms": speeds[threshold]["mean_ms"],
-             "p50_ms": speeds[threshold]["p50_ms"], "macro_f1": scored.macro_f1}
-        )  # fmt: skip
-    return rows
+def check_output(output: Path) -> None:
+    """Refuse to replace a directory that is not a package. Raises ValueError."""
+    if output.exists() and not (output / SUMS).is_file():
+        raise ValueError(f"{output} exists and is not a package; choose another --output")

@@ -24,54 +24,55 @@ def weight_names(params: Any) -> dict[tuple, str]:
 
     A transposed kernel and one in the order of ONNX's convolution keep their name.
     """
-    found: dict[tuple, str] = {}
+    names: dict[tuple, str] = {}
     for path, leaf in flatten_dict(params, sep=".").items():
         values = np.asarray(leaf)
         forms = [values, values.T]
         if ".Convolution_" in path:
             forms.append(values.reshape(3, 3, -1, values.shape[-1]).transpose(3, 2, 0, 1))
-        found |= {(one.shape, np.ascontiguousarray(one).tobytes()): path for one in forms}
-    return found
+        names |= {(form.shape, np.ascontiguousarray(form).tobytes()): path for form in forms}
+    return names
 
 
-def tidy(traced: onnx.ModelProto, names: Mapping[tuple, str] | None = None) -> onnx.ModelProto:
+def optimize(traced: onnx.ModelProto, names: Mapping[tuple, str] | None = None) -> onnx.ModelProto:
     """Store each weight once, under its name, and drop what has no effect: identities, unused nodes, zero biases."""
     graph = ir.serde.deserialize_model(traced)
-    for every in (
+    for apply in (
         passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
         passes.LiftSubgraphInitializersToMainGraphPass(),
         passes.IdentityEliminationPass(),
         passes.CommonSubexpressionEliminationPass(),
     ):
-        every(graph)
+        apply(graph)
     for node in list(ir.traversal.RecursiveGraphIterator(graph.graph)):
-        _shorten(node)
+        _simplify_node(node)
     passes.RemoveUnusedNodesPass()(graph)
     passes.DeduplicateHashedInitializersPass()(graph)
     for value in list(graph.graph.initializers.values()):
         assert value.const_value is not None
         content = value.const_value.numpy()
         value.name = (names or {}).get((content.shape, content.tobytes()), value.name)
-    for last in (passes.RemoveUnusedNodesPass(), passes.ClearMetadataAndDocStringPass(), passes.NameFixPass()):
-        last(graph)
+    passes.RemoveUnusedNodesPass()(graph)
+    passes.ClearMetadataAndDocStringPass()(graph)
+    passes.NameFixPass()(graph)
     return ir.serde.serialize_model(graph)
 
 
-def _shorten(node: ir.Node) -> None:
-    """Rewrite one node where the same values can be had with less."""
+def _simplify_node(node: ir.Node) -> None:
+    """Rewrite one node where fewer operations give the same values."""
     if node.op_type == "Gemm" and len(node.inputs) == 3 and _all(node.inputs[2], 0):
         node.resize_inputs(2)  # a scalar bias stops static quantization
     elif node.op_type == "Mul":
-        _divide(node)
+        _divide_once(node)
     elif node.op_type == "Add":
         _skip_zeros(node)
     elif node.op_type == "Div":
-        _average(node)
+        _sum_to_mean(node)
     if node.op_type in ELEMENTWISE:
         _drop_leading_ones(node)
 
 
-def _divide(node: ir.Node) -> None:
+def _divide_once(node: ir.Node) -> None:
     """``x * (1 / s)`` as ``x / s``: with what is around it onnxruntime then knows a root mean square norm."""
     for place, factor in enumerate(node.inputs):
         inverse = factor.producer() if factor is not None else None
@@ -82,7 +83,7 @@ def _divide(node: ir.Node) -> None:
             return
 
 
-def _average(node: ir.Node) -> None:
+def _sum_to_mean(node: ir.Node) -> None:
     """A sum over axes divided by their size as a mean."""
     total, count = node.inputs
     summed = total.producer() if total is not None else None
@@ -121,22 +122,22 @@ def _drop_leading_ones(node: ir.Node) -> None:
         values = constant.const_value.numpy()
         if 1 < values.ndim <= len(other.shape) and values.size == values.shape[-1]:
             assert constant.graph is not None
-            held, name = constant.graph.initializers, f"{constant.name}_vector"
-            if name not in held:
+            initializers, name = constant.graph.initializers, f"{constant.name}_vector"
+            if name not in initializers:
                 vector = ir.tensor(values.reshape(-1))
                 kind = ir.TensorType(vector.dtype)
                 constant.graph.register_initializer(
                     ir.Value(name=name, const_value=vector, shape=ir.Shape([values.size]), type=kind)
                 )
-            node.replace_input_with(place, held[name])
+            node.replace_input_with(place, initializers[name])
 
 
 def _all(value: ir.Value | None, number: float) -> bool:
     """Whether a value is a constant that is this number everywhere."""
     if value is None or value.const_value is None:
         return False
-    found = value.const_value.numpy()
-    return found.size > 0 and bool((found == number).all())
+    values = value.const_value.numpy()
+    return values.size > 0 and bool((values == number).all())
 
 
 def _is_scalar(value: ir.Value | None, number: float) -> bool:
@@ -144,11 +145,11 @@ def _is_scalar(value: ir.Value | None, number: float) -> bool:
     return _all(value, number) and value is not None and value.shape is not None and len(value.shape) == 0
 
 
-def folded(graph: onnx.ModelProto, weights: set[str]) -> onnx.ModelProto:
-    """The same with what depends on constants alone computed, such as angles of positions, but not on weights."""
+def fold_constants(graph: onnx.ModelProto, weights: set[str]) -> onnx.ModelProto:
+    """The same graph with what depends on constants alone computed, such as angles of positions; weights stay."""
     known = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.graph.initializer}
     known = {name: values for name, values in known.items() if name not in weights}
-    rest = []
+    remaining = []
     for node in graph.graph.node:
         if node.op_type in FOLDED and all(name in known for name in node.input):
             evaluator = ReferenceEvaluator(node, opsets={entry.domain: entry.version for entry in graph.opset_import})
@@ -157,9 +158,9 @@ def folded(graph: onnx.ModelProto, weights: set[str]) -> onnx.ModelProto:
                 known[name] = np.asarray(value)
                 graph.graph.initializer.append(onnx.numpy_helper.from_array(known[name], name))
         else:
-            rest.append(node)
+            remaining.append(node)
     del graph.graph.node[:]
-    graph.graph.node.extend(rest)
+    graph.graph.node.extend(remaining)
     return graph
 
 

@@ -51,6 +51,10 @@ class Sequences(TokenTask):
             "model.grid": (1, arrays["inputs"].shape[1]),
         }
 
+    def class_names(self) -> list[str]:
+        """The symbols of the targets."""
+        return list(vocabularies(self)[1])
+
     def protocol(self) -> list[str]:
         """How many sequences there are, and where they come from."""
         counts = {part: len(arrays["labels"]) for part, arrays in encoded(self).items()}

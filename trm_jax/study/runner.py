@@ -23,6 +23,7 @@ from trm_jax.support.files import write_text
 from trm_jax.support.flops import matmul_flops
 from trm_jax.support.provenance import environment, provenance
 from trm_jax.support.schema import differences, parse_options
+from trm_jax.training.checkpoint import save_weights
 from trm_jax.training.devices import to_host
 from trm_jax.training.loop import evaluated_weights, fit
 from trm_jax.training.predict import scores_by_level
@@ -154,6 +155,7 @@ def run_arm(arm: Arm, directory: Path, name: str) -> list[dict[str, Any]]:
     test, weights = task.examples("test"), evaluated_weights(config)(training.state)
     final = scores_by_level(task, config, weights, test)
     best = scores_by_level(task, config, training.best.params, test)
+    keep_best(arm, training.best.params, directory)
     params = jax.tree.map(lambda leaf: leaf[0], training.state.params)
     seconds = to_host(training.seconds)
     shared = {
@@ -170,6 +172,18 @@ def run_arm(arm: Arm, directory: Path, name: str) -> list[dict[str, Any]]:
         for level in final
         for index, seed in enumerate(config.run.seeds)
     ]
+
+
+def keep_best(arm: Arm, best: Any, directory: Path) -> None:
+    """Write the best weights of every seed as ``weights-SEED``, to predict with, export or start from."""
+    if jax.process_count() > 1:
+        return
+    weights = to_host(best)
+    for index, seed in enumerate(arm.config.run.seeds):
+        target = directory / f"weights-{seed}"
+        if not target.exists():
+            params = jax.tree.map(lambda leaf, index=index: leaf[index], weights)
+            save_weights(target, params, arm.config, arm.task)
 
 
 def learning_curve(directory: Path) -> pd.DataFrame:

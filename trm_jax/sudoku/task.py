@@ -112,6 +112,10 @@ class Sudoku(Task):
         measured = score(to_digits(prediction.classes), puzzles, solutions, Box(*self.box))
         return {name: values.mean(axis=-1) for name, values in measured.items()}
 
+    def class_names(self) -> list[str]:
+        """Padding, blank and the digits."""
+        return ["padding", "blank", *map(str, range(1, Box(*self.box).side + 1))]
+
     def protocol(self) -> list[str]:
         """What the puzzles are, how many there are, and how far the parts are apart."""
         splits, side = splits_of(self), self.box[0] * self.box[1]

@@ -1,6 +1,7 @@
-"""Files that appear whole or not at all, their checksums, and what reading a damaged one raises."""
+"""Files that are written completely or not at all, their checksums, and what reading a damaged one raises."""
 
 import hashlib
+import json
 import os
 import pickle
 import re
@@ -9,10 +10,11 @@ import struct
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 
 try:
     from lzma import LZMAError
@@ -120,3 +122,25 @@ def sha256(path: Path) -> str:
         while piece := file.read(2**20):
             digest.update(piece)
     return digest.hexdigest()
+
+
+def refuse_other_options(path: Path, options: Mapping[str, Any], what: str) -> None:
+    """Write to the JSON file ``path`` with which options everything beside it is made; its directory need not exist.
+
+    Raises ValueError where it names other options and there is something beside it: ``what`` the directory holds.
+    """
+    text = json.dumps(options, indent=1, default=str)
+    if path.exists() and any(entry != path for entry in path.parent.iterdir()):
+        try:
+            known = json.loads(path.read_text(encoding="utf-8"))
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{path} is damaged ({error}); choose another name or remove {path.parent}") from None
+        wanted = json.loads(text)
+        different = [name for name in known | wanted if known.get(name) != wanted.get(name)]
+        if different:
+            raise ValueError(
+                f"{path.parent} holds {what} with other options ({', '.join(different)}); "
+                "choose another --name or remove it"
+            )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, text)

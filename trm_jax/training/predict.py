@@ -12,7 +12,7 @@ from trm_jax.core.task import Examples, Task
 from trm_jax.training.devices import over_seeds, run_mesh, to_host
 
 CHUNK = 512
-"""Inputs answered in one call, a multiple of the batch; the last call is padded, so one program serves any number."""
+"""Inputs answered in one call, in whole batches; the last call is padded, so one program serves any number."""
 
 
 def predict(
@@ -22,6 +22,7 @@ def predict(
     puzzle: np.ndarray | None = None,
     *,
     steps: int = 0,
+    batch: int = core.BATCH,
     reduce: core.Reduce = core.most_probable,
     inference: bool = False,
 ) -> Any:
@@ -30,8 +31,8 @@ def predict(
     Each leaf is a numpy array (S, N_sup, N, ...).
     """
     config = config.override(**{"recursion.N_sup": steps or config.recursion.N_sup})
-    compiled = _compiled(config, reduce, inference)
-    chunk = min(CHUNK, -(-len(inputs) // core.BATCH) * core.BATCH)
+    compiled = _compiled(config, batch, reduce, inference)
+    chunk = min(max(CHUNK // batch, 1), -(-len(inputs) // batch)) * batch
     parts = []
     for begin in range(0, len(inputs), chunk):
         part = jax.tree.map(lambda values, begin=begin: _padded(values[begin : begin + chunk], chunk), (inputs, puzzle))
@@ -44,8 +45,9 @@ def _padded(values: np.ndarray, size: int) -> np.ndarray:
 
 
 @cache
-def _compiled(config: Config, reduce: core.Reduce, inference: bool) -> Any:
-    return over_seeds(partial(core.predict, config, reduce=reduce, inference=inference), run_mesh(config))
+def _compiled(config: Config, batch: int, reduce: core.Reduce, inference: bool) -> Any:
+    function = partial(core.predict, config, batch=batch, reduce=reduce, inference=inference)
+    return over_seeds(function, run_mesh(config))
 
 
 def scores(task: Task, config: Config, params: Any, examples: Examples) -> dict[str, np.ndarray]:

@@ -6,10 +6,11 @@ import os
 from pathlib import Path
 from typing import Any
 
+from trm_jax.core.config import Config
 from trm_jax.core.migration import migrate
 from trm_jax.support.files import write_text
 from trm_jax.support.provenance import environment
-from trm_jax.support.schema import differences
+from trm_jax.support.schema import differences, from_plain
 from trm_jax.training.processes import is_first_process, on_first_process
 
 
@@ -24,6 +25,13 @@ def read_options(path: Path) -> dict[str, Any]:
         return migrate(json.loads(file.read_text(encoding="utf-8")))
     except json.JSONDecodeError as error:
         raise ValueError(f"{file} is not JSON: {error}") from None
+
+
+def read_config(path: Path) -> tuple[Config, dict[str, Any]]:
+    """Config of the run in a directory, and the options of its task. Raises ValueError as `read_options` does."""
+    options = read_options(path)
+    task = options.pop("task", {})
+    return from_plain(options, Config), task
 
 
 class RunDirectory:

@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from trm_jax.core.config import Config
+from trm_jax.core.task import task_from_options
 from trm_jax.support.files import replacing_directory, write_text
 from trm_jax.support.schema import check_types, from_plain, require
 from trm_jax.training.checkpoint import load_weights, save_weights
+from trm_jax.wafer.task import WaferTask
 
 WEIGHTS, CALIBRATION, CARD, REFERENCE = "weights", "calibration.json", "model_card.md", "reference.json"
 
@@ -20,7 +22,7 @@ class Calibration:
     temperature: float = 1.0
     """Logits are divided by it before the softmax."""
     review_threshold: float = 1.0
-    """A wafer whose highest probability is below it is flagged for review; 1 flags all: nothing is promised yet."""
+    """A wafer whose highest probability is below it is flagged for review; 1 flags every wafer."""
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -28,11 +30,13 @@ class Calibration:
         require(0 <= self.review_threshold <= 1, f"review_threshold is a probability, got {self.review_threshold}")
 
 
-class Shipped(NamedTuple):
-    """What `load_checkpoint` reads."""
+class Classifier(NamedTuple):
+    """A trained model and how its logits become decisions."""
 
     config: Config
     params: Any
+    task: WaferTask
+    """Without wafers: how maps become grids."""
     calibration: Calibration
 
 
@@ -43,27 +47,33 @@ def refuse_existing(directory: Path) -> None:
 
 
 def save_checkpoint(
-    directory: Path, shipped: Shipped, card: str, reference: dict[str, Any], replace: bool = False
+    directory: Path, classifier: Classifier, card: str, reference: dict[str, Any], replace: bool = False
 ) -> None:
-    """Write a checkpoint, whole or not at all; ``reference`` is what a device compares its wafers with.
+    """Write a checkpoint, completely or not at all; ``reference`` is what a device compares its wafers with.
 
     Raises FileExistsError for a directory that exists, unless it may ``replace`` it.
     """
     if not replace:
         refuse_existing(directory)
     with replacing_directory(directory) as temporary:
-        save_weights(temporary / WEIGHTS, shipped.params, shipped.config)
-        write_text(temporary / CALIBRATION, json.dumps(asdict(shipped.calibration), indent=2) + "\n")
+        save_weights(temporary / WEIGHTS, classifier.params, classifier.config, classifier.task)
+        write_text(temporary / CALIBRATION, json.dumps(asdict(classifier.calibration), indent=2) + "\n")
         write_text(temporary / REFERENCE, json.dumps(reference) + "\n")
         write_text(temporary / CARD, card)
 
 
-def load_checkpoint(directory: Path) -> Shipped:
-    """Read a checkpoint, or weights alone, which are not calibrated. Raises FileNotFoundError, or ValueError."""
+def load_checkpoint(directory: Path) -> Classifier:
+    """Read a checkpoint, or weights alone, which are not calibrated. Raises FileNotFoundError or ValueError."""
     if not (directory / WEIGHTS).is_dir():
-        return Shipped(*load_weights(directory), Calibration())
+        return load_classifier(directory, Calibration())
     try:
         options = json.loads((directory / CALIBRATION).read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
-        raise ValueError(f"{directory / CALIBRATION} is no JSON: {error}") from None
-    return Shipped(*load_weights(directory / WEIGHTS), from_plain(options, Calibration))
+        raise ValueError(f"{directory / CALIBRATION} is not JSON: {error}") from None
+    return load_classifier(directory / WEIGHTS, from_plain(options, Calibration))
+
+
+def load_classifier(weights: Path, calibration: Calibration) -> Classifier:
+    """Stored weights with a calibration. Raises FileNotFoundError, or ValueError for weights of another task."""
+    config, params, options = load_weights(weights)
+    return Classifier(config, params, task_from_options(WaferTask, options), calibration)

@@ -1,23 +1,39 @@
-"""Wafer maps to train and measure with: those that are found, or generated ones."""
+"""Wafer maps to train and measure with: those of a source, or generated ones."""
 
 import sys
 from pathlib import Path
 
+from trm_jax.wafer.maps import cache
 from trm_jax.wafer.maps.maps import Wafers
 from trm_jax.wafer.maps.source import find, read
 from trm_jax.wafer.synthetic import synthetic_wafers
 
 SYNTHETIC = 2000
 """Wafers that are generated where there are no data."""
+SMOKE_WAFERS = 1200
+"""Wafers that are generated for the preset smoke."""
 
 
-def load(path: Path | None = None) -> Wafers:
-    """Wafer maps for training: those that ``find`` finds, or generated ones. Says on stderr how many were left out."""
-    found = find(path)
-    if found is None:
+def load(path: Path | None = None, smoke: bool = False) -> Wafers:
+    """Wafer maps of ``path``, else of the source that `find` knows, else generated ones; ``smoke`` generates at once.
+
+    Says on stderr how many broken maps were left out. Raises FileNotFoundError or ValueError as `find` and `read` do.
+    """
+    if smoke and path is None:
+        return synthetic_wafers(SMOKE_WAFERS)
+    source = find(path)
+    if source is None:
         return synthetic_wafers(SYNTHETIC)
-    wafers, rejected, _ = read(found, progress=sys.stderr.isatty())
+    wafers, rejected, _ = read(source, progress=sys.stderr.isatty())
     if rejected:
         example = f"row {rejected[0].row} {rejected[0].reason}"
-        print(f"{found}: {len(rejected):,} broken maps left out, the first: {example}", file=sys.stderr)
+        print(f"{source}: {len(rejected):,} broken maps left out, the first: {example}", file=sys.stderr)
     return wafers
+
+
+def data_notice(wafers: Wafers, path: Path | None = None) -> str:
+    """The notice that goes with wafers that `load` read from ``path``."""
+    source = None if wafers.source.startswith("synthetic") else find(path)
+    if source is None:
+        return "Generated wafers; no notice."
+    return cache.notice(source) or f"No notice came with {wafers.source}."

@@ -17,7 +17,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, PercentFormatter
 
-from trm_jax.reporting.style import BLACK, BLUE, GREY
+from trm_jax.reporting.style import BLACK, BLUE, DASHED, GREY, bare
 from trm_jax.reporting.style import STYLE as NARROW
 
 WIDTH = 10.0  # inches, three quarters of a slide: text of 12 points stays readable from the back row
@@ -65,7 +65,7 @@ def example_maps(examples: Mapping[str, Sequence[np.ndarray]], source: str) -> F
     grid = figure.subplots(rows, len(examples), squeeze=False)
     colours = ListedColormap([NO_DIE_COLOUR, PASS_COLOUR, FAIL_COLOUR])
     for axes in grid.flat:
-        _bare(axes)
+        axes.set_axis_off()
     for column, (name, maps) in zip(grid.T, examples.items(), strict=True):
         column[0].set_title(name)
         for axes, cells in zip(column, maps, strict=False):
@@ -89,7 +89,7 @@ def mean_maps(means: Mapping[str, np.ndarray], source: str) -> Figure:
     colours = matplotlib.colormaps["viridis"].with_extremes(bad="white")
     shown: AxesImage | None = None
     for axes in grid.flat:
-        _bare(axes)
+        axes.set_axis_off()
     for axes, (name, mean) in zip(grid.flat, means.items(), strict=False):
         # Most places fail seldom: a square-root scale shows where, and one scale lets classes be compared.
         shown = axes.imshow(mean, colours, PowerNorm(0.5, 0, 1), interpolation="nearest")
@@ -117,7 +117,7 @@ def radial_profiles(profiles: Mapping[str, np.ndarray], reference: str, source: 
         low, high = np.quantile(profile, [0.25, 0.75], axis=0)
         axes.fill_between(radius, low, high, color=BLUE, alpha=0.25, lw=0)
         if name != reference and reference in profiles:
-            axes.plot(radius, profiles[reference].mean(axis=0), color=BLACK, lw=1.3, ls=(0, (4, 2)))
+            axes.plot(radius, profiles[reference].mean(axis=0), color=BLACK, lw=1.3, ls=DASHED)
         axes.plot(radius, profile.mean(axis=0), color=BLUE, lw=2.2)
         axes.set_title(f"{name} ({len(profile):,})", loc="left", pad=3)
     for axes in grid.flat[len(profiles) :]:
@@ -130,7 +130,7 @@ def radial_profiles(profiles: Mapping[str, np.ndarray], reference: str, source: 
     handles = [
         Line2D([], [], color=BLUE, lw=2.2, label="mean of the class"),
         Patch(color=BLUE, alpha=0.25, lw=0, label="middle half of its wafers"),
-        Line2D([], [], color=BLACK, lw=1.3, ls=(0, (4, 2)), label=f"mean of {reference}"),
+        Line2D([], [], color=BLACK, lw=1.3, ls=DASHED, label=f"mean of {reference}"),
     ]
     figure.legend(handles=handles, loc="outside lower left", ncols=3)
     return figure
@@ -172,12 +172,12 @@ def feature_distributions(features: Mapping[str, Mapping[str, np.ndarray]], sour
 def class_similarity(cosine: np.ndarray, distance: np.ndarray, classes: Sequence[str], source: str) -> Figure:
     """Two heat maps (classes, classes), dark for similar: cosine of the mean maps and distance of the mean features."""
     figure = _figure(5.6, "Which classes look alike", source)
-    left, right = figure.subplots(1, 2)
-    _heat_map(left, cosine, classes, reverse=False)
-    left.set_title("Mean maps: cosine similarity\n(each less its mean; 1 = same shape)")
-    _heat_map(right, distance, classes, reverse=True)
-    right.set_title("Mean features: distance\n(in standard deviations within a class)")
-    right.set_yticklabels([])
+    maps, features = figure.subplots(1, 2)
+    _heat_map(maps, cosine, classes, reverse=False)
+    maps.set_title("Mean maps: cosine similarity\n(each minus its mean; 1 = same shape)")
+    _heat_map(features, distance, classes, reverse=True)
+    features.set_title("Mean features: distance\n(in standard deviations within a class)")
+    features.set_yticklabels([])
     return figure
 
 
@@ -195,34 +195,7 @@ def _heat_map(axes: Axes, values: np.ndarray, classes: Sequence[str], reverse: b
         axes.text(column, row, text, ha="center", va="center", fontsize=10, color=colour)
     axes.set_xticks(range(len(classes)), classes, rotation=45, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(len(classes)), classes)
-    axes.tick_params(length=0)
-    axes.grid(visible=False)
-    axes.spines[:].set_visible(False)
-
-
-@matplotlib.rc_context(STYLE)
-def similar_pairs(rankings: Mapping[str, Sequence[tuple[str, float]]], source: str) -> Figure:
-    """The most similar pairs of classes, most similar on top; a panel for each measure, given by axis label."""
-    longest = max(len(pairs) for pairs in rankings.values())
-    figure = _figure(1.6 + 0.36 * longest, "The most similar pairs of classes", source)
-    for axes, (label, pairs) in zip(figure.subplots(1, len(rankings), squeeze=False)[0], rankings.items(), strict=True):
-        names, values = [name for name, _ in pairs], [value for _, value in pairs]
-        axes.hlines(names, 0, values, color=BLUE, lw=1.5)
-        axes.plot(values, names, "o", ms=7, color=BLUE)
-        for name, value in pairs:
-            axes.annotate(f"{value:.2f}", (value, name), (8, 0), textcoords="offset points", va="center", fontsize=10)
-        axes.set_xlim(min(0, *values), max(values) * 1.18)
-        axes.set_ylim(len(pairs) - 0.5, -0.5)
-        axes.set_xlabel(label)
-        axes.grid(axis="y", visible=False)
-        axes.tick_params(axis="y", length=0)
-    return figure
-
-
-def _bare(axes: Axes) -> None:
-    """No frame, ticks or grid around an image."""
-    axes.set(xticks=[], yticks=[])
-    axes.spines[:].set_visible(False)
+    bare(axes)
 
 
 def _figure(height: float, title: str, source: str) -> Figure:

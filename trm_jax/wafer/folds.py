@@ -1,17 +1,14 @@
 """Training of the wafer classifier on splits of whole lots, and what the best weights answer to their test wafers."""
 
-import json
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
 
 from trm_jax.core import model
 from trm_jax.core.config import Config
-from trm_jax.support.files import write_text
 from trm_jax.support.flops import matmul_flops
 from trm_jax.support.schema import require
 from trm_jax.training.checkpoint import save_weights
@@ -128,14 +125,3 @@ def summary(config: Config, wafers: Wafers, name: str, answers: Predicted) -> st
         f"{name} seed {seed}, validation: accuracy {accuracy:.4f}, macro-F1 {macro_f1:.4f}"
         for seed, accuracy, macro_f1 in zip(config.run.seeds, scores.accuracy, scores.macro_f1, strict=True)
     )
-
-
-def claim(directory: Path, options: dict[str, Any]) -> None:
-    """Note what a run is about. Raises ValueError for a directory that holds a run about something else."""
-    text, path = json.dumps(options, indent=1), directory / "wafers.json"
-    if path.exists() and path.read_text(encoding="utf-8") != text:
-        raise ValueError(
-            f"{directory} holds a run on other wafers, or with other --views or --prior; choose another --name"
-        )
-    directory.mkdir(parents=True, exist_ok=True)
-    write_text(path, text)

@@ -1,7 +1,7 @@
 """Two failure patterns on one wafer: patterns that a classifier of single patterns was not trained on.
 
-The pairs are those of MixedWM38 (Wang et al. 2020): Near-full and Random swallow every other pattern, and Center with
-Donut or Edge-Loc with Edge-Ring would only look like one of the two.
+The pairs are those of MixedWM38 (Wang et al. 2020): Near-full and Random hide every other pattern, and Center with
+Donut or Edge-Loc with Edge-Ring would look like one of the two alone.
 """
 
 from dataclasses import replace
@@ -19,7 +19,7 @@ PAIRS = tuple(pair for pair in combinations(MIXED, 2) if pair not in (("Center",
 def overlay(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """A die of the first map fails if it does in either map; the dies are those of the first. Same shape, uint8."""
     if first.shape != second.shape:
-        raise ValueError(f"maps of one size can be laid over each other, not {first.shape} and {second.shape}")
+        raise ValueError(f"only maps of the same size can be overlaid, not {first.shape} and {second.shape}")
     fails = (first == FAIL) | (second == FAIL)
     return np.where(first == NO_DIE, NO_DIE, np.where(fails, FAIL, PASS)).astype(np.uint8)
 
@@ -38,18 +38,18 @@ def mixed_wafers(wafers: Wafers, chosen: np.ndarray, count: int, seed: int = 0) 
         for size in np.unique(sizes[np.isin(names, MIXED)]).tolist()
         for name in MIXED
     }
-    there = {
+    sizes_of = {
         pair: [size for size in dict.fromkeys(size for size, _ in members) if all(len(members[size, n]) for n in pair)]
         for pair in PAIRS
     }
-    pairs = [pair for pair, common in there.items() if common]
+    pairs = [pair for pair, common in sizes_of.items() if common]
     if not pairs:
         raise ValueError(f"{wafers.source}: no two wafers of different patterns have the same size")
     firsts, maps = [], []
     for number in range(count):
         pair = pairs[number % len(pairs)]
-        weight = np.array([min(len(members[size, name]) for name in pair) for size in there[pair]], float)
-        size = there[pair][rng.choice(len(weight), p=weight / weight.sum())]
+        weight = np.array([min(len(members[size, name]) for name in pair) for size in sizes_of[pair]], float)
+        size = sizes_of[pair][rng.choice(len(weight), p=weight / weight.sum())]
         first, second = (int(rng.choice(members[size, name])) for name in rng.permutation(pair))
         firsts.append(first)
         maps.append(overlay(wafers.map(first), wafers.map(second)))

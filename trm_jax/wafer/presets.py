@@ -43,8 +43,6 @@ EDGE: dict[str, Any] = {
 }
 """Ships: five convolutions as stem, then 4x4 tokens; 0.04 GFLOP a view."""
 
-SMOKE_WAFERS = 1200
-"""Wafers that are generated for the preset smoke."""
 SMOKE_RUN = Path(__file__).resolve().parents[2] / "runs" / "wafer-smoke"
 """Where `wafer_train.py --preset smoke` puts its run, and the scripts after it look for one."""
 
@@ -123,5 +121,4 @@ def run_and_wafers(run: Path | None, preset: str, synthetic: int, data: Path | N
     directory = run or (SMOKE_RUN if smoke else None)
     if directory is None:
         raise ValueError("give --run, or --preset smoke")
-    generated = synthetic or (SMOKE_WAFERS if smoke and data is None else 0)
-    return directory, synthetic_wafers(generated) if generated else load(data)
+    return directory, synthetic_wafers(synthetic) if synthetic else load(data, smoke)

@@ -1,7 +1,7 @@
 """Which wafers to train on and which to test on.
 
-Wafers of a lot share their process history and often their defect, so a split that tears lots apart tests on sisters
-of what it trained on and flatters. Only wafers with a label are used, and no later copies of an identical map.
+Wafers of a lot share their process history and often their defect. A split that separates them tests on wafers that
+are very like those it trained on, and its scores are too high. Only wafers with a label are used, and no copies.
 """
 
 import warnings
@@ -14,7 +14,7 @@ from trm_jax.wafer.maps.maps import CLASSES, UNKNOWN, Wafers
 
 Kind = Literal["lot", "random", "official"]
 VALIDATION_PARTS = 6
-"""One in so many of the wafers that are not tested validates."""
+"""One of so many parts of the wafers that are not tested is for validation."""
 
 
 class Split(NamedTuple):
@@ -27,14 +27,14 @@ class Split(NamedTuple):
 
 
 def folds(wafers: Wafers, count: int = 4, kind: Kind = "lot", seed: int = 0) -> list[Split]:
-    """Splits in which, but for ``official``, every labelled and clean wafer is tested exactly once.
+    """Splits for cross-validation: every labelled and clean wafer is tested once, except with ``official``.
 
-    ``lot``: lots stay whole; the folds that the source prescribes where it has some, else ``count`` folds with similar
-    class shares. ``random``: wafers are dealt out one by one, the naive split, to show how much it flatters.
-    ``official``: one split, by the Training and Test flags of the source, whatever ``count``. About a sixth of what
-    is not tested validates, in whole lots but for ``random``.
-    Raises ValueError where that is impossible, or where a class is missing from what is trained on or tested; warns
-    where it is only missing from validation.
+    ``lot``: lots are not separated; the folds that the source prescribes if it does, else ``count`` folds with similar
+    class shares. ``random``: single wafers are dealt to the folds, to show how much that raises scores. ``official``:
+    one split, by the Training and Test flags of the source, whatever ``count``. About a sixth of what is not tested
+    is for validation, in whole lots except with ``random``.
+    Raises ValueError where that is impossible, or where a class is missing from the training or test part; warns where
+    it is only missing from validation.
     """
     usable = np.flatnonzero((wafers.label != UNKNOWN) & wafers.clean)
     if len(usable) == 0:
@@ -59,10 +59,10 @@ def folds(wafers: Wafers, count: int = 4, kind: Kind = "lot", seed: int = 0) -> 
 
 
 def all_lots(wafers: Wafers, seed: int = 0) -> Split:
-    """Every labelled and clean wafer to train on, but for a validating sixth in whole lots; nothing is tested.
+    """All labelled and clean wafers to train on, except a sixth, in whole lots, for validation; nothing is tested.
 
-    Of the sixths that lots can be dealt into, the one that takes the evenest share of every class: a rare class that
-    sits in few lots may otherwise lose many of its wafers.
+    Of six such parts, the one whose share of every class is nearest to a sixth: otherwise a rare class that is in few
+    lots may lose many of its wafers.
     """
     usable = np.flatnonzero((wafers.label != UNKNOWN) & wafers.clean)
     label = wafers.label[usable]
@@ -95,9 +95,9 @@ def _prescribed(wafers: Wafers, usable: np.ndarray, count: int) -> dict[str, np.
     if len(numbers) != count:
         raise ValueError(f"{wafers.source} prescribes {len(numbers)} folds, so there cannot be {count}")
     pairs = np.unique(np.stack([group, fold]), axis=1)[0]
-    torn = pairs[1:][pairs[1:] == pairs[:-1]]
-    if len(torn):
-        raise ValueError(f"{wafers.source}: the prescribed folds tear group {torn[0]} apart")
+    separated = pairs[1:][pairs[1:] == pairs[:-1]]
+    if len(separated):
+        raise ValueError(f"{wafers.source}: the prescribed folds separate group {separated[0]}")
     return {f"lot-{number}": fold == number for number in numbers}
 
 

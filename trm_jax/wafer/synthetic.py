@@ -1,6 +1,6 @@
-"""Generated wafer maps with the nine failure patterns of WM-811K, for tests and for trying things without data.
+"""Generated wafer maps with the nine failure patterns of WM-811K, for tests and for trials without data.
 
-They are simpler than real wafers: a score on them says that the code works, not how good a method is.
+They are simpler than real wafers: a score on them shows that the code works, not how good a method is.
 """
 
 from collections.abc import Callable
@@ -54,8 +54,8 @@ class _Lot(NamedTuple):
 def synthetic_wafers(count: int, seed: int = 0) -> Wafers:
     """Generated wafers, the same for the same ``count`` and ``seed``, in lots of at most 25 and folds of whole lots.
 
-    Every class is there, and in each of the folds 0 to 3 if it has four wafers; all are clean. Raises ValueError for a
-    ``count`` below 9, one wafer of each class.
+    Every class has a wafer, and one in each of the folds 0 to 3 if it has four; all are clean. Raises ValueError for a
+    ``count`` below 9, the number of classes.
     """
     if count < len(CLASSES):
         raise ValueError(f"{len(CLASSES)} classes need at least as many wafers, got {count}")
@@ -118,7 +118,8 @@ def _edge_ring(rng: np.random.Generator, lot: _Lot) -> np.ndarray:
 
 
 def _edge_arc(rng: np.random.Generator, lot: _Lot) -> np.ndarray:
-    away = _turn(lot.disc.angle - lot.angle - rng.normal(0, 0.3))
+    away = lot.disc.angle - lot.angle - rng.normal(0, 0.3)
+    away = (away + np.pi) % (2 * np.pi) - np.pi  # back to -pi..pi
     half = np.deg2rad(rng.uniform(18, 50))
     return _edge(lot.disc, rng.uniform(0.12, 0.28)) * _below(np.abs(away), half, 0.1) * rng.uniform(0.7, 0.95)
 
@@ -145,28 +146,16 @@ def _scratch(rng: np.random.Generator, lot: _Lot) -> np.ndarray:
     return pattern
 
 
-def _near_full(rng: np.random.Generator, lot: _Lot) -> np.ndarray:
-    return np.full(lot.disc.die.shape, rng.uniform(0.75, 0.98))
-
-
-def _random(rng: np.random.Generator, lot: _Lot) -> np.ndarray:
-    return np.full(lot.disc.die.shape, rng.uniform(0.3, 0.55))
-
-
-def _none(rng: np.random.Generator, lot: _Lot) -> np.ndarray:
-    return np.zeros(lot.disc.die.shape)
-
-
 PATTERNS: dict[str, Callable[[np.random.Generator, _Lot], np.ndarray]] = {
     "Center": _centre,
     "Donut": _donut,
     "Edge-Loc": _edge_arc,
     "Edge-Ring": _edge_ring,
     "Loc": _cluster,
-    "Near-full": _near_full,
-    "Random": _random,
+    "Near-full": lambda rng, lot: np.full(lot.disc.die.shape, rng.uniform(0.75, 0.98)),
+    "Random": lambda rng, lot: np.full(lot.disc.die.shape, rng.uniform(0.3, 0.55)),
     "Scratch": _scratch,
-    "none": _none,
+    "none": lambda rng, lot: np.zeros(lot.disc.die.shape),
 }
 """Probability (height, width) that a die fails because of the pattern."""
 
@@ -186,11 +175,6 @@ def _edge(disc: _Disc, depth: float) -> np.ndarray:
 def _below(values: np.ndarray, limit: float, softness: float) -> np.ndarray:
     """1 where values are well below the limit, 0 well above it."""
     return 1 / (1 + np.exp(np.clip((values - limit) / softness, -30, 30)))
-
-
-def _turn(angle: np.ndarray) -> np.ndarray:
-    """Angles brought to -pi..pi."""
-    return (angle + np.pi) % (2 * np.pi) - np.pi
 
 
 def _assemble(maps: list[np.ndarray], labels: list[int], groups: list[int], folds: list[int], source: str) -> Wafers:

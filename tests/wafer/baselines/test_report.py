@@ -1,9 +1,4 @@
-"""The report on wafer classifiers: computed tables, sentences that follow the numbers, and the script that makes it."""
-
-import importlib.util
-import subprocess
-import sys
-from pathlib import Path
+"""The report on wafer classifiers: computed tables, and sentences that follow the numbers."""
 
 import numpy as np
 import pandas as pd
@@ -16,7 +11,6 @@ from trm_jax.wafer.maps.maps import CLASSES
 from trm_jax.wafer.splits import folds
 from trm_jax.wafer.synthetic import synthetic_wafers
 
-ROOT = Path(__file__).resolve().parents[3]
 WAFERS = synthetic_wafers(1200)
 SPLITS = folds(WAFERS)
 INDEX = np.concatenate([split.test for split in SPLITS])
@@ -70,32 +64,3 @@ def test_another_class_mix_changes_accuracy_as_it_must(tmp_path):
     write_report(tmp_path, {"blind": tested}, WAFERS, SPLITS, "lot", {})
     expected = 1 - report.WM811K_NONE / report.WM811K_LABELLED
     assert f"(85.2%): accuracy {expected:.3f}" in (tmp_path / "report.md").read_text()
-
-
-def script(monkeypatch):
-    monkeypatch.syspath_prepend(ROOT / "experiments")
-    specification = importlib.util.spec_from_file_location("wafer_baselines", ROOT / "experiments/wafer_baselines.py")
-    module = importlib.util.module_from_spec(specification)
-    sys.modules["wafer_baselines"] = module
-    specification.loader.exec_module(module)
-    return module
-
-
-def test_the_script_goes_on_where_it_was_and_refuses_other_options(tmp_path, monkeypatch, capsys):
-    module = script(monkeypatch)
-    arguments = module.Arguments(preset="smoke", models=("constant", "decision_tree"), output=tmp_path)
-    module.run(arguments)
-    first = (tmp_path / "baselines-smoke" / "results.csv").read_text()
-    assert "synthetic wafers, seed 0: 1,200 wafers are tested" in capsys.readouterr().out
-    monkeypatch.setattr(module, "run_rule", lambda *_: pytest.fail("trained again"))
-    module.run(arguments)
-    assert (tmp_path / "baselines-smoke" / "results.csv").read_text() == first
-    other = module.Arguments(preset="smoke", models=("constant",), output=tmp_path, grid=13)
-    with pytest.raises(ValueError, match="holds results of other options"):
-        module.run(other)
-
-
-def test_a_mistake_is_one_line(tmp_path):
-    command = [sys.executable, ROOT / "experiments/wafer_baselines.py", "--data", tmp_path / "gone.npz"]
-    result = subprocess.run(command, capture_output=True, text=True)
-    assert result.returncode == 1 and result.stderr.count("\n") == 1 and "gone.npz" in result.stderr

@@ -18,7 +18,7 @@ from sklearn.metrics import f1_score, log_loss, roc_auc_score
 from trm_jax.core import model
 from trm_jax.core.config import Config
 from trm_jax.wafer.baselines.report import WM811K_LABELLED, WM811K_NONE
-from trm_jax.wafer.checkpoint import Calibration, Shipped
+from trm_jax.wafer.checkpoint import Calibration, Classifier
 from trm_jax.wafer.classify import halting_times
 from trm_jax.wafer.evaluation import confidence, figures, groups, metrics
 from trm_jax.wafer.evaluation import pooled as wafer_evaluation
@@ -363,7 +363,7 @@ def test_measured_times_stand_in_table_sentence_and_figure(used, tested, tmp_pat
 def test_stopping_early_is_timed_with_real_weights():
     config = Config().override(**{"model.classes": 9, "model.patch": 4, "model.image": 12, "model.grid": (3, 3),
                                   "model.readout": "mean_max", "model.width": 8, "recursion.N_sup": 8})  # fmt: skip
-    shipped = Shipped(config, model.initialise(config.model, jax.random.key(0)), Calibration())
+    shipped = Classifier(config, model.initialise(config.model, jax.random.key(0)), Calibration())
     times = halting_times(shipped, WAFERS.take(np.arange(128)), (0.0, 0.5, 1.0))
     assert len(times) == 3 and min(times) > 0
 

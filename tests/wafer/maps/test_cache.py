@@ -1,8 +1,7 @@
-"""Where wafer maps are found, and that preparing them loses and changes nothing."""
+"""Where wafer maps are cached, and that preparing them loses and changes nothing."""
 
 import csv
 import hashlib
-import importlib.util
 import json
 import os
 import subprocess
@@ -21,16 +20,19 @@ from trm_jax.wafer.maps.maps import UNKNOWN, Wafers
 from trm_jax.wafer.maps.validate import ReadResult, Rejected
 from trm_jax.wafer.synthetic import synthetic_wafers
 
-SCRIPT = Path(__file__).parents[3] / "experiments" / "wafer_prepare.py"
+SCRIPT = Path(__file__).resolve().parents[3] / "experiments" / "wafer_prepare.py"
+sys.path.insert(0, str(SCRIPT.parent))
+import wafer_prepare  # noqa: E402
+
 ORIGIN = {"source": "somewhere", "sha256": "0", "selection": {}, "notice": ""}
 
 
-def assert_same(found: Wafers, expected: Wafers) -> None:
+def assert_same(actual: Wafers, expected: Wafers) -> None:
     for field in fields(Wafers):
         if field.name not in ("flat", "start", "source"):
-            one, other = getattr(found, field.name), getattr(expected, field.name)
-            assert one.dtype == other.dtype and np.array_equal(one, other), field.name
-    assert all(np.array_equal(found.map(index), expected.map(index)) for index in range(len(expected)))
+            column, wanted = getattr(actual, field.name), getattr(expected, field.name)
+            assert column.dtype == wanted.dtype and np.array_equal(column, wanted), field.name
+    assert all(np.array_equal(actual.map(index), expected.map(index)) for index in range(len(expected)))
 
 
 @pytest.fixture
@@ -44,11 +46,11 @@ def loaded() -> ReadResult:
 
 def test_a_cache_gives_back_what_it_was_made_of(tmp_path: Path, loaded: ReadResult) -> None:
     manifest = cache.write_cache(tmp_path / "deep" / "cache", loaded, ORIGIN)
-    found = cache.read_cache(tmp_path / "deep" / "cache")
-    assert_same(found.wafers, loaded.wafers)
-    assert isinstance(found.wafers.flat, np.memmap) and found.wafers.source == "somewhere"
-    assert len(found.wafers.flat) == sum(loaded.wafers.map(index).size for index in range(len(loaded.wafers)))
-    assert found.rejected == loaded.rejected
+    cached = cache.read_cache(tmp_path / "deep" / "cache")
+    assert_same(cached.wafers, loaded.wafers)
+    assert isinstance(cached.wafers.flat, np.memmap) and cached.wafers.source == "somewhere"
+    assert len(cached.wafers.flat) == sum(loaded.wafers.map(index).size for index in range(len(loaded.wafers)))
+    assert cached.rejected == loaded.rejected
     counts = manifest["counts"]
     assert (counts["maps"], counts["rejected"], counts["labelled"]) == (len(loaded.wafers), 1, len(loaded.wafers))
     assert sum(counts["classes"].values()) == counts["labelled"] and list(tmp_path.iterdir()) == [tmp_path / "deep"]
@@ -178,42 +180,36 @@ def test_loading_tells_how_many_maps_were_left_out(tmp_path: Path, capsys: pytes
 
 @pytest.fixture
 def prepare(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """The script's main with these arguments."""
-    spec = importlib.util.spec_from_file_location("wafer_prepare", SCRIPT)
-    assert spec and spec.loader
-    monkeypatch.syspath_prepend(SCRIPT.parent)
-    script = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "wafer_prepare", script)
-    spec.loader.exec_module(script)
+    """The script with these arguments."""
 
-    def main(*arguments: object) -> None:
+    def command(*arguments: object) -> None:
         monkeypatch.setattr(sys, "argv", ["wafer_prepare.py", *map(str, arguments)])
-        script.main()
+        wafer_prepare.main(wafer_prepare.Arguments, wafer_prepare.run, "")
 
-    return main
+    return command
 
 
 def test_preparing_a_pickle(tmp_path: Path, prepare: Callable[..., None], capsys: pytest.CaptureFixture) -> None:
     maps = [synthetic_wafers(9).map(index) for index in range(9)]
     labels = ["none", "", "Loc", "Donut", "", "", "Scratch", "Lok", "none"]
-    source, output = tmp_path / "LSWMD.pkl", tmp_path / "cache"
-    write_legacy_frame(source, maps, labels, ["lot"] * 9, ["Test"] * 9, repeat=2)
-    prepare("--input", source, "--output", output)
+    pickled, output = tmp_path / "LSWMD.pkl", tmp_path / "cache"
+    write_legacy_frame(pickled, maps, labels, ["lot"] * 9, ["Test"] * 9, repeat=2)
+    prepare("--input", pickled, "--output", output)
     said = capsys.readouterr()
     assert "maps        16" in said.out and "reading LSWMD.pkl" in said.err
     manifest = json.loads((output / "manifest.json").read_text())
-    assert manifest["sha256"] == hashlib.sha256(source.read_bytes()).hexdigest()
+    assert manifest["sha256"] == hashlib.sha256(pickled.read_bytes()).hexdigest()
     assert manifest["notice"].startswith("Copyright 2015 Jyh-Shing Roger Jang") and manifest["source"] == "LSWMD.pkl"
     expected = {"maps": 16, "labelled": 10, "unlabelled": 6, "rejected": 2, "duplicates": 8, "conflicts": 0}
     assert expected.items() <= manifest["counts"].items() and manifest["counts"]["classes"]["none"] == 4
-    assert_same(source.read(output).wafers, source.read(source).wafers)
+    assert_same(source.read(output).wafers, source.read(pickled).wafers)
     with (output / "rejected.csv").open(newline="") as file:
         rows = list(csv.reader(file))
     assert [row[0] for row in rows] == ["row", "7", "16"] and "unknown class 'Lok'" in rows[1][1]
 
-    prepare("--input", source, "--output", output)
+    prepare("--input", pickled, "--output", output)
     assert "already prepared from LSWMD.pkl" in capsys.readouterr().out
-    smaller = ["--input", source, "--output", output, "--labelled-only", "--clean-only", "--no-progress"]
+    smaller = ["--input", pickled, "--output", output, "--labelled-only", "--clean-only", "--no-progress"]
     with pytest.raises(SystemExit, match=r"^error: \S*cache was prepared from LSWMD.pkl .*--force replaces it$"):
         prepare(*smaller)
     prepare(*smaller, "--force")
@@ -224,9 +220,9 @@ def test_the_smoke_preset_prepares_generated_maps_that_call_themselves_so(
     tmp_path: Path, prepare: Callable[..., None], capsys: pytest.CaptureFixture
 ) -> None:
     prepare("--preset", "smoke", "--output", tmp_path / "cache")
-    found, expected = load(tmp_path / "cache"), synthetic_wafers(1200)
-    assert_same(found, expected)
-    assert found.source == expected.source and "synthetic" in found.source
+    cached, expected = load(tmp_path / "cache"), synthetic_wafers(1200)
+    assert_same(cached, expected)
+    assert cached.source == expected.source and "synthetic" in cached.source
     prepare("--preset", "smoke", "--output", tmp_path / "cache")
     assert "already prepared from" in capsys.readouterr().out
     with pytest.raises(SystemExit, match="leave out --input"):

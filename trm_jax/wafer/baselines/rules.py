@@ -1,17 +1,25 @@
-"""Baselines without a net: a constant, the size of the grid alone, and trees on spatial features."""
+"""Baselines without a net: a constant, the size of the grid alone, and trees on features."""
 
-from collections.abc import Callable
-from typing import Any, Literal
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, get_args
 
 import numpy as np
 from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.tree import DecisionTreeClassifier
 
-from trm_jax.wafer.maps.features import spatial_features
-from trm_jax.wafer.maps.maps import Wafers
+from trm_jax.wafer.baselines.features import features
+from trm_jax.wafer.baselines.report import Outcome
+from trm_jax.wafer.maps.maps import CLASSES, Wafers
+from trm_jax.wafer.splits import Split
 
 Rule = Literal["constant", "grid_size", "decision_tree", "boosting"]
+RULES: tuple[Rule, ...] = get_args(Rule)
+Inputs = Callable[[Wafers], np.ndarray]
+Labelled = tuple[np.ndarray, np.ndarray]
+TIMED = 30
+"""Repetitions behind the time for one map."""
 
 
 def grid_size(wafers: Wafers) -> np.ndarray:
@@ -19,51 +27,37 @@ def grid_size(wafers: Wafers) -> np.ndarray:
     return np.stack([wafers.height, wafers.width], axis=1).astype(np.float32)
 
 
-def features(wafers: Wafers) -> np.ndarray:
-    """Spatial features of the maps, (N, F) float32."""
-    return spatial_features(wafers)[0]
-
-
-INPUTS: dict[Rule, Callable[[Wafers], np.ndarray]] = {
+INPUTS: dict[Rule, Inputs] = {
     "constant": grid_size,
     "grid_size": grid_size,
     "decision_tree": features,
     "boosting": features,
 }
-"""What each rule looks at."""
-
-
-def classifier(rule: Rule, seed: int = 0) -> Any:
-    """An untrained scikit-learn classifier."""
-    if rule == "constant":
-        return DummyClassifier(strategy="prior")
-    if rule == "grid_size":
-        return RandomForestClassifier(n_estimators=100, min_samples_leaf=5, random_state=seed, n_jobs=-1)
-    if rule == "decision_tree":
-        return DecisionTreeClassifier(max_depth=10, random_state=seed)
-    # Without this damping the rare classes make the loss on validation rise from the first step on.
-    return HistGradientBoostingClassifier(
-        max_iter=300, l2_regularization=10.0, min_samples_leaf=50, early_stopping=True, n_iter_no_change=15,
-        random_state=seed,
-    )  # fmt: skip
-
-
-Labelled = tuple[np.ndarray, np.ndarray]
+"""What each rule decides by."""
 
 
 def train(rule: Rule, training: Labelled, validation: Labelled, seed: int = 0) -> Any:
-    """Fit a rule to (inputs, labels). Only boosting looks at validation: it decides when to stop."""
-    model = classifier(rule, seed)
-    if rule == "boosting":
-        return model.fit(*training, X_val=validation[0], y_val=validation[1])
-    return model.fit(*training)
+    """A scikit-learn classifier fitted to (inputs, labels). Only boosting uses validation, to decide when to stop."""
+    if rule == "constant":
+        return DummyClassifier(strategy="prior").fit(*training)
+    if rule == "grid_size":
+        forest = RandomForestClassifier(n_estimators=100, min_samples_leaf=5, random_state=seed, n_jobs=-1)
+        return forest.fit(*training)
+    if rule == "decision_tree":
+        return DecisionTreeClassifier(max_depth=10, random_state=seed).fit(*training)
+    # Without this damping the rare classes make the loss on validation rise from the first step on.
+    boosting = HistGradientBoostingClassifier(
+        max_iter=300, l2_regularization=10.0, min_samples_leaf=50, early_stopping=True, n_iter_no_change=15,
+        random_state=seed,
+    )  # fmt: skip
+    return boosting.fit(*training, X_val=validation[0], y_val=validation[1])
 
 
-def probabilities(model: Any, values: np.ndarray, classes: int) -> np.ndarray:
-    """Class probabilities (N, classes); 0 for a class the model never met."""
-    found = np.zeros((len(values), classes))
-    found[:, model.classes_] = model.predict_proba(values)
-    return found
+def probabilities(model: Any, inputs: np.ndarray) -> np.ndarray:
+    """Class probabilities (N, classes) float32; 0 for a class the model was not trained on."""
+    shares = np.zeros((len(inputs), len(CLASSES)), np.float32)
+    shares[:, model.classes_] = model.predict_proba(inputs)
+    return shares
 
 
 def count_nodes(model: Any) -> int:
@@ -75,3 +69,29 @@ def count_nodes(model: Any) -> int:
     if isinstance(model, RandomForestClassifier):
         return sum(tree.tree_.node_count for tree in model.estimators_)
     return sum(len(tree.nodes) for step in model._predictors for tree in step)
+
+
+def cross_validate(rule: Rule, wafers: Wafers, splits: Sequence[Split], inputs: np.ndarray, seed: int) -> Outcome:
+    """Train a rule on every split and test it there; ``inputs`` (N, F) are those of all wafers."""
+    tested, nodes, seconds = [], [], []
+    for split in splits:
+        start = time.perf_counter()
+        training, validation = ((inputs[part], wafers.label[part]) for part in (split.train, split.validation))
+        model = train(rule, training, validation, seed)
+        seconds.append(time.perf_counter() - start)
+        nodes.append(count_nodes(model))
+        tested.append(probabilities(model, inputs[split.test]))
+    single = wafers.take(splits[0].test[:1])
+    latency = _milliseconds(lambda: probabilities(model, INPUTS[rule](single)))
+    return Outcome(np.concatenate(tested), int(np.mean(nodes)), float(np.mean(seconds)), latency)
+
+
+def _milliseconds(classify: Callable[[], Any]) -> float:
+    """Median time of a call, after one that is not counted."""
+    classify()
+    seconds = []
+    for _ in range(TIMED):
+        start = time.perf_counter()
+        classify()
+        seconds.append(time.perf_counter() - start)
+    return 1e3 * float(np.median(seconds))

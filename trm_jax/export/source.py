@@ -1,0 +1,62 @@
+"""The trained model to export, read from a checkpoint."""
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trm_jax.core.config import Config
+from trm_jax.support.schema import require
+from trm_jax.training.checkpoint import load_weights
+
+CALIBRATION, REFERENCE = "calibration.json", "reference.json"
+"""Files beside the weights."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Weights, and what goes with them."""
+
+    config: Config
+    params: Any
+    task: dict[str, Any]
+    """Options of the task, by which the inputs are made."""
+    weights: Path
+    temperature: float
+    review_threshold: float
+    calibrated: bool
+    """Whether temperature and threshold were fitted; else they are assumed."""
+    reference: dict[str, Any]
+    """What drift on the device is measured against; empty where nothing is known."""
+    untrained: bool
+
+
+def read_source(checkpoint: Path, reference: Path | None = None, untrained: bool = False) -> Source:
+    """Read weights, or a directory with them as ``weights``, and what lies beside them.
+
+    ``reference`` is another file to measure drift against. Raises FileNotFoundError, or ValueError for files that do
+    not hold what they should.
+    """
+    weights = checkpoint / "weights" if (checkpoint / "weights").is_dir() else checkpoint
+    config, params, task = load_weights(weights)
+    path = weights.parent / CALIBRATION
+    calibrated = path.is_file()
+    values = _read(path) if calibrated else {"temperature": 1.0, "review_threshold": 0.9}
+    try:
+        temperature, threshold = float(values["temperature"]), float(values["review_threshold"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} does not give temperature and review_threshold: {error!r}") from None
+    require(0 < temperature < math.inf, f"{path}: temperature must be positive, got {temperature}")
+    require(0 <= threshold <= 1, f"{path}: review_threshold is a probability, got {threshold}")
+    path = reference or weights.parent / REFERENCE
+    require(reference is None or path.is_file(), f"no reference at {path}; wafer_ship.py writes one beside the weights")
+    drift = _read(path) if path.is_file() else {}
+    return Source(config, params, task, weights, temperature, threshold, calibrated, drift, untrained)
+
+
+def _read(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON: {error}") from None

@@ -1,0 +1,161 @@
+"""From a run on all lots to a checkpoint that ships: the best seed on validation, calibrated, with a model card."""
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.special import softmax
+
+from trm_jax.core import model
+from trm_jax.core.config import Config
+from trm_jax.edge.monitor import MIN_LOTS, reference
+from trm_jax.reporting.interval import Interval
+from trm_jax.reporting.page import template
+from trm_jax.support import flops
+from trm_jax.support.provenance import provenance
+from trm_jax.support.schema import require
+from trm_jax.training.run_directory import read_config
+from trm_jax.wafer.baselines.report import WM811K_LABELLED, WM811K_NONE
+from trm_jax.wafer.checkpoint import Calibration, Classifier, load_classifier
+from trm_jax.wafer.evaluation import confidence, metrics
+from trm_jax.wafer.evaluation.pooled import lots
+from trm_jax.wafer.evaluation.results import DECIDED, FULL_MIX, SCORES
+from trm_jax.wafer.evaluation.runs import best_update, read_curve, read_made, recipe
+from trm_jax.wafer.evaluation.stored import Predicted, load_predicted, stopped_at
+from trm_jax.wafer.maps.maps import CLASSES, Wafers
+from trm_jax.wafer.splits import Split, all_lots
+
+SHOWN = ("accuracy", "macro_f1", "balanced_accuracy", "ece_tempered")
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What is to ship, and all that its card and its monitoring reference are computed from."""
+
+    classifier: Classifier
+    wafers: Wafers
+    split: Split
+    answers: Predicted
+    """To the validation wafers, of the chosen seed alone."""
+    alpha: float
+    """Error rate that is allowed among automatic decisions."""
+    delta: float
+    """Probability that the guarantee may fail, over the draw of the validation lots."""
+    trained: Config
+    recipe: dict[str, Any]
+    """How it was trained, as `wafer_evaluate.py` writes it."""
+    seed: int
+    """The seed with the highest macro-F1 on validation."""
+    update: int | None
+    """Update of its best weights, None if the training did not record it."""
+    macro_f1: float
+    accuracy: float
+
+
+def best_of_run(run: Path, wafers: Wafers, alpha: float, delta: float) -> Candidate:
+    """Choose and calibrate among the seeds of a run of ``wafer_train.py --all-lots`` on these wafers.
+
+    Raises ValueError where the run is not complete or was trained on other wafers.
+    """
+    directory = run / "all-lots"
+    answers, split = load_predicted(directory / "validation.npz"), all_lots(wafers)
+    require(np.array_equal(answers.index, split.validation), f"{directory} was trained on other wafers; give --data")
+    trained, _ = read_config(directory)
+    logits = answers.logits[:, trained.recursion.N_sup - 1]
+    scores = metrics.seed_scores(wafers.label[answers.index], logits.argmax(axis=-1), len(CLASSES))
+    best = int(scores.macro_f1.argmax())
+    seed = trained.run.seeds[best]
+    calibration = calibrate(logits[best], wafers, answers.index, alpha, delta)
+    return Candidate(
+        classifier=load_classifier(directory / f"weights-{seed}", calibration),
+        wafers=wafers,
+        split=split,
+        answers=Predicted(answers.index, answers.logits[best : best + 1], answers.halt[best : best + 1]),
+        alpha=alpha,
+        delta=delta,
+        trained=trained,
+        recipe=recipe(trained, read_made(run / "wafers.json")),
+        seed=seed,
+        update=best_update(read_curve(directory / "metrics.jsonl"), best),
+        macro_f1=float(scores.macro_f1[best]),
+        accuracy=float(scores.accuracy[best]),
+    )
+
+
+def calibrate(logits: np.ndarray, wafers: Wafers, index: np.ndarray, alpha: float, delta: float) -> Calibration:
+    """Temperature and review threshold from logits (N, classes) of the wafers ``index``.
+
+    The threshold is 1, which reviews every wafer, where no lower one keeps the guarantee.
+    """
+    truth = wafers.label[index].astype(np.int64)
+    temperature = confidence.fit_temperature(logits, truth)
+    probabilities = softmax(logits / temperature, axis=1)
+    correct = probabilities.argmax(axis=1) == truth
+    units = lots(wafers, index)
+    threshold = confidence.guaranteed_threshold(probabilities.max(axis=1), correct, units, alpha, delta)
+    return Calibration(temperature, 1.0 if threshold is None else threshold)
+
+
+def drift_reference(candidate: Candidate, threshold: float | None) -> dict[str, Any]:
+    """What the device compares its wafers with: the validation wafers and the answers to them; empty for few lots.
+
+    ``threshold`` is the halting probability above which the device will stop early, None if it never does.
+    """
+    answers, calibration = candidate.answers, candidate.classifier.calibration
+    units = lots(candidate.wafers, answers.index)
+    if len(np.unique(units)) < MIN_LOTS:
+        print(f"no monitoring reference: validation has {len(np.unique(units))} lots, {MIN_LOTS} are needed")
+        return {}
+    last = stopped_at(answers.halt[0, : candidate.trained.recursion.N_sup], threshold)
+    logits = answers.logits[0, last, np.arange(len(answers.index))]
+    shown = replace(candidate.wafers.take(answers.index), group=units)
+    probabilities = softmax(logits / calibration.temperature, axis=1)
+    return reference(shown, probabilities, last + 1, calibration.review_threshold)
+
+
+def read_evaluation(directory: Path, candidate: Candidate) -> dict[str, Any]:
+    """What wafer_evaluate.py wrote. Raises ValueError for another recipe or guarantee than the candidate's."""
+    path = directory / "results.json"
+    require(path.is_file(), f"{directory} is not a folder of wafer_evaluate: it has no results.json")
+    try:
+        evaluated = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is not JSON: {error}; evaluate again") from None
+    same = evaluated.get("recipe") == candidate.recipe
+    require(same, f"{directory} is of another recipe than --run; its scores say nothing")
+    for name, value in (("alpha", candidate.alpha), ("delta", candidate.delta)):
+        rate = evaluated.get("rates", {}).get(name)
+        require(rate == value, f"{directory} was made with --{name} {rate}, not {value:g}; evaluate again with it")
+    return evaluated
+
+
+def model_card(candidate: Candidate, evaluated: dict[str, Any], notice: str) -> str:
+    """The model card. ``evaluated`` is the cross-validation of the same recipe, empty without one; ``notice`` that of
+    the data."""
+    config, params = candidate.classifier.config, candidate.classifier.params
+    numbers = {
+        (row["part"], row["name"], row["score"]): Interval(row["value"], row["low"], row["high"])
+        for row in evaluated.get("numbers", [])
+    }
+    classes: list[tuple[object, ...]] = []
+    for name in CLASSES:
+        keys = [("score", "all", f"{score}_{name}") for score in metrics.BY_CLASS]
+        keys += [(DECIDED, name, score) for score in ("coverage", "errors")]
+        classes.append((name, *(numbers.get(key, "") for key in keys)))
+    counts = np.bincount(candidate.wafers.label[candidate.split.train], minlength=len(CLASSES))
+    blank = model.blank_inputs(config.model, 1)
+    return template("trm_jax.wafer", "model_card.md").render(
+        **vars(candidate),
+        evaluated=evaluated,
+        scores=[(SCORES[name], numbers[key]) for name in SHOWN if (key := ("score", "all", name)) in numbers],
+        classes=classes,
+        mixed=[numbers[key].value for name in ("accuracy", "macro_f1") if (key := (FULL_MIX, "all", name)) in numbers],
+        none_share=100 * WM811K_NONE / WM811K_LABELLED,
+        parameters=model.count_parameters(config.model, params),
+        gflop=flops.matmul_flops(lambda inputs: model.forward(config, params, inputs, inference=True), blank) / 1e9,
+        rare=", ".join(f"{CLASSES[index]} {counts[index]:,}" for index in np.argsort(counts)[:3]),
+        notice=notice,
+        made=provenance(),
+    )
