@@ -67,7 +67,7 @@ def run(arguments: Arguments) -> None:
     if output is None:
         raise ValueError("--output is needed")
     package.check_output(output)
-    with tempfile.TemporaryDirectory() as folder, replacing_directory(output, may_hold=("model_*.onnx",)) as directory:
+    with tempfile.TemporaryDirectory() as folder, replacing_directory(output, package.FILES) as directory:
         if checkpoint is None:
             checkpoint = Path(folder) / "weights"
             task, config = override(WaferTask(), Config(), PRESETS["smoke"])

@@ -21,7 +21,7 @@ from trm_jax.support.cli import main
 from trm_jax.support.files import refuse_other_options, replacing
 from trm_jax.support.provenance import provenance
 from trm_jax.wafer.baselines import rules
-from trm_jax.wafer.baselines.report import Outcome, write_report
+from trm_jax.wafer.baselines.report import BaselineResult, write_report
 from trm_jax.wafer.baselines.rules import RULES, Rule
 from trm_jax.wafer.data import load
 from trm_jax.wafer.maps.maps import Wafers
@@ -54,11 +54,13 @@ class Arguments:
 
 def outcome(
     path: Path, rule: Rule, wafers: Wafers, splits: list[Split], inputs: Callable[[], np.ndarray], seed: int
-) -> Outcome:
+) -> BaselineResult:
     """Answers of a rule to all test wafers: those of an earlier run in ``path``, else those of a rule trained now."""
     if path.exists():
         with np.load(path, allow_pickle=False) as arrays:
-            return Outcome(arrays["probabilities"], *(arrays[name].item() for name in Outcome._fields[1:]))
+            return BaselineResult(
+                arrays["probabilities"], *(arrays[name].item() for name in BaselineResult._fields[1:])
+            )
     tested = rules.cross_validate(rule, wafers, splits, inputs(), seed)
     with replacing(path) as temporary, open(temporary, "wb") as file:
         np.savez_compressed(file, **tested._asdict())
@@ -75,7 +77,7 @@ def run(arguments: Arguments) -> None:
     refuse_other_options(directory / "options.json", options, "results")
     print(f"{wafers.source}: {sum(len(split.test) for split in splits):,} wafers are tested")
     inputs = cache(lambda extract: extract(wafers))  # the rules that share inputs compute them once
-    tested: dict[str, Outcome] = {
+    tested: dict[str, BaselineResult] = {
         rule: outcome(
             directory / f"{rule}.npz", rule, wafers, splits, partial(inputs, rules.INPUTS[rule]), arguments.seed
         )

@@ -19,8 +19,8 @@ from trm_jax.export import agreement, graph
 SMALL = {"model.width": 8, "model.layers": 1, "model.heads": 2, "recursion.N_sup": 3, "recursion.T": 1,
          "recursion.n": 1}  # fmt: skip
 CONFIGS: dict[str, dict[str, Any]] = {
-    "wafer": {"model.classes": 9, "model.patch": 4, "model.image": 12, "model.grid": (3, 3), "model.stem_widths": (4,),
-              "model.views": 2, "model.readout": "mean_max", "model.halt_token": "mean", "model.norm": "pre"},
+    "wafer": {"model.classes": 9, "model.encoder": {"patch": 4, "image": 12, "widths": (4,), "views": 2},
+              "model.grid": (3, 3), "model.readout": "mean_max", "model.halt_token": "mean", "model.norm": "pre"},
     "joint": {"model.form": "joint", "model.combine": "concat", "model.mixer": "attention",
               "model.positions": "rotary_2d"},
     "no_z": {"model.use_z": False, "model.mixer": "swiglu"},
@@ -43,7 +43,7 @@ class Case:
         values = np.random.default_rng(0).integers(0, 256 if name == "wafer" else 6, blank.shape)
         self.inputs = values.astype(np.float32 if name == "wafer" else np.int32)
         outputs = jax.jit(lambda inputs: model.forward(self.config, self.params, inputs))(self.inputs)
-        logits, halt = (np.moveaxis(np.asarray(leaf), 0, 1) for leaf in (outputs.logits, outputs.halt))
+        logits, halt = (np.moveaxis(np.asarray(leaf), 0, 1) for leaf in (outputs.logits, outputs.q_halt))
         probabilities = np.exp(logits / 1.7) / np.exp(logits / 1.7).sum(axis=-1, keepdims=True)
         self.expected = agreement.Answers(logits, probabilities, 1 / (1 + np.exp(-halt)))
         self.initial = graph.initial_states(self.config, self.params)

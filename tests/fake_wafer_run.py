@@ -10,9 +10,12 @@ from trm_jax.wafer.evaluation.stored import Predicted, save_predicted
 from trm_jax.wafer.maps.maps import CLASSES, Wafers
 from trm_jax.wafer.mixtures import mixed_wafers
 from trm_jax.wafer.splits import Split, folds
+from trm_jax.wafer.synthetic import synthetic_wafers
 
 NEIGHBOURS = {"Center": "Donut", "Donut": "Center", "Edge-Loc": "Edge-Ring", "Edge-Ring": "Edge-Loc", "Loc": "none",
               "Near-full": "Random", "Random": "Near-full", "Scratch": "Loc", "none": "Loc"}  # fmt: skip
+WAFERS = synthetic_wafers(1500)
+SPLITS = folds(WAFERS)
 HARD = {"Scratch": 1.2, "Loc": 1.7, "Donut": 1.7, "Edge-Loc": 2.0}
 """Mean lead of the true class before its neighbour; 3.5 for the others."""
 
@@ -42,8 +45,8 @@ def write_run(
 ) -> None:
     """All that wafer_train leaves behind and evaluation reads; trained with 3 steps."""
     directory.mkdir(parents=True)
-    made = {"source": wafers.source, "wafers": len(wafers), "left out": left_out, "views": 1, "prior": 0.0}
-    (directory / "wafers.json").write_text(json.dumps(made))
+    options = {"source": wafers.source, "wafers": len(wafers), "left out": left_out, "views": 1, "prior": 0.0}
+    (directory / "wafers.json").write_text(json.dumps(options))
     options = {"model.classes": len(CLASSES), "model.readout": "pooled", "run.seeds": tuple(range(seeds))}
     config = Config().override(**options)
     for number, split in enumerate(splits):
@@ -51,8 +54,8 @@ def write_run(
         place.mkdir(parents=True)
         (place / "config.json").write_text(config.to_json())
         for part in ("validation", "test"):
-            found = answers(wafers, getattr(split, part), seeds, steps, 10 * number + (part == "test"))
-            save_predicted(place / f"{part}.npz", found)
+            predicted = answers(wafers, getattr(split, part), seeds, steps, 10 * number + (part == "test"))
+            save_predicted(place / f"{part}.npz", predicted)
         mixes = mixed_wafers(wafers, split.test, 60, number)
         save_predicted(place / "unknown-mixes.npz", answers(mixes, np.arange(60), seeds, steps, 99 + number))
         rng = np.random.default_rng(number)
@@ -76,13 +79,3 @@ def write_baselines(directory: Path, wafers: Wafers, splits: list[Split]) -> Non
     (directory / "options.json").write_text(json.dumps(options))
     for name, shown in (("constant", np.full(len(truth), CLASSES.index("none"))), ("perfect", truth)):
         np.savez(directory / f"{name}.npz", probabilities=np.eye(len(CLASSES), dtype=np.float32)[shown])
-
-
-if __name__ == "__main__":
-    import sys
-
-    from trm_jax.wafer.synthetic import synthetic_wafers
-
-    made = synthetic_wafers(int(sys.argv[2]))
-    write_run(Path(sys.argv[1]) / "run", made, folds(made))
-    write_baselines(Path(sys.argv[1]) / "baselines", made, folds(made))

@@ -1,4 +1,4 @@
-"""Our side: differences that stop a comparison, operations, memory and halting."""
+"""Our side: changed_fields that stop a comparison, operations, memory and halting."""
 
 import numpy as np
 import pytest

@@ -26,7 +26,7 @@ CONFIGS = {
     "teaching form": {
         **{"model.form": "joint", "model.combine": "concat", "recursion.T": 1, "recursion.n": 5},
         **{"model.readout": "pooled", "model.halt_token": "mean"},
-        **{"model.positions": "learned", "model.initial_state": "learned"},
+        "model.positions": "learned",
     },
     "joint, one step": {"model.form": "joint", "recursion.T": 1, "recursion.n": 4, "recursion.gradient": "one_step"},
     "no z": {"model.use_z": False, "model.combine": "concat", "recursion.gradient": "last_cycle"},

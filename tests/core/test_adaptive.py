@@ -24,7 +24,7 @@ VARIANTS = {
 
 @cache
 def case(name):
-    """A model whose halting logits differ between samples and steps, its inputs, and its readings after every step."""
+    """A model whose halting logits differ between samples and steps, its inputs, and its outputs after every step."""
     config = BASE.override(**VARIANTS[name])
     params = model.initialise(config.model, jax.random.key(0))
     # The head starts at zero; a trained one tells samples apart.
@@ -35,35 +35,37 @@ def case(name):
         params["puzzles"] = jax.random.normal(jax.random.key(2), params["puzzles"].shape)
         puzzle = jnp.arange(SIZE)
     inputs = jax.random.randint(jax.random.key(3), (SIZE, config.model.cells), 0, config.model.vocabulary)
-    readings = model.forward(config, params, inputs, puzzle)
-    return config, params, inputs, puzzle, jax.device_get(readings)
+    outputs = model.forward(config, params, inputs, puzzle)
+    return config, params, inputs, puzzle, jax.device_get(outputs)
 
 
 @pytest.mark.parametrize("name", VARIANTS)
 @pytest.mark.parametrize("batch", [1, 6, 1000])
 def test_every_sample_answers_as_the_full_recursion_does_at_its_own_step(name, batch):
-    config, params, inputs, puzzle, readings = case(name)
-    limit = float(np.quantile(readings.halt, 0.8))
-    above = readings.halt > limit
+    config, params, inputs, puzzle, outputs = case(name)
+    limit = float(np.quantile(outputs.q_halt, 0.8))
+    above = outputs.q_halt > limit
     expected = np.where(above.any(axis=0), above.argmax(axis=0) + 1, N_SUP)
     assert len(set(expected)) >= 3, "the samples must stop at different steps"
-    stopped = jax.device_get(adaptive.halted(config, params, inputs, 1 / (1 + np.exp(-limit)), puzzle, batch=batch))
+    stopped = jax.device_get(
+        adaptive.adaptive_forward(config, params, inputs, 1 / (1 + np.exp(-limit)), puzzle, batch=batch)
+    )
     assert stopped.steps.tolist() == expected.tolist()
     own = expected - 1, np.arange(SIZE)
-    assert np.array_equal(stopped.logits.argmax(axis=-1), readings.logits.argmax(axis=-1)[own])
+    assert np.array_equal(stopped.logits.argmax(axis=-1), outputs.logits.argmax(axis=-1)[own])
     used = np.arange(N_SUP) < expected[:, None]
-    every = np.where(used, 1 / (1 + np.exp(-readings.halt.T)), np.nan)
+    every = np.where(used, 1 / (1 + np.exp(-outputs.q_halt.T)), np.nan)
     np.testing.assert_allclose(stopped.halt, every, atol=1e-5)
 
 
 @pytest.mark.parametrize(("threshold", "steps"), [(0.0, 1), (1.0, N_SUP)])
 @pytest.mark.parametrize("bias", [-200.0, 0.0, 200.0])  # probabilities that round to 0 and to 1
 def test_threshold_zero_takes_one_step_and_threshold_one_takes_all(threshold, steps, bias):
-    config, params, inputs, _, readings = case("alternating")
+    config, params, inputs, _, outputs = case("alternating")
     params = params | {"halting": params["halting"] | {"bias": jnp.full(2, bias)}}
-    stopped = adaptive.halted(config, params, inputs, threshold, batch=6)
+    stopped = adaptive.adaptive_forward(config, params, inputs, threshold, batch=6)
     assert stopped.steps.tolist() == [steps] * SIZE
-    assert np.array_equal(stopped.logits.argmax(axis=-1), readings.logits.argmax(axis=-1)[steps - 1])
+    assert np.array_equal(stopped.logits.argmax(axis=-1), outputs.logits.argmax(axis=-1)[steps - 1])
 
 
 def test_no_evaluation_is_spent_on_finished_samples_while_others_wait(monkeypatch):
@@ -80,7 +82,7 @@ def test_no_evaluation_is_spent_on_finished_samples_while_others_wait(monkeypatc
     config = config.override(**{"run.steps": 401})
     for batch in (4, SIZE):
         turns.clear()
-        steps = np.asarray(adaptive.halted(config, params, inputs, 0.5, batch=batch).steps)
+        steps = np.asarray(adaptive.adaptive_forward(config, params, inputs, 0.5, batch=batch).steps)
         jax.effects_barrier()
         slots = [0] * batch
         for used in steps:  # each sample goes to the slot that is free first
@@ -93,4 +95,4 @@ def test_no_evaluation_is_spent_on_finished_samples_while_others_wait(monkeypatc
 def test_thresholds_that_are_no_probability_and_no_slots_are_refused(threshold, batch):
     config, params, inputs, _, _ = case("alternating")
     with pytest.raises(ValueError, match=r"threshold is a probability|need samples and slots"):
-        adaptive.halted(config, params, inputs, threshold, batch=batch)
+        adaptive.adaptive_forward(config, params, inputs, threshold, batch=batch)

@@ -12,7 +12,7 @@ from toys import Toy, on_device
 from trm_jax.core import model, train_step
 from trm_jax.core.config import Config
 from trm_jax.core.model_config import ImageEncoder
-from trm_jax.support.schema import differences
+from trm_jax.support.schema import changed_fields
 
 SMALL = Config().override(
     **{
@@ -36,7 +36,7 @@ def test_json_round_trip_keeps_every_option():
     config = SMALL.override(**{"loss.class_weights": (1.0, 2.0, 1.0, 1.0, 1.0, 0.5), "model.encoder.image": 8})
     assert config.model.encoder == ImageEncoder(image=8)
     assert Config.from_json(config.to_json()) == config
-    changed = differences(dataclasses.asdict(config), dataclasses.asdict(SMALL))
+    changed = changed_fields(dataclasses.asdict(config), dataclasses.asdict(SMALL))
     assert "loss.class_weights" in changed and "model.encoder" in changed and "model.encoder.image" in changed
     assert all(name.startswith("model.encoder") for name in changed if name != "loss.class_weights")
 
@@ -119,7 +119,7 @@ def program(config: Config) -> str:
 
     def run(seed):
         state, metrics = train_step.train_step(config, Toy({}), train_step.init(config, data, seed), data)
-        evaluated = train_step.evaluated_params(config, state)
+        evaluated = train_step.eval_params(config, state)
         return metrics, evaluated, model.forward(config, evaluated, data.arrays["inputs"])
 
     traced = jax.make_jaxpr(run)(0)

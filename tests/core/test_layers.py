@@ -352,11 +352,11 @@ def test_bfloat16_runs_every_product_in_bfloat16_with_weights_and_logits_in_floa
     def step(params, inputs):
         x, (y, z) = model.embed(config, params, inputs), model.initial(config, params, 4)
         y, z = model.supervision_step(config, params, x, y, z)
-        return (x, y, z), model.read(config, params, y)
+        return (x, y, z), model.heads(config, params, y)
 
     inputs = jax.ShapeDtypeStruct((4, 16), jnp.int32)
-    carried, reading = jax.eval_shape(step, params, inputs)
+    carried, output = jax.eval_shape(step, params, inputs)
     assert {leaf.dtype for leaf in carried} == {jnp.dtype(jnp.bfloat16)}
-    assert {leaf.dtype for leaf in reading} == {jnp.dtype(jnp.float32)}
+    assert {leaf.dtype for leaf in output} == {jnp.dtype(jnp.float32)}
     found = set(products(jax.make_jaxpr(step)(params, inputs).jaxpr))
     assert found == {jnp.dtype(jnp.bfloat16)}

@@ -9,7 +9,7 @@ from scipy.special import expit, log_softmax
 from trm_jax.core import losses
 from trm_jax.core.config import LossConfig
 from trm_jax.core.losses import IGNORE
-from trm_jax.core.model import Reading
+from trm_jax.core.model import StepOutput
 
 B, L, V, N_SUP = 3, 5, 4, 4
 RNG = np.random.default_rng(0)
@@ -21,12 +21,12 @@ LABELS[0, :2] = LABELS[2] = IGNORE
 def stablemax(logits):
     """Log-probabilities of stablemax by its definition, in float64."""
     logits = np.float64(logits)
-    with np.errstate(divide="ignore"):  # the branch that is not taken
+    with np.errstate(pad_to_batches="ignore"):  # the branch that is not taken
         s = np.where(logits >= 0, logits + 1, 1 / (1 - logits))
     return np.log(s / s.sum(axis=-1, keepdims=True))
 
 
-step_terms = jax.jit(losses.step_terms, static_argnums=0)
+step_loss = jax.jit(losses.step_loss, static_argnums=0)
 NORMALISERS = {"softmax": lambda logits: log_softmax(np.float64(logits), axis=-1), "stablemax": stablemax}
 
 
@@ -59,7 +59,7 @@ def test_ignored_cells_count_nothing_and_get_no_gradient(kind):
 
     @jax.jit
     def loss(logits):
-        return step_terms(config, Reading(logits, jnp.zeros(B), jnp.zeros(B)), LABELS).cross_entropy
+        return step_loss(config, StepOutput(logits, jnp.zeros(B), jnp.zeros(B)), LABELS).cross_entropy
 
     gradient = np.asarray(jax.grad(loss)(LOGITS))
     counted = LABELS != IGNORE
@@ -99,28 +99,28 @@ def test_binary_cross_entropy_equals_its_definition_and_does_not_overflow():
 def test_sequence_right_asks_for_every_counted_cell():
     labels = np.array([[0, 1, 2], [0, 1, 2], [0, IGNORE, 2], [IGNORE] * 3, [IGNORE, 1, IGNORE]])
     answers = np.array([[0, 1, 2], [0, 1, 3], [0, 3, 2], [0, 1, 2], [3, 2, 3]])
-    found = losses.sequence_right(jax.nn.one_hot(answers, V), labels)
+    found = losses.sequence_correct(jax.nn.one_hot(answers, V), labels)
     assert found.tolist() == [True, False, True, False, False]
-    pooled = losses.sequence_right(jax.nn.one_hot(np.array([2, 1, 0]), V), np.array([2, 0, IGNORE]))
+    pooled = losses.sequence_correct(jax.nn.one_hot(np.array([2, 1, 0]), V), np.array([2, 0, IGNORE]))
     assert pooled.tolist() == [True, False, False]
 
 
 def test_step_terms_weigh_the_halting_losses_and_pass_no_gradient_to_the_target():
     config = LossConfig(halt_weight=0.25)
     logits = jax.nn.one_hot(np.where(LABELS == IGNORE, 0, LABELS), V) * 5  # samples 0 and 1 are right, 2 counts nothing
-    halt, go_on, target = np.float32([[1, -2, 3], [0.5, -1, 2], [0.2, 0.9, 0.6]])
-    terms = step_terms(config, Reading(logits, halt, go_on), LABELS, target)
+    halt, q_continue, target = np.float32([[1, -2, 3], [0.5, -1, 2], [0.2, 0.9, 0.6]])
+    terms = step_loss(config, StepOutput(logits, halt, q_continue), LABELS, target)
     np.testing.assert_allclose(terms.halt, binary(halt, np.array([1, 1, 0])).mean(), rtol=1e-6)
-    np.testing.assert_allclose(terms.go_on, binary(go_on, target).mean(), rtol=1e-6)
-    np.testing.assert_allclose(terms.total, terms.cross_entropy + 0.25 * (terms.halt + terms.go_on), rtol=1e-6)
+    np.testing.assert_allclose(terms.q_continue, binary(q_continue, target).mean(), rtol=1e-6)
+    np.testing.assert_allclose(terms.total, terms.cross_entropy + 0.25 * (terms.halt + terms.q_continue), rtol=1e-6)
     np.testing.assert_allclose(terms.exact, 2 / 3, rtol=1e-6)
-    assert step_terms(config, Reading(logits, halt, go_on), LABELS).go_on == 0
+    assert step_loss(config, StepOutput(logits, halt, q_continue), LABELS).q_continue == 0
 
-    def total(go_on, target):
-        return step_terms(config, Reading(logits, halt, go_on), LABELS, target).total
+    def total(q_continue, target):
+        return step_loss(config, StepOutput(logits, halt, q_continue), LABELS, target).total
 
-    by_logit, by_target = jax.jit(jax.grad(total, argnums=(0, 1)))(go_on, target)
-    np.testing.assert_allclose(by_logit, 0.25 * (expit(go_on) - target) / B, rtol=1e-5)
+    by_logit, by_target = jax.jit(jax.grad(total, argnums=(0, 1)))(q_continue, target)
+    np.testing.assert_allclose(by_logit, 0.25 * (expit(q_continue) - target) / B, rtol=1e-5)
     assert not by_target.any()
 
 
@@ -128,50 +128,50 @@ def test_step_terms_weigh_the_halting_losses_and_pass_no_gradient_to_the_target(
 def test_a_pooled_label_is_one_cell(kind):
     logits, labels = LOGITS[:, 0], np.array([3, IGNORE, 1])
     config = LossConfig(cross_entropy=kind)
-    terms = step_terms(config, Reading(logits, np.zeros(B), np.zeros(B)), labels)
+    terms = step_loss(config, StepOutput(logits, np.zeros(B), np.zeros(B)), labels)
     np.testing.assert_allclose(terms.cross_entropy, cell_losses(logits, labels, kind).mean(), rtol=1e-6)
     right = (logits.argmax(axis=-1) == labels).mean()
     np.testing.assert_allclose(terms.exact, right, rtol=1e-6)
     np.testing.assert_allclose(terms.halt, np.log(2), rtol=1e-6)
 
 
-def readings() -> Reading:
+def outputs() -> StepOutput:
     rng = np.random.default_rng(1)
-    halt, go_on = rng.normal(0, 2, (2, N_SUP, B)).astype(np.float32)
-    return Reading(rng.normal(0, 3, (N_SUP, B, L, V)).astype(np.float32), halt, go_on)
+    halt, q_continue = rng.normal(0, 2, (2, N_SUP, B)).astype(np.float32)
+    return StepOutput(rng.normal(0, 3, (N_SUP, B, L, V)).astype(np.float32), halt, q_continue)
 
 
 @pytest.mark.parametrize("continue_loss", [False, True])
 def test_deep_supervision_is_the_sum_of_its_steps(continue_loss):
     config = LossConfig(continue_loss=continue_loss, cross_entropy="stablemax")
-    total, terms = jax.jit(losses.deep_supervision, static_argnums=0)(config, readings(), LABELS)
+    total, terms = jax.jit(losses.deep_supervision, static_argnums=0)(config, outputs(), LABELS)
     targets = [None] * N_SUP
     if continue_loss:
         for k in range(N_SUP - 1):
-            halt, go_on = readings().halt[k + 1], readings().go_on[k + 1]
-            targets[k] = expit(halt if k + 1 == N_SUP - 1 else np.maximum(halt, go_on)).astype(np.float32)
+            halt, q_continue = outputs().q_halt[k + 1], outputs().q_continue[k + 1]
+            targets[k] = expit(halt if k + 1 == N_SUP - 1 else np.maximum(halt, q_continue)).astype(np.float32)
     for k in range(N_SUP):
-        reading = Reading(*(leaf[k] for leaf in readings()))
-        expected = step_terms(config, reading, LABELS, targets[k])
+        output = StepOutput(*(leaf[k] for leaf in outputs()))
+        expected = step_loss(config, output, LABELS, targets[k])
         np.testing.assert_allclose([term[k] for term in terms], expected, rtol=1e-5)
-        assert (expected.go_on > 0) == (continue_loss and k + 1 < N_SUP)
+        assert (expected.q_continue > 0) == (continue_loss and k + 1 < N_SUP)
     np.testing.assert_allclose(total, terms.total.sum(), rtol=1e-6)
     assert len(set(terms.total.tolist())) == N_SUP
 
 
 def test_the_value_of_going_on_is_the_better_choice_of_the_next_step_or_its_halting_value_at_the_end():
-    following = Reading(None, np.float32([2, -1, 2, -1]), np.float32([-3, 4, 5, -6]))
+    following = StepOutput(None, np.float32([2, -1, 2, -1]), np.float32([-3, 4, 5, -6]))
     last = np.array([False, False, True, True])
-    np.testing.assert_allclose(losses.go_on_target(following, last), expit([2, 4, 2, -1]), rtol=1e-6)
+    np.testing.assert_allclose(losses.q_continue_target(following, last), expit([2, 4, 2, -1]), rtol=1e-6)
 
 
 def test_the_continue_loss_sends_no_gradient_to_the_step_after():
     config = LossConfig(continue_loss=True)
 
-    def total(halt, go_on):
-        return losses.deep_supervision(config, Reading(readings().logits, halt, go_on), LABELS)[0]
+    def total(halt, q_continue):
+        return losses.deep_supervision(config, StepOutput(outputs().logits, halt, q_continue), LABELS)[0]
 
-    by_halt, by_go_on = jax.jit(jax.grad(total, argnums=(0, 1)))(readings().halt, readings().go_on)
-    right = np.stack([losses.sequence_right(logits, LABELS) for logits in readings().logits])
-    np.testing.assert_allclose(by_halt, 0.5 * (expit(readings().halt) - right) / B, rtol=1e-5)
+    by_halt, by_go_on = jax.jit(jax.grad(total, argnums=(0, 1)))(outputs().q_halt, outputs().q_continue)
+    right = np.stack([losses.sequence_correct(logits, LABELS) for logits in outputs().logits])
+    np.testing.assert_allclose(by_halt, 0.5 * (expit(outputs().q_halt) - right) / B, rtol=1e-5)
     assert not by_go_on[-1].any() and by_go_on[:-1].all()

@@ -7,7 +7,7 @@ import pytest
 from trm_jax.core.config import Config
 from trm_jax.core.migration import migrate
 from trm_jax.core.model_config import ImageEncoder
-from trm_jax.support.schema import from_plain
+from trm_jax.support.schema import from_dict
 
 MODEL = {
     "width": 96, "layers": 2, "grid": [4, 4], "patch": 0, "image": 26, "stem_widths": [], "stem_convolutions": [],
@@ -27,7 +27,7 @@ def test_a_sudoku_config_becomes_a_task_and_the_rest():
     options = migrate(copy.deepcopy(OLD))
     curriculum = {"curriculum_blanks": [6, 8], "curriculum_fraction": 0.5}
     assert options.pop("task") == {"name": "sudoku", "box": [2, 3], "blanks": [8, 10], **curriculum}
-    config = from_plain(options, Config)
+    config = from_dict(options, Config)
     assert (config.model.encoder, config.model.width, config.run.steps) == (None, 96, 60)
     assert (config.recursion.curriculum_N_sup, config.recursion.curriculum_fraction) == (1, 0.7)
 
@@ -37,7 +37,7 @@ def test_a_wafer_config_gets_its_encoder():
     options = migrate(OLD | {"model": MODEL | images | {"readout": "pooled"}})
     assert options.pop("task") == {"name": "wafer", "representation": "max", "noise": [0.01, 0.02]}
     expected = ImageEncoder(image=52, channels=2, patch=16, widths=(16, 32), convolutions=(1, 2), views=2)
-    assert from_plain(options, Config).model.encoder == expected
+    assert from_dict(options, Config).model.encoder == expected
 
 
 def test_a_config_of_today_stays_as_it_is_and_an_unknown_option_is_refused():
@@ -46,4 +46,4 @@ def test_a_config_of_today_stays_as_it_is_and_an_unknown_option_is_refused():
     with pytest.raises(ValueError, match="unknown option 'breadth'"):
         options = migrate(OLD | {"model": MODEL | {"breadth": 3}})
         options.pop("task")
-        from_plain(options, Config)
+        from_dict(options, Config)

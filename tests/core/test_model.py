@@ -167,9 +167,9 @@ def test_zero_initial_states_are_zero_and_have_no_weights():
 
 def test_a_new_model_halts_nowhere_and_its_readings_differ_between_steps():
     params = model.initialise(SMALL.model, jax.random.key(0))
-    readings = model.forward(SMALL, params, INPUTS)
-    np.testing.assert_array_equal(readings.halt, -5.0)
-    assert float(jnp.abs(readings.logits[0] - readings.logits[1]).max()) > 1e-3
+    outputs = model.forward(SMALL, params, INPUTS)
+    np.testing.assert_array_equal(outputs.q_halt, -5.0)
+    assert float(jnp.abs(outputs.logits[0] - outputs.logits[1]).max()) > 1e-3
 
 
 def test_embedded_tokens_have_unit_scale():

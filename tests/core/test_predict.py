@@ -16,9 +16,9 @@ PARAMS = model.initialise(CONFIG.model, jax.random.key(1))
 @pytest.mark.parametrize("batch", [1, 3, 7, 100])
 def test_predictions_do_not_depend_on_the_batch_size(batch):
     predictions = predict.predict(CONFIG, PARAMS, INPUTS, batch=batch)
-    readings = model.forward(CONFIG, PARAMS, INPUTS)
-    np.testing.assert_array_equal(predictions.classes, readings.logits.argmax(-1))
-    np.testing.assert_allclose(predictions.halt, jax.nn.sigmoid(readings.halt), rtol=1e-6)
+    outputs = model.forward(CONFIG, PARAMS, INPUTS)
+    np.testing.assert_array_equal(predictions.classes, outputs.logits.argmax(-1))
+    np.testing.assert_allclose(predictions.halt, jax.nn.sigmoid(outputs.q_halt), rtol=1e-6)
 
 
 def test_evaluation_runs_all_supervision_steps():
@@ -28,5 +28,5 @@ def test_evaluation_runs_all_supervision_steps():
     y, z = model.initial(CONFIG, PARAMS, 7)
     for step in range(4):
         y, z = model.supervision_step(CONFIG, PARAMS, x, y, z)
-        np.testing.assert_array_equal(predictions.classes[step], model.read(CONFIG, PARAMS, y).logits.argmax(-1))
+        np.testing.assert_array_equal(predictions.classes[step], model.heads(CONFIG, PARAMS, y).logits.argmax(-1))
     assert not np.array_equal(predictions.classes[0], predictions.classes[3])

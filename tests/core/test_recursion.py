@@ -153,7 +153,7 @@ def test_joint_gradient_reaches_the_last_passes_only(gradient, live):
 
 
 def supervised(weights, detach, unroll, N_sup=N_sup):
-    _, readings = recursion.supervise(
+    _, outputs = recursion.supervise(
         lambda y, z: (jnp.tanh(weights * (y + z)), jnp.tanh(weights * z)),
         lambda y: y,
         jnp.float32(0.5),
@@ -162,16 +162,16 @@ def supervised(weights, detach, unroll, N_sup=N_sup):
         detach=detach,
         unroll=unroll,
     )
-    return readings
+    return outputs
 
 
 @pytest.mark.parametrize("unroll", [False, True])
 def test_supervision_reads_every_step(unroll):
-    readings = supervised(jnp.float32(0.9), True, unroll)
+    outputs = supervised(jnp.float32(0.9), True, unroll)
     y, z = 0.5, 0.2
     for k in range(N_sup):
         y, z = np.tanh(0.9 * (y + z)), np.tanh(0.9 * z)
-        np.testing.assert_allclose(readings[k], y, rtol=1e-6)
+        np.testing.assert_allclose(outputs[k], y, rtol=1e-6)
 
 
 @pytest.mark.parametrize("unroll", [False, True])
@@ -191,11 +191,11 @@ def test_detaching_cuts_the_gradient_between_steps_and_only_there(unroll):
 
 
 def test_a_step_reaches_its_own_initial_state_although_steps_are_detached():
-    def first_reading(y):
-        _, readings = recursion.supervise(
+    def first_output(y):
+        _, outputs = recursion.supervise(
             lambda y, z: (jnp.tanh(y), z), lambda y: y, y, jnp.float32(0.0), N_sup=2, detach=True
         )
-        return readings
+        return outputs
 
-    gradient = jax.jacobian(first_reading)(jnp.float32(0.5))
+    gradient = jax.jacobian(first_output)(jnp.float32(0.5))
     assert gradient[0] != 0 and gradient[1] == 0

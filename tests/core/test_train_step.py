@@ -65,7 +65,7 @@ def test_one_batch_is_learnt_by_heart(mixer):
     state = start(config, DATA, 0)
     before = predict.predict(config, state.params, INPUTS).classes[-1]
     state, metrics = jax.jit(lambda s: train_step.train_chunk(config, all_of_them(), 150, s, DATA))(state)
-    predicted = predict.predict(config, train_step.evaluated_params(config, state), INPUTS).classes[-1]
+    predicted = predict.predict(config, train_step.eval_params(config, state), INPUTS).classes[-1]
     assert not (np.asarray(before) == LABELS).all(axis=-1).any()
     assert (np.asarray(predicted) == LABELS).all()
     assert metrics["exact"][-1] == 1.0 and metrics["loss"][-1] < 0.1 * metrics["loss"][0]
@@ -94,9 +94,9 @@ def test_a_chunk_equals_the_loop_of_its_steps_bitwise():
 
 def test_the_summed_loss_is_the_sum_over_all_supervision_steps():
     state = start(SMALL, DATA, 0)
-    readings = jax.jit(lambda params: model.forward(SMALL, params, INPUTS))(state.params)
-    by_step = [jax.tree.map(lambda leaf, k=k: leaf[k], readings) for k in range(3)]
-    steps = [losses.step_terms(SMALL.loss, reading, LABELS) for reading in by_step]
+    outputs = jax.jit(lambda params: model.forward(SMALL, params, INPUTS))(state.params)
+    by_step = [jax.tree.map(lambda leaf, k=k: leaf[k], outputs) for k in range(3)]
+    steps = [losses.step_loss(SMALL.loss, output, LABELS) for output in by_step]
     _, metrics = jitted(SMALL, all_of_them())(state)
     assert steps[0].total != steps[1].total != steps[2].total
     np.testing.assert_allclose(metrics["loss"], sum(float(step.total) for step in steps), rtol=1e-6)
@@ -223,13 +223,13 @@ def test_a_confident_sample_halts_early_and_only_its_slot_is_refilled():
     state = carried_states(CARRIED.override(**{"loss.exploration": 0.0}), 1)[-1]
     # Give the halting head a weight, so that samples differ, and a bias between them.
     params = dict(state.params)
-    readings = model.read(CARRIED, params, state.carry.y)
+    outputs = model.heads(CARRIED, params, state.carry.y)
     direction = jax.random.normal(jax.random.key(0), params["halting"]["kernel"].shape)
     params["halting"] = {"kernel": direction, "bias": jnp.zeros(2)}
-    assert readings.halt.shape == (8,)
+    assert outputs.q_halt.shape == (8,)
     x = model.embed(CARRIED, params, state.carry.batch["inputs"])
     y, _ = model.supervision_step(CARRIED, params, x, state.carry.y, state.carry.z)
-    logits = model.read(CARRIED, params, y).halt
+    logits = model.heads(CARRIED, params, y).halt
     params["halting"]["bias"] = -jnp.array([jnp.median(logits), 0.0])
     config = CARRIED.override(**{"loss.exploration": 0.0})
     after, _ = jitted(config)(state._replace(params=params))
@@ -306,8 +306,8 @@ def test_evaluated_weights_are_the_debiased_average_of_the_updated_weights_or_th
     one, _ = step(start(config))
     two, _ = step(one)
     expected = (0.9 * one.params["tokens"] + two.params["tokens"]) / 1.9
-    averaged = train_step.evaluated_params(config, two)["tokens"]
+    averaged = train_step.eval_params(config, two)["tokens"]
     np.testing.assert_allclose(averaged, expected, rtol=1e-5, atol=1e-6)
-    raw = train_step.evaluated_params(config.override(**{"optim.ema": 0.0}), two)
+    raw = train_step.eval_params(config.override(**{"optim.ema": 0.0}), two)
     np.testing.assert_array_equal(raw["tokens"], two.params["tokens"])
     assert float(jnp.abs(averaged - raw["tokens"]).max()) > 1e-3

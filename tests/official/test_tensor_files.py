@@ -103,7 +103,7 @@ def dictionary(value: bytes) -> bytes:
 
 
 def refused(path: Path, reason: str = ".") -> None:
-    """Reading must end in one clear ValueError: it names the file, gives the reason, and is one line."""
+    """StepOutput must end in one clear ValueError: it names the file, gives the reason, and is one line."""
     with pytest.raises(ValueError, match=reason) as caught:
         read_state_dict(path)
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
@@ -242,7 +242,7 @@ def test_pickles_that_are_no_state_dict_are_refused(tmp_path, program, reason):
 
 
 def run_limited(path: Path, seconds: float) -> tuple[str, float]:
-    """What reading a file says, in a process of its own with 1 GB of memory, and the largest memory that it took."""
+    """What output a file says, in a process of its own with 1 GB of memory, and the largest memory that it took."""
     program = (
         "import resource, sys; from pathlib import Path; from trm_jax.official.tensor_files import read_state_dict\n"
         "from trm_jax.support.machine import peak_memory; before = peak_memory()\n"

@@ -181,8 +181,8 @@ def test_each_supervision_step_equals_the_official_one_from_the_same_carry(golde
     @jax.jit
     def step(params, y, z):
         y, z = model.supervision_step(config, params, model.embed(config, params, *batch), y, z)
-        reading = model.read(config, params, y)
-        return {"logits": reading.logits, "q_halt": reading.halt, "z_H": y, "z_L": z}
+        output = model.heads(config, params, y)
+        return {"logits": output.logits, "q_halt": output.q_halt, "z_H": y, "z_L": z}
 
     y, z = model.initial(config, golden.params, len(batch[0]))
     for k in range(1, golden.official["halt_max_steps"] + 1):
@@ -196,10 +196,10 @@ def test_a_free_run_strays_no_further_than_rounding_does(golden):
     """The mixer file is chaotic: float64 itself ends 1 % off what float32 printed, so that is the measure there."""
     batch = golden.arrays["inputs"], golden.arrays["puzzle_identifiers"]
     exact = OfficialTRM(golden.official, golden.state).steps(*batch)
-    readings = jax.jit(lambda params: model.forward(golden.config, params, *batch))(golden.params)
+    outputs = jax.jit(lambda params: model.forward(golden.config, params, *batch))(golden.params)
     for k in range(golden.official["halt_max_steps"]):
         expected = golden.step(k + 1)
-        for name, found in {"logits": readings.logits[k], "q_halt": readings.halt[k]}.items():
+        for name, found in {"logits": outputs.logits[k], "q_halt": outputs.q_halt[k]}.items():
             allowed = max(1e-5, 3 * apart(exact[k][name], expected[name]))
             assert apart(found, expected[name]) < allowed < 0.1, (k + 1, name)
 
@@ -211,7 +211,7 @@ def test_training_loss_and_every_gradient_equal_the_official_ones(golden):
     def loss(params):
         x = model.embed(config, params, arrays["inputs"], arrays["puzzle_identifiers"])
         y, _ = model.supervision_step(config, params, x, *model.initial(config, params, size))
-        terms = losses.step_terms(config.loss, model.read(config, params, y), arrays["labels"])
+        terms = losses.step_loss(config.loss, model.heads(config, params, y), arrays["labels"])
         return size * terms.total, terms  # the official loss is a sum over the batch
 
     (total, terms), gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))(golden.params)
@@ -271,10 +271,14 @@ def test_evaluation_equals_the_official_model_in_numpy(variant_name):
     config = official.import_config(options)
     params = official.import_weights(config, state)
     expected = OfficialTRM(options, state).steps(*batch)
-    readings = jax.jit(lambda params: model.forward(config, params, *batch))(params)
-    assert len(readings.logits) == options["halt_max_steps"]
+    outputs = jax.jit(lambda params: model.forward(config, params, *batch))(params)
+    assert len(outputs.logits) == options["halt_max_steps"]
     for k in range(options["halt_max_steps"]):
-        for name, found in {"logits": readings.logits, "q_halt": readings.halt, "q_continue": readings.go_on}.items():
+        for name, found in {
+            "logits": outputs.logits,
+            "q_halt": outputs.q_halt,
+            "q_continue": outputs.q_continue,
+        }.items():
             assert found[k].shape == expected[k][name].shape
             assert apart(found[k], expected[k][name]) < TOLERANCE, (k + 1, name)
 

@@ -23,7 +23,7 @@ from trm_jax.study.statistics import (
 # Hours of sleep gained with two drugs by ten patients (Student, "The Probable Error of a Mean", 1908).
 DRUG_1 = [0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0.0, 2.0]
 DRUG_2 = [1.9, 0.8, 1.1, 0.1, -0.1, 4.4, 5.5, 1.6, 4.6, 3.4]
-STUDIES = 1000
+STUDIES = 600
 # A count of false reports that a rule with a true rate of 5 % exceeds in one of a hundred simulations.
 MOST_FALSE = stats.binom.ppf(0.99, STUDIES, 0.05)
 
@@ -43,11 +43,11 @@ def skewed(random: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
 
 def detections(scores: np.ndarray) -> np.ndarray:
     """Decisions (studies, arms - 1) for scores (studies, arms, seeds); arm 0 is the reference."""
-    made = []
+    decisions = []
     for study in scores:
         arms = {f"arm{i}": dict(enumerate(values)) for i, values in enumerate(study)}
-        made.append([c.detected for c in compare_arms(arms, "arm0", resamples=999).values()])
-    return np.array(made)
+        decisions.append([c.detected for c in compare_arms(arms, "arm0", resamples=999).values()])
+    return np.array(decisions)
 
 
 def test_comparison_agrees_with_scipy_and_with_the_published_sleep_data() -> None:
@@ -64,15 +64,15 @@ def test_comparison_agrees_with_scipy_and_with_the_published_sleep_data() -> Non
 
 def test_bootstrap_interval_is_scipys_with_percentiles_moved_out() -> None:
     values = np.subtract(DRUG_2, DRUG_1)
-    made = bootstrap_interval(values)
+    interval = bootstrap_interval(values)
     plain = stats.bootstrap((values,), np.mean, method="percentile", rng=np.random.default_rng(0)).confidence_interval
-    assert made.low < plain.low < values.mean() < plain.high < made.high
+    assert interval.low < plain.low < values.mean() < plain.high < interval.high
     share = 2 * stats.norm.cdf(stats.t.ppf(0.975, 9) * math.sqrt(10 / 9)) - 1
     wider = stats.bootstrap(
         (values,), np.mean, method="percentile", confidence_level=share, rng=np.random.default_rng(0)
     ).confidence_interval
-    assert made == pytest.approx((values.mean(), wider.low, wider.high))
-    assert made == bootstrap_interval(values)
+    assert interval == pytest.approx((values.mean(), wider.low, wider.high))
+    assert interval == bootstrap_interval(values)
     assert bootstrap_interval([0.3, 0.1]) == pytest.approx((0.2, 0.1, 0.3))
 
 
@@ -118,15 +118,15 @@ def test_equal_scores_are_no_difference() -> None:
 
 def test_the_same_difference_in_every_seed_is_judged_against_one_puzzle() -> None:
     scores = by_seed(full=[1.0] * 5, broken=[0.0] * 5, one_puzzle=[0.999] * 5)
-    made = compare_arms(scores, "full", resolution=1e-3)
-    assert made["broken"].detected and made["broken"].p_holm < 1e-9
-    assert not made["one_puzzle"].detected and made["one_puzzle"].p == pytest.approx(
+    compared = compare_arms(scores, "full", resolution=1e-3)
+    assert compared["broken"].detected and compared["broken"].p_holm < 1e-9
+    assert not compared["one_puzzle"].detected and compared["one_puzzle"].p == pytest.approx(
         2 * stats.t.sf(math.sqrt(5), 4), rel=1e-6
     )
     assert compare_arms(scores, "full", resolution=1e-5)["one_puzzle"].detected
     # The limit is continuous: rounding in the last place changes nothing.
     nearly = by_seed(full=[1.0] * 5, one_puzzle=[0.999, 0.999, 0.999, 0.999, 0.999 + 1e-12])
-    assert compare_arms(nearly, "full")["one_puzzle"].p == pytest.approx(made["one_puzzle"].p)
+    assert compare_arms(nearly, "full")["one_puzzle"].p == pytest.approx(compared["one_puzzle"].p)
 
 
 def test_one_contrary_seed_of_five_keeps_a_borderline_p_from_counting() -> None:
@@ -144,10 +144,12 @@ def test_a_single_seed_decides_nothing() -> None:
 
 def test_arms_are_paired_by_seed_over_the_seeds_they_share() -> None:
     scores = {"full": {3: 0.9, 1: 0.5, 2: 0.7}, "other": {2: 0.6, 1: 0.4, 3: 0.8, 9: 0.0}, "late": {3: 0.9}}
-    made = compare_arms(scores, "full")
-    assert made["other"].seeds == (1, 2, 3) and made["other"].differences == pytest.approx((-0.1, -0.1, -0.1))
-    assert made["late"].seeds == (3,) and math.isnan(made["late"].p)
-    assert made["other"].p_holm == made["other"].p  # an arm that cannot be tested does not cost the others anything
+    compared = compare_arms(scores, "full")
+    assert compared["other"].seeds == (1, 2, 3) and compared["other"].differences == pytest.approx((-0.1, -0.1, -0.1))
+    assert compared["late"].seeds == (3,) and math.isnan(compared["late"].p)
+    assert (
+        compared["other"].p_holm == compared["other"].p
+    )  # an arm that cannot be tested does not cost the others anything
 
 
 def test_bad_input_is_refused() -> None:
@@ -204,9 +206,11 @@ def test_six_identical_arms_at_other_numbers_of_seeds(seeds: int, noise) -> None
 def test_a_difference_of_the_stated_smallest_size_is_found_with_80_percent_power(seeds: int, arms: int) -> None:
     scores = normal(np.random.default_rng(seeds), (STUDIES, arms, seeds))
     scores[:, 1] -= detectable_difference(seeds, 0.02 * math.sqrt(2), comparisons=arms - 1)
-    found = detections(scores)[:, 0].mean()
+    detected = detections(scores)[:, 0].mean()
     error = math.sqrt(0.8 * 0.2 / STUDIES)
-    assert 0.8 - 3 * error <= found <= 0.8 + 3 * error + (0.03 if arms > 2 else 0)  # Holm is kinder than its first step
+    assert (
+        0.8 - 3 * error <= detected <= 0.8 + 3 * error + (0.03 if arms > 2 else 0)
+    )  # Holm is kinder than its first step
 
 
 @pytest.mark.parametrize("confidence", [0.5, 0.95, 0.99])

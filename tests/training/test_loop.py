@@ -152,9 +152,14 @@ def test_a_nan_stops_the_run_names_step_seed_and_arm_and_keeps_the_last_good_che
     seeds = [jax.random.split(jax.random.key(seed))[1] for seed in CONFIG.run.seeds]
     keys = [jax.random.key_data(key) for key in seeds]
     monkeypatch.setattr(loop.train_step, "train_chunk", poisoned)
-    with pytest.raises(loop.Diverged, match="arm: the loss or gradient of seed 7 is no number at step 15; the last"):
+    with pytest.raises(
+        loop.Diverged, match="seed 7 is NaN or infinite at step 15; of the checkpoints the last good one is kept in"
+    ):
         train(tmp_path / "run")
     assert Checkpoints(tmp_path / "run" / "checkpoints").latest() == 12
+    rare = CONFIG.override(**{"run.checkpoint_every": 40})
+    with pytest.raises(loop.Diverged, match="of the checkpoints none was kept yet"):
+        train(tmp_path / "early", rare)
 
 
 def test_training_stops_when_no_seed_improves(tmp_path):

@@ -18,10 +18,8 @@ from trm_jax.core.task import run_options
 from trm_jax.training.checkpoint import save_weights
 from trm_jax.wafer import classify
 from trm_jax.wafer.checkpoint import Calibration, Classifier, load_checkpoint, save_checkpoint
-from trm_jax.wafer.evaluation import confidence
 from trm_jax.wafer.evaluation.results import FULL_MIX
-from trm_jax.wafer.evaluation.runs import recipe
-from trm_jax.wafer.evaluation.stored import Predicted, save_predicted
+from trm_jax.wafer.evaluation.stored import Predicted, recipe, save_predicted
 from trm_jax.wafer.maps.maps import CLASSES
 from trm_jax.wafer.splits import all_lots
 from trm_jax.wafer.synthetic import synthetic_wafers
@@ -89,7 +87,7 @@ def test_answers_are_those_of_the_forward_pass_at_the_step_of_each_wafer(classif
     full = classify.classify(classifier, wafers, batch=16)
     np.testing.assert_allclose(full.probabilities, expected[1], atol=1e-5)
     assert (full.steps == 2).all() and full.probabilities.shape == (70, 9)
-    halt = np.asarray(jax.nn.sigmoid(reading.halt[0]))
+    halt = np.asarray(jax.nn.sigmoid(reading.q_halt[0]))
     threshold = float(np.sort(halt)[34:36].mean())
     early = classify.classify(classifier, wafers, threshold=threshold, batch=16)
     stops = np.where(halt > threshold, 1, 2)
@@ -191,7 +189,7 @@ def test_the_best_seed_ships_with_its_card(tmp_path, monkeypatch, run, capsys):
         run(wafer_ship, *ship)
     # Too few lots validate here to guarantee anything.
     assert "No threshold could be guaranteed to keep errors at or below 2 %" in card
-    monkeypatch.setattr(confidence, "guaranteed_threshold", lambda *_: 0.875)
+    monkeypatch.setattr("trm_jax.wafer.ship.guaranteed_threshold", lambda *_: 0.875)
     run(wafer_ship, *ship, "--output", tmp_path / "sure")
     card = (tmp_path / "sure" / "model_card.md").read_text()
     assert "review (confidence below\n0.875)" in card and "with probability 0.9 over the validation lots" in card

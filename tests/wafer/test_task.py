@@ -110,9 +110,9 @@ def test_scores_and_answers_agree_with_the_forward_pass(wafers, task, grids):
     predicted = wafer_task.predict(CONFIG, params, grids[split.validation], split.validation, steps=3)
     assert predicted.logits.shape == (2, 3, len(split.validation), len(CLASSES))
     deep = CONFIG.override(**{"recursion.N_sup": 3})
-    output = model.forward(deep, wafer_task.one_seed(params, 1), jnp.asarray(grids[split.validation]))
+    output = model.forward(deep, wafer_task.take_seed(params, 1), jnp.asarray(grids[split.validation]))
     np.testing.assert_allclose(predicted.logits[1], output.logits, atol=1e-4)
-    np.testing.assert_allclose(predicted.halt[1], output.halt, atol=1e-4)
+    np.testing.assert_allclose(predicted.halt[1], output.q_halt, atol=1e-4)
     measured = scores(task, CONFIG, params, task.examples("validation"))
     right = predicted.logits[:, :2].argmax(-1) == wafers.label[split.validation]
     np.testing.assert_allclose(measured["accuracy"], right.mean(axis=2))

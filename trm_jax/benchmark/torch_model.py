@@ -160,11 +160,7 @@ class TRM(nn.Module):
         if model.positions == "learned":
             self.positions = nn.Parameter(torch.empty(model.tokens, model.width))
         for name in ("initial_y", "initial_z") if model.use_z else ("initial_y",):
-            # Zero and fixed initial states are not trained: buffers.
-            if model.initial_state == "learned":
-                self.register_parameter(name, nn.Parameter(torch.empty(model.width)))
-            else:
-                self.register_buffer(name, torch.zeros(model.width))
+            self.register_buffer(name, torch.zeros(model.width))  # not trained
         self.net = Stack(model)
         self.projected = model.form == "joint" or model.combine == "concat"
         if self.projected:

@@ -14,12 +14,12 @@ import jax.numpy as jnp
 
 from trm_jax.core import model
 from trm_jax.core.config import Config
-from trm_jax.core.predict import BATCH, divide
-from trm_jax.core.sharding import choose
+from trm_jax.core.predict import BATCH, pad_to_batches
+from trm_jax.core.sharding import tree_where
 from trm_jax.support.schema import require
 
 
-class Stopped(NamedTuple):
+class AdaptiveOutput(NamedTuple):
     """The answer of each sample at the supervision step where it stopped."""
 
     logits: Any  # (N, L, V) per cell, or (N, classes) pooled
@@ -35,12 +35,12 @@ class _Slots(NamedTuple):
     z: Any
     steps: Any  # (B,) supervision steps the sample has had
     waiting: Any  # index of the first sample that has no slot yet
-    stopped: Stopped
+    stopped: AdaptiveOutput
 
 
-def halted(
+def adaptive_forward(
     config: Config, params, inputs, threshold: float, puzzle=None, batch: int = BATCH, inference: bool = False
-) -> Stopped:
+) -> AdaptiveOutput:
     """Answer inputs (N, cells), each with as many supervision steps as it needs, at most N_sup.
 
     A sample stops after the first step whose halting probability is above ``threshold``: 0 stops all of them after one
@@ -56,12 +56,12 @@ def halted(
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
-def _halted(config: Config, batch: int, inference: bool, params, inputs, limit, puzzle) -> Stopped:
+def _halted(config: Config, batch: int, inference: bool, params, inputs, limit, puzzle) -> AdaptiveOutput:
     size = len(inputs)
     fresh_y, fresh_z = model.initial(config, params, batch)
     cells = (config.model.cells,) if config.model.readout == "cell" else ()
     logits = jnp.zeros((size, *cells, config.model.classes))
-    nothing = Stopped(logits, jnp.full((size, config.recursion.N_sup), jnp.nan), jnp.zeros(size, jnp.int32))
+    nothing = AdaptiveOutput(logits, jnp.full((size, config.recursion.N_sup), jnp.nan), jnp.zeros(size, jnp.int32))
     steps = jnp.zeros(batch, jnp.int32)
     start = _Slots(jnp.arange(batch), fresh_y, fresh_z, steps, jnp.asarray(batch), nothing)
 
@@ -70,19 +70,19 @@ def _halted(config: Config, batch: int, inference: bool, params, inputs, limit, 
     def step(slots: _Slots) -> _Slots:
         x = questions[jnp.minimum(slots.sample, size - 1)]
         y, z = model.supervision_step(config, params, x, slots.y, slots.z, inference)
-        reading = model.read(config, params, y, inference)
+        output = model.heads(config, params, y, inference)
         steps = slots.steps + 1
-        stops = (slots.sample < size) & ((reading.halt > limit) | (steps >= config.recursion.N_sup))
+        stops = (slots.sample < size) & ((output.q_halt > limit) | (steps >= config.recursion.N_sup))
         row = jnp.where(stops, slots.sample, size)  # row N does not exist: nothing is written there
         rows = slots.stopped
-        stopped = Stopped(
-            rows.logits.at[row].set(reading.logits, mode="drop"),
-            rows.halt.at[slots.sample, slots.steps].set(jax.nn.sigmoid(reading.halt), mode="drop"),
+        stopped = AdaptiveOutput(
+            rows.logits.at[row].set(output.logits, mode="drop"),
+            rows.halt.at[slots.sample, slots.steps].set(jax.nn.sigmoid(output.q_halt), mode="drop"),
             rows.steps.at[row].set(steps, mode="drop"),
         )
         following = jnp.minimum(slots.waiting + jnp.cumsum(stops) - 1, size)
 
-        sample, y, z, steps = choose(stops, (following, fresh_y, fresh_z, 0), (slots.sample, y, z, steps))
+        sample, y, z, steps = tree_where(stops, (following, fresh_y, fresh_z, 0), (slots.sample, y, z, steps))
         return _Slots(sample, y, z, steps, slots.waiting + stops.sum(), stopped)
 
     return jax.lax.while_loop(lambda slots: (slots.sample < size).any(), step, start).stopped
@@ -90,6 +90,6 @@ def _halted(config: Config, batch: int, inference: bool, params, inputs, limit, 
 
 def _embed(config: Config, batch: int, inference: bool, params, inputs, puzzle):
     """The questions of all samples, (at least N, L, D): embedded once, where a slot would do so before every step."""
-    batches = divide((inputs, puzzle), batch)
+    batches = pad_to_batches((inputs, puzzle), batch)
     questions = jax.lax.map(lambda part: model.embed(config, params, part[0], part[1], inference), batches)
     return questions.reshape(-1, *questions.shape[2:])

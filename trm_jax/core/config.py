@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from trm_jax.core.model_config import ModelConfig
-from trm_jax.support.schema import check_types, from_plain, replace_nested, require
+from trm_jax.support.schema import check_types, from_dict, replace_nested, require
 
 
 @dataclass(frozen=True)
@@ -195,4 +195,4 @@ class Config:
     @classmethod
     def from_json(cls, text: str) -> "Config":
         """Inverse of to_json. Raises ValueError for an unknown option or a value of the wrong type."""
-        return from_plain(json.loads(text), cls)
+        return from_dict(json.loads(text), cls)

@@ -1,4 +1,4 @@
-"""Losses on the readings of supervision steps.
+"""Losses on the outputs of supervision steps.
 
 Labels are class indices, (B, L) or (B,); IGNORE marks cells that do not count.
 """
@@ -39,7 +39,7 @@ def sequence_mean(values, labels):
     return values.sum(axis=-1) / jnp.maximum(counted, 1)
 
 
-def sequence_right(logits, labels):
+def sequence_correct(logits, labels):
     """True where every counted cell of a sample is predicted right, (B,).
 
     A sample without counted cells is not right; the official code, which never meets one in training, says it is.
@@ -55,55 +55,55 @@ def binary_cross_entropy(logits, targets):
     return jax.nn.softplus(logits) - logits * targets
 
 
-class Terms(NamedTuple):
+class LossTerms(NamedTuple):
     """Loss of a supervision step, each the mean over the batch."""
 
     total: Any
     cross_entropy: Any
     halt: Any
-    go_on: Any
+    q_continue: Any
     exact: Any  # share of samples whose counted cells are all right
 
 
-def step_terms(config: LossConfig, reading, labels, go_on_target=None) -> Terms:
+def step_loss(config: LossConfig, output, labels, q_continue_target=None) -> LossTerms:
     """Loss terms of one supervision step (paper, Algorithm 3): cross-entropy plus weighted halting losses.
 
-    ``go_on_target`` (B,) in 0..1 switches the ACT continue loss on for this step.
+    ``q_continue_target`` (B,) in 0..1 switches the ACT continue loss on for this step.
     """
-    values = cross_entropy(reading.logits, labels, config.cross_entropy, config.class_weights)
+    values = cross_entropy(output.logits, labels, config.cross_entropy, config.class_weights)
     prediction = sequence_mean(values, labels).mean()
-    right = jax.lax.stop_gradient(sequence_right(reading.logits, labels))
-    halt = binary_cross_entropy(reading.halt, right.astype(jnp.float32)).mean()
-    go_on = jnp.zeros(())
-    if go_on_target is not None:
-        go_on = binary_cross_entropy(reading.go_on, jax.lax.stop_gradient(go_on_target)).mean()
-    total = prediction + config.halt_weight * (halt + go_on)
-    return Terms(total, prediction, halt, go_on, right.mean())
+    right = jax.lax.stop_gradient(sequence_correct(output.logits, labels))
+    halt = binary_cross_entropy(output.q_halt, right.astype(jnp.float32)).mean()
+    q_continue = jnp.zeros(())
+    if q_continue_target is not None:
+        q_continue = binary_cross_entropy(output.q_continue, jax.lax.stop_gradient(q_continue_target)).mean()
+    total = prediction + config.halt_weight * (halt + q_continue)
+    return LossTerms(total, prediction, halt, q_continue, right.mean())
 
 
-def go_on_target(next_reading, last):
+def q_continue_target(next_output, last):
     """Value of another step: the next halting probability, or the better of halting and going on (HRM, eq. 10).
 
     ``last`` says whether the next step is one after which no other may follow.
     """
-    best = jnp.maximum(next_reading.halt, next_reading.go_on)
-    return jax.nn.sigmoid(jnp.where(last, next_reading.halt, best))
+    best = jnp.maximum(next_output.q_halt, next_output.q_continue)
+    return jax.nn.sigmoid(jnp.where(last, next_output.q_halt, best))
 
 
-def deep_supervision(config: LossConfig, readings, labels) -> tuple[Any, Terms]:
-    """Sum of the losses of all N_sup steps (leading axis of ``readings``), and the terms of each step.
+def deep_supervision(config: LossConfig, outputs, labels) -> tuple[Any, LossTerms]:
+    """Sum of the losses of all N_sup steps (leading axis of ``outputs``), and the terms of each step.
 
     With the continue loss, a step's target comes from the step after it; the last step has none, so going on from
     the step before it is worth what stopping after it is.
     """
     if not config.continue_loss:
-        terms = jax.vmap(lambda reading: step_terms(config, reading, labels))(readings)
+        terms = jax.vmap(lambda output: step_loss(config, output, labels))(outputs)
         return terms.total.sum(), terms
-    N_sup = readings.halt.shape[0]
+    N_sup = outputs.q_halt.shape[0]
     steps = []
     for k in range(N_sup):
-        reading, following = (jax.tree.map(lambda leaf, i=i: leaf[min(i, N_sup - 1)], readings) for i in (k, k + 1))
-        target = go_on_target(following, last=k + 2 >= N_sup) if k + 1 < N_sup else None
-        steps.append(step_terms(config, reading, labels, target))
+        output, following = (jax.tree.map(lambda leaf, i=i: leaf[min(i, N_sup - 1)], outputs) for i in (k, k + 1))
+        target = q_continue_target(following, last=k + 2 >= N_sup) if k + 1 < N_sup else None
+        steps.append(step_loss(config, output, labels, target))
     terms = jax.tree.map(lambda *leaves: jnp.stack(leaves), *steps)
     return terms.total.sum(), terms

@@ -10,19 +10,19 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from trm_jax.core import recursion
 from trm_jax.core.config import Config
-from trm_jax.core.encoders import Stem, seen
+from trm_jax.core.encoders import Stem, dihedral_views
 from trm_jax.core.layers import Linear, Stack
 from trm_jax.core.model_config import ModelConfig
 
 INITIAL_STATES = ("initial_y", "initial_z")
 
 
-class Reading(NamedTuple):
+class StepOutput(NamedTuple):
     """What the heads say of an answer y."""
 
     logits: Any  # (B, L, V) per cell, or (B, classes) pooled
-    halt: Any  # (B,) logit of "the whole sequence is right"
-    go_on: Any  # (B,) logit of the value of another step; trained with loss.continue_loss only
+    q_halt: Any  # (B,) logit of "the whole sequence is right"
+    q_continue: Any  # (B,) logit of the value of another step; trained with loss.continue_loss only
 
 
 class TRM(nn.Module):
@@ -68,7 +68,7 @@ class TRM(nn.Module):
         config = self.config
         # The stem gives unit variance, the embedding 1 / D.
         if config.encoder:
-            views = seen(inputs.astype(jnp.float32) / 255, config.views)
+            views = dihedral_views(inputs.astype(jnp.float32) / 255, config.views)
             x = self.stem(views) * config.width**-0.5
         else:
             x = self.tokens[inputs]
@@ -123,7 +123,7 @@ class TRM(nn.Module):
             return net(h)
         return net(h.reshape(-1, self.config.tokens, h.shape[-1])).reshape(-1, *h.shape[1:])
 
-    def read(self, y) -> Reading:
+    def heads(self, y) -> StepOutput:
         """Class logits and halting logits of an answer, in float32: the mean of those of its views."""
         config = self.config
         if config.views > 1:
@@ -137,7 +137,7 @@ class TRM(nn.Module):
         logits, halting = logits.astype(jnp.float32), halting.astype(jnp.float32)
         if config.views > 1:
             logits, halting = (one.reshape(-1, config.views, one.shape[-1]).mean(axis=1) for one in (logits, halting))
-        return Reading(logits, halting[:, 0], halting[:, 1])
+        return StepOutput(logits, halting[:, 0], halting[:, 1])
 
     def __call__(self, inputs):
         """Touch every weight once; used to initialise them."""
@@ -148,7 +148,7 @@ class TRM(nn.Module):
         else:
             z = self.update_z(x, y, z)
             y = self.update_y(y, z)
-        return self.read(y)
+        return self.heads(y)
 
 
 def _truncated(std: float) -> float:
@@ -179,10 +179,10 @@ def initial(config: Config, params, batch: int):
     return TRM(config.model).apply({"params": params}, batch, method="initial")
 
 
-def read(config: Config, params, y, inference: bool = False) -> Reading:
+def heads(config: Config, params, y, inference: bool = False) -> StepOutput:
     """What the heads say of the answer y, (B, L, D)."""
-    reading: Any = TRM(config.model, inference).apply({"params": params}, y, method="read")
-    return reading
+    output: Any = TRM(config.model, inference).apply({"params": params}, y, method="heads")
+    return output
 
 
 def supervision_step(config: Config, params, x, y, z, inference: bool = False):
@@ -208,24 +208,24 @@ def supervision_step(config: Config, params, x, y, z, inference: bool = False):
     return recursion.joint(net("update"), x, y, z, n=passes, **options)
 
 
-def forward(config: Config, params, inputs, puzzle=None, inference: bool = False) -> Reading:
+def forward(config: Config, params, inputs, puzzle=None, inference: bool = False) -> StepOutput:
     """Readings after each of the N_sup supervision steps, every leaf with a leading axis N_sup.
 
     ``inference`` computes the same in forms that are fast without a gradient, for prediction and export.
     """
     x, depth = embed(config, params, inputs, puzzle, inference), config.recursion
-    _, readings = recursion.supervise(
+    _, outputs = recursion.supervise(
         lambda y, z: supervision_step(config, params, x, y, z, inference),
         # One read-out for the answers of all steps: fewer nodes in an exported graph.
-        lambda y: y if inference else read(config, params, y),
+        lambda y: y if inference else heads(config, params, y),
         *initial(config, params, inputs.shape[0]),
         N_sup=depth.N_sup,
         detach=depth.detach_between_steps,
         unroll=depth.unroll,
     )
     if not inference:
-        return readings
-    outputs = read(config, params, readings.reshape(-1, *readings.shape[2:]), inference)
+        return outputs
+    outputs = heads(config, params, outputs.reshape(-1, *outputs.shape[2:]), inference)
     return jax.tree.map(lambda leaf: leaf.reshape(depth.N_sup, -1, *leaf.shape[1:]), outputs)
 
 

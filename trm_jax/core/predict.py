@@ -8,27 +8,27 @@ import jax.numpy as jnp
 
 from trm_jax.core import model
 from trm_jax.core.config import Config
-from trm_jax.core.sharding import share_batch
+from trm_jax.core.sharding import shard_batch
 from trm_jax.core.task import Prediction
 
 BATCH = 256
 """Inputs computed at a time."""
-Reduce = Callable[[model.Reading], Any]
+Reduce = Callable[[model.StepOutput], Any]
 
 
-def most_probable(reading: model.Reading) -> Prediction:
+def most_probable(output: model.StepOutput) -> Prediction:
     """Classes and halting probabilities: what most scores need, and a fraction of the memory of logits."""
-    return Prediction(reading.logits.argmax(axis=-1).astype(jnp.int16), jax.nn.sigmoid(reading.halt))
+    return Prediction(output.logits.argmax(axis=-1).astype(jnp.int16), jax.nn.sigmoid(output.q_halt))
 
 
-def everything(reading: model.Reading) -> model.Reading:
+def everything(output: model.StepOutput) -> model.StepOutput:
     """Logits of classes and of halting, as they are."""
-    return reading
+    return output
 
 
-def last_step(reading: model.Reading) -> model.Reading:
+def last_step(output: model.StepOutput) -> model.StepOutput:
     """The same after the last supervision step alone."""
-    return jax.tree.map(lambda leaf: leaf[-1:], reading)
+    return jax.tree.map(lambda leaf: leaf[-1:], output)
 
 
 def predict(
@@ -42,16 +42,16 @@ def predict(
 ) -> Any:
     """``reduce`` of what one model answers to N inputs, each leaf (N_sup, N, ...).
 
-    Computed in batches, the last one padded and then trimmed: one batch of full readings is in memory at a time.
+    Computed in batches, the last one padded and then trimmed: one batch of full outputs is in memory at a time.
     """
     size = len(inputs)
     batch = min(batch, size)
 
     def forward(arguments):
-        inputs, puzzle = share_batch(arguments)
+        inputs, puzzle = shard_batch(arguments)
         return reduce(model.forward(config, params, inputs, puzzle, inference))
 
-    batches = jax.lax.map(forward, divide((inputs, puzzle), batch))
+    batches = jax.lax.map(forward, pad_to_batches((inputs, puzzle), batch))
 
     def join(values):
         joined = jnp.moveaxis(values, 0, 1)
@@ -60,7 +60,7 @@ def predict(
     return jax.tree.map(join, batches)
 
 
-def divide(tree, batch: int):
+def pad_to_batches(tree, batch: int):
     """Arrays (N, ...) as batches (batches, B, ...), the last one padded with zeros."""
 
     def pad(values):

@@ -81,18 +81,18 @@ def supervise(step: Callable, read: Callable, y, z, *, N_sup: int, detach: bool,
 
     ``step`` maps (y, z) to the new (y, z); ``read`` maps y to what is kept of it. With ``detach`` no gradient crosses
     from one step to the one before.
-    Returns the last (y, z) and the readings, each with a leading axis N_sup.
+    Returns the last (y, z) and the outputs, each with a leading axis N_sup.
     """
 
     def supervision_step(state, _):
         y, z = step(*state)
-        reading = read(y)
-        return (stop_gradient((y, z)) if detach else (y, z)), reading
+        output = read(y)
+        return (stop_gradient((y, z)) if detach else (y, z)), output
 
     if not unroll:
         return jax.lax.scan(supervision_step, (y, z), None, length=N_sup)
-    state, readings = (y, z), []
+    state, outputs = (y, z), []
     for _ in range(N_sup):
-        state, reading = supervision_step(state, None)
-        readings.append(reading)
-    return state, jax.tree.map(lambda *leaves: jnp.stack(leaves), *readings)
+        state, output = supervision_step(state, None)
+        outputs.append(output)
+    return state, jax.tree.map(lambda *leaves: jnp.stack(leaves), *outputs)

@@ -6,11 +6,11 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 
-def share_batch(batch):
+def shard_batch(batch):
     """Divide arrays with a leading axis B between the devices on the axis ``data``; values stay what they are.
 
     For use inside a function that `over_seeds` compiles. Does nothing elsewhere, and to an axis that those devices do
-    not divide.
+    not pad_to_batches.
     """
     mesh = jax.sharding.get_abstract_mesh()
     shares = mesh.shape.get("data", 1)
@@ -23,7 +23,7 @@ def share_batch(batch):
     return jax.tree.map(share, batch)
 
 
-def choose(chosen, new, old):
+def tree_where(chosen, new, old):
     """Tree with the rows of ``new`` where ``chosen``, a mask of the leading axis, is True; elsewhere those of ``old``.
 
     Leaves of ``new`` may be scalars, which stand for every row.

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, NamedTuple, TypeVar
 import numpy as np
 
 from trm_jax.core.config import Config
-from trm_jax.support.schema import from_plain, replace_nested
+from trm_jax.support.schema import from_dict, replace_nested
 
 Batch = dict[str, Any]
 """Arrays by name: "inputs" (tokens or images), "labels" (B, L) or (B,), "puzzle" identifiers (B,) where there are any,
@@ -132,7 +132,7 @@ def task_from_options(kind: type[AnyTask], options: Mapping[str, Any]) -> AnyTas
     """Inverse of task_options. Raises ValueError for the options of another kind of task, or unknown ones."""
     if options.get("name") != kind.name:
         raise ValueError(f"expected options of the task {kind.name!r}, got those of {options.get('name')!r}")
-    return from_plain({name: value for name, value in options.items() if name != "name"}, kind)
+    return from_dict({name: value for name, value in options.items() if name != "name"}, kind)
 
 
 def run_options(task: Task, config: Config) -> dict[str, Any]:

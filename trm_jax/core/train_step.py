@@ -15,7 +15,7 @@ import optax
 
 from trm_jax.core import losses, model, optim
 from trm_jax.core.config import Config
-from trm_jax.core.sharding import choose, share_batch
+from trm_jax.core.sharding import shard_batch, tree_where
 from trm_jax.core.task import Batch, Examples, Task
 
 
@@ -102,7 +102,7 @@ def draw_batch(config: Config, task: Task, data: TrainingData, key, step) -> Bat
         index = jnp.searchsorted(data.cdf[phase], uniform, side="right")
         index = jnp.minimum(index, data.size - 1)  # the last sum may be rounded to less than 1
     batch = {name: values[index] for name, values in data.arrays.items()}
-    return share_batch(task.augment(augment_key, batch, data.shared))
+    return shard_batch(task.augment(augment_key, batch, data.shared))
 
 
 def train_step(config: Config, task: Task, state: TrainState, data: TrainingData) -> tuple[TrainState, dict[str, Any]]:
@@ -130,8 +130,8 @@ def train_step(config: Config, task: Task, state: TrainState, data: TrainingData
 
 def _summed_loss(config: Config, params, batch: Batch):
     """All N_sup supervision steps from a fresh state; their losses are summed."""
-    readings = model.forward(config, params, batch["inputs"], batch.get("puzzle"))
-    total, terms = losses.deep_supervision(config.loss, readings, batch["labels"])
+    outputs = model.forward(config, params, batch["inputs"], batch.get("puzzle"))
+    total, terms = losses.deep_supervision(config.loss, outputs, batch["labels"])
     return total, (terms, None)
 
 
@@ -141,7 +141,7 @@ def _refill(config: Config, state: TrainState, batch: Batch) -> Carry:
     halted = state.carry.halted
     y, z = model.initial(config, state.params, config.run.batch)
     fresh = Carry(batch, y, z, jnp.zeros_like(state.carry.steps), jnp.zeros_like(halted))
-    return choose(halted, fresh, state.carry)
+    return tree_where(halted, fresh, state.carry)
 
 
 def _carried_loss(config: Config, params, slots: Carry, key):
@@ -149,16 +149,16 @@ def _carried_loss(config: Config, params, slots: Carry, key):
     batch, N_sup = slots.batch, config.recursion.N_sup
     x = model.embed(config, params, batch["inputs"], batch.get("puzzle"))
     y, z = model.supervision_step(config, params, x, slots.y, slots.z)
-    reading = model.read(config, params, y)
+    output = model.heads(config, params, y)
     steps = slots.steps + 1
     last = steps >= N_sup
     target = None
     if config.loss.continue_loss:
         stopped = jax.lax.stop_gradient((params, x, y, z))
         following, _ = model.supervision_step(config, *stopped)
-        target = losses.go_on_target(model.read(config, params, following), last)
-    terms = losses.step_terms(config.loss, reading, batch["labels"], target)
-    stop = reading.halt > (reading.go_on if config.loss.continue_loss else 0.0)
+        target = losses.q_continue_target(model.heads(config, params, following), last)
+    terms = losses.step_loss(config.loss, output, batch["labels"], target)
+    stop = output.q_halt > (output.q_continue if config.loss.continue_loss else 0.0)
     halted = last | (stop & (steps >= minimum_steps(config, key, steps.shape)))
     y, z = jax.lax.stop_gradient((y, z))
     return terms.total, (terms, Carry(batch, y, z, steps, halted))
@@ -181,7 +181,7 @@ def train_chunk(config: Config, task: Task, K: int, state: TrainState, data: Tra
     return jax.lax.scan(body, state, None, length=K)
 
 
-def evaluated_params(config: Config, state: TrainState):
+def eval_params(config: Config, state: TrainState):
     """Weights that are evaluated: the debiased moving average, or the weights themselves where ema is 0."""
     if config.optim.ema == 0:
         return state.params

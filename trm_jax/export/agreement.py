@@ -49,7 +49,7 @@ def jax_answers(config: Config, params: Any, inputs: np.ndarray, temperature: fl
     """Answers of the model as it was trained: scanned, not written out, in float32."""
     config = config.override(**{"model.dtype": "float32"})
     outputs = predict.predict(config, params, inputs, batch=64, reduce=predict.everything, inference=True)
-    logits, halt = (np.moveaxis(np.asarray(leaf), 0, 1) for leaf in (outputs.logits, outputs.halt))
+    logits, halt = (np.moveaxis(np.asarray(leaf), 0, 1) for leaf in (outputs.logits, outputs.q_halt))
     return Answers(logits, softmax(logits / temperature, axis=-1), expit(halt))
 
 

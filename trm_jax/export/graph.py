@@ -82,7 +82,7 @@ def single_step(config: Config, params: Any, temperature: float) -> Callable[...
         y, z = model.supervision_step(config, params, x, y, z, inference=True)
         # Times one, or jax2onnx joins the reshapes of several views before and after this output, and it is gone.
         states = (y * jnp.float32(1),) if z is None else (y * jnp.float32(1), z)
-        return *states, *_answers(model.read(config, params, y, inference=True), temperature)
+        return *states, *_answers(model.heads(config, params, y, inference=True), temperature)
 
     return step
 
@@ -99,8 +99,8 @@ def adaptive(config: Config, params: Any, temperature: float) -> Callable[..., t
         def advance(states):
             y, z = states if len(states) == 2 else (states[0], None)
             states = model.supervision_step(config, params, x, y, z, inference=True)
-            output = model.read(config, params, states[0], inference=True)
-            return tuple(state for state in states if state is not None), output.logits, output.halt
+            output = model.heads(config, params, states[0], inference=True)
+            return tuple(state for state in states if state is not None), output.logits, output.q_halt
 
         def unsure(carry):
             _, _, halt, steps = carry
@@ -112,13 +112,13 @@ def adaptive(config: Config, params: Any, temperature: float) -> Callable[..., t
 
         first = advance(tuple(state for state in model.initial(config, params, 1) if state is not None))
         _, logits, halt, steps = jax.lax.while_loop(unsure, turn, (*first, jnp.int32(1)))
-        return *_answers(model.Reading(logits, halt, halt), temperature), steps[None]
+        return *_answers(model.StepOutput(logits, halt, halt), temperature), steps[None]
 
     return forward
 
 
-def _answers(output: model.Reading, temperature: float) -> tuple:
-    return output.logits, jax.nn.softmax(output.logits / temperature), jax.nn.sigmoid(output.halt)
+def _answers(output: model.StepOutput, temperature: float) -> tuple:
+    return output.logits, jax.nn.softmax(output.logits / temperature), jax.nn.sigmoid(output.q_halt)
 
 
 FUNCTIONS = {

@@ -37,6 +37,10 @@ JAX = "jitted JAX"
 Precision = Literal["float16", "int8"]
 
 
+FILES = ("*.onnx", "weights.bin", "*.npz", "labels.txt", "report.*", "model_card.md", SUMS)
+"""Patterns of all files that a package may have."""
+
+
 @dataclass(frozen=True)
 class Settings:
     """How a package is made and measured."""
@@ -218,6 +222,9 @@ def early_stop(path: Path, samples: Samples, threshold: float, speeds: Mapping[T
 
 
 def check_output(output: Path) -> None:
-    """Refuse to replace a directory that is not a package. Raises ValueError."""
+    """Refuse to replace a directory that is not a package, or that holds more than one. Raises ValueError."""
     if output.exists() and not (output / SUMS).is_file():
         raise ValueError(f"{output} exists and is not a package; choose another --output")
+    for path in sorted(output.iterdir()) if output.exists() else ():
+        if not any(path.match(pattern) for pattern in FILES):
+            raise ValueError(f"{output} has {path.name}, which is not of a package; choose another --output")

@@ -12,7 +12,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
 from matplotlib.ticker import PercentFormatter
 
 from trm_jax.reporting.interval import Interval
@@ -81,19 +80,19 @@ def draw_intervals(axes: Axes, rows: Sequence[str], series: Mapping[str, Sequenc
     axes.set_xlabel(label)
 
 
-def draw_confusion(axes: Axes, matrix: np.ndarray, classes: Sequence[str], shares: bool = False) -> AxesImage:
-    """A confusion matrix with counts, and under them the share of the true class if ``shares``."""
+def draw_confusion(axes: Axes, matrix: np.ndarray, classes: Sequence[str]) -> None:
+    """A confusion matrix: counts, and under them the share of the true class, which is the colour too."""
     share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-    image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
     for row, column in np.argwhere(matrix >= 0.5).tolist():
         colour = "white" if share[row, column] > 0.5 else BLACK
-        text = f"{matrix[row, column]:,.0f}" + (f"\n{share[row, column]:.1%}" if shares else "")
-        axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=6.5 if shares else 8)
+        count = f"{matrix[row, column]:,.0f}" if matrix[row, column] >= 1 else f"{matrix[row, column]:.1f}"
+        text = f"{count}\n{share[row, column]:.1%}"
+        axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=7, linespacing=0.95)
     axes.set_xticks(range(len(classes)), classes, rotation=45, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(len(classes)), classes)
     axes.set(xlabel="Predicted class", ylabel="True class")
     bare(axes)
-    return image
 
 
 def bare(axes: Axes) -> None:

@@ -13,7 +13,7 @@ import pandas as pd
 
 from trm_jax.reporting.interval import Interval, magnitude, points
 from trm_jax.study.published import Paper
-from trm_jax.study.statistics import RESAMPLES, Agreement, Comparison, rank_agreement
+from trm_jax.study.statistics import Agreement, Comparison, rank_agreement
 
 BROKEN = 0.5
 """A reference arm that solves less than this share of the test set is not a model to take apart."""
@@ -221,31 +221,6 @@ def paper_sizes(comparisons: Sequence[Comparison], paper: Paper) -> dict[str, fl
 def predicted_sizes(predicted: Sequence[str]) -> dict[str, float]:
     """A predicted order, largest impact first, as sizes."""
     return {arm: float(len(predicted) - place) for place, arm in enumerate(predicted)}
-
-
-def method(resolution: float, wording: Wording, paper: Paper | None) -> list[str]:
-    """How the decisions were made and what the numbers mean; true of every study."""
-    one, many = wording.example, wording.examples
-    sentences = [
-        "A difference is reported if a two-sided paired t test over shared seeds, Holm-corrected over the arms of a "
-        "section, has p of at most 0.05 and the bootstrap interval excludes zero. Otherwise the text says "
-        f'"{NONE}". That does not mean that there is none: see the smallest difference that would have been found '
-        "with 80 % probability.",
-        "Intervals are for one arm at a time. Student's t interval goes with the test. The bootstrap interval "
-        f"(expanded percentiles, {RESAMPLES:,} resamples of the seeds) stands beside it, and is the less reliable of "
-        "the two when seeds are few.",
-        f"Seeds stand for repeated training on the same {many}: nothing here measures how results change with other "
-        f"{many}.",
-        "The effect size is the mean paired difference over its standard deviation, with Hedges' correction. The "
-        f"standard deviation of the differences is never taken as less than {resolution:g}, the share of one test "
-        f"{one}.",
-    ]
-    if paper:
-        sentences.append(
-            f"The paper's numbers are single runs of other models on other {many}: only directions and orders are "
-            "compared with them."
-        )
-    return sentences
 
 
 def _agreement(whose: str, agreement: Agreement) -> str:

@@ -8,7 +8,6 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -18,37 +17,13 @@ from trm_jax.reporting import page
 from trm_jax.study import figures, findings, tables
 from trm_jax.study.findings import Wording
 from trm_jax.study.published import Paper
-from trm_jax.study.statistics import Comparison, compare_arms
+from trm_jax.study.statistics import RESAMPLES, Comparison, compare_arms
 from trm_jax.support.files import write_text
 
 IDENTITY = ("study", "arm", "seed", "difficulty")
 SCORES = ("exact", "cells", "best_exact")
 MEASURES = ("parameters", "layer_applications", "flops", "train_seconds")
-CURVES = {
-    "validation_exact": "Learning curves on validation {examples}. Thin lines are seeds, the band reaches from the "
-    "lowest to the highest, the dashed line is the mean of the reference arm.",
-    "loss": "Training loss, drawn in the same way.",
-}
-CAPTIONS = {
-    "accuracy": "Exact accuracy of every arm. Small dots are seeds, the line is the 95 % interval of the mean "
-    "(Student's t, cut at 0 and 100 %), the diamond is the mean of the best checkpoints.",
-    "impact": "Difference of every arm to {reference}, seed by seed. The thin line is Student's t interval, the wide "
-    "one the bootstrap interval; the mean is filled where a difference was detected.",
-    "parameters": "Parameters against exact accuracy: seeds, mean and 95 % interval of every arm.",
-    "depth": "Counted effective depth against exact accuracy: seeds, mean and 95 % interval of every arm.",
-}
-
-
-class Picture(NamedTuple):
-    """A figure as it stands in the report."""
-
-    file: str
-    """Name without folder and ending."""
-    figure: Figure
-    caption: str
-
-    def __str__(self) -> str:
-        return f"![{self.caption}](figures/{self.file}.svg)\n\n*{self.caption}*"
+CURVES = ("validation_exact", "loss")
 
 
 @dataclass(frozen=True)
@@ -74,8 +49,14 @@ class Section:
     checkpoints: list[str]
     ranking: list[str]
     comparisons: list[Comparison]
-    tables: dict[str, tables.Table]
-    pictures: dict[str, Picture]
+    tables: dict[str, pd.DataFrame]
+    figures: dict[str, Figure]
+    """By file name without its ending."""
+
+    @property
+    def slug(self) -> str:
+        """The title as the beginning of file names."""
+        return _slug(self.title)
 
 
 def write_report(
@@ -108,21 +89,22 @@ def write_report(
     groups = _groups(rows)
     sections = [_section(group, curves, frame, name) for name, group in groups.items()]
     overview = {section.title: (groups[section.title], section.comparisons) for section in sections}
-    shared = {} if _by_difficulty(curves) else _curve_pictures(curves, frame, "")
+    shared = {} if _by_difficulty(curves) else _curves(curves, frame, "")
     text = page.template("trm_jax.study", "report.md").render(
         title=title,
         sections=sections,
-        overview=tables.overview_table(overview, reference, wording),
-        curves=shared,
+        overview=tables.overview_table(overview, wording),
+        curves=list(shared),
         protocol=protocol,
         provenance=provenance,
-        reference=reference,
-        method=findings.method(resolution, wording, paper),
+        resamples=RESAMPLES,
+        has_valid="valid" in rows,
+        **vars(frame),
     )
-    pictures = [picture for section in sections for picture in section.pictures.values()] + list(shared.values())
+    drawn = {name: figure for section in sections for name, figure in section.figures.items()} | shared
     directory.mkdir(parents=True, exist_ok=True)
     write_text(directory / "results.csv", rows.to_csv(index=False))
-    page.write_report(directory, text, {picture.file: picture.figure for picture in pictures})
+    page.write_report(directory, text, drawn)
 
 
 def _checked(rows: pd.DataFrame, frame: Frame) -> pd.DataFrame:
@@ -171,10 +153,10 @@ def _section(rows: pd.DataFrame, curves: Mapping[str, pd.DataFrame], frame: Fram
     for comparison in by_impact:
         reported = findings.against_paper(comparison, paper) if paper and not broken else ""
         effects.append(f"{findings.effect(comparison, reference, family)} {reported}".strip())
-    shown = {"accuracy": tables.accuracy_table(rows, wording), "cost": tables.cost_table(rows, wording)}
+    shown = {"accuracy": tables.accuracy_table(rows), "cost": tables.cost_table(rows, wording)}
     if by_impact:
-        shown["impact"] = tables.impact_table(by_impact, reference)
-        shown["ranking"] = tables.ranking_table(by_impact, reference, frame.predicted, paper)
+        shown["impact"] = tables.impact_table(by_impact)
+        shown["ranking"] = tables.ranking_table(by_impact, frame.predicted, paper)
     return Section(
         title=title,
         headline=findings.headline(by_impact, reference),
@@ -185,7 +167,7 @@ def _section(rows: pd.DataFrame, curves: Mapping[str, pd.DataFrame], frame: Fram
         ranking=findings.ranking(by_impact, frame.predicted, paper, reference, broken),
         comparisons=by_impact,
         tables=shown,
-        pictures=_pictures(rows, by_impact, frame, _slug(title)) | _section_curves(rows, curves, frame, title),
+        figures=_figures(rows, by_impact, frame, _slug(title)) | _section_curves(rows, curves, frame, title),
     )
 
 
@@ -197,42 +179,36 @@ def _compare(rows: pd.DataFrame, column: str, frame: Frame) -> dict[str, Compari
     return compare_arms(scores, frame.reference, resolution=frame.resolution)
 
 
-def _pictures(rows: pd.DataFrame, compared: list[Comparison], frame: Frame, slug: str) -> dict[str, Picture]:
+def _figures(rows: pd.DataFrame, compared: list[Comparison], frame: Frame, slug: str) -> dict[str, Figure]:
     reference, wording = frame.reference, frame.wording
     drawn = {
-        "accuracy": figures.accuracy(rows, reference, wording),
-        "parameters": figures.cost(rows, "parameters", reference, wording),
-        "depth": figures.cost(rows, "layer_applications", reference, wording),
+        f"{slug}-accuracy": figures.accuracy(rows, reference, wording),
+        f"{slug}-parameters": figures.cost(rows, "parameters", reference, wording),
+        f"{slug}-depth": figures.cost(rows, "layer_applications", reference, wording),
     }
-    if compared:
-        drawn["impact"] = figures.impact(compared, reference)
-    return {
-        name: Picture(f"{slug}-{name}", figure, CAPTIONS[name].format(reference=reference))
-        for name, figure in drawn.items()
-    }
+    return drawn | ({f"{slug}-impact": figures.impact(compared, reference)} if compared else {})
 
 
 def _section_curves(
     rows: pd.DataFrame, curves: Mapping[str, pd.DataFrame], frame: Frame, title: str
-) -> dict[str, Picture]:
+) -> dict[str, Figure]:
     """Learning curves of the difficulty of these rows, if the curves tell difficulties apart."""
     if not _by_difficulty(curves):
         return {}
     level = rows["difficulty"].iloc[0]
     chosen = {arm: table[table["difficulty"].astype(str) == level] for arm, table in curves.items()}
     chosen = {arm: table for arm, table in chosen.items() if len(table) and arm in set(rows["arm"])}
-    return _curve_pictures(chosen, frame, _slug(title) + "-")
+    return _curves(chosen, frame, _slug(title) + "-")
 
 
-def _curve_pictures(curves: Mapping[str, pd.DataFrame], frame: Frame, prefix: str) -> dict[str, Picture]:
-    pictures = {}
-    for column, caption in CURVES.items():
+def _curves(curves: Mapping[str, pd.DataFrame], frame: Frame, prefix: str) -> dict[str, Figure]:
+    drawn = {}
+    for column in CURVES:
         known = {arm: table for arm, table in curves.items() if column in table and table[column].notna().any()}
         if known:
-            figure = figures.learning_curves(known, column, frame.reference, frame.wording)
-            file = prefix + column.replace("_", "-")
-            pictures[column] = Picture(file, figure, caption.format(examples=frame.wording.examples))
-    return pictures
+            name = prefix + column.replace("_", "-")
+            drawn[name] = figures.learning_curves(known, column, frame.reference, frame.wording)
+    return drawn
 
 
 def _by_difficulty(curves: Mapping[str, pd.DataFrame]) -> bool:

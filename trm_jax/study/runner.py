@@ -22,10 +22,10 @@ from trm_jax.study.tables import accuracy_table
 from trm_jax.support.files import write_text
 from trm_jax.support.flops import matmul_flops
 from trm_jax.support.provenance import environment, provenance
-from trm_jax.support.schema import differences, parse_options
+from trm_jax.support.schema import changed_fields, parse_options
 from trm_jax.training.checkpoint import save_weights
 from trm_jax.training.devices import to_host
-from trm_jax.training.loop import evaluated_weights, fit
+from trm_jax.training.loop import eval_weights, fit
 from trm_jax.training.predict import scores_by_level
 from trm_jax.training.processes import is_first_process, on_first_process
 from trm_jax.training.run_directory import RunDirectory, read_options
@@ -152,7 +152,7 @@ def run_arm(arm: Arm, directory: Path, name: str) -> list[dict[str, Any]]:
     """Train an arm and look at the test samples once: a row for each seed and level of difficulty."""
     task, config = arm.task, arm.config
     training = fit(task, config, directory, name)
-    test, weights = task.examples("test"), evaluated_weights(config)(training.state)
+    test, weights = task.examples("test"), eval_weights(config)(training.state)
     final = scores_by_level(task, config, weights, test)
     best = scores_by_level(task, config, training.best.params, test)
     keep_best(arm, training.best.params, directory)
@@ -204,7 +204,7 @@ def protocol(arms: Mapping[str, Arm], reference: str) -> list[str]:
     """What was done, in sentences made from the configs and the data."""
     task, run = arms[reference].task, arms[reference].config.run
     examples = task.example_name[1]
-    changed = sorted({name for arm in arms.values() for name in differences(arms[reference].options, arm.options)})
+    changed = sorted({name for arm in arms.values() for name in changed_fields(arms[reference].options, arm.options)})
     return [
         *task.protocol(),
         f"{run.steps} updates of {run.batch} {examples}. The arms differ in "
@@ -237,8 +237,8 @@ def conclude(study: Study, arms: dict[str, Arm], directory: Path, rows, predicte
         resolution=1 / counts.min(),
     )
     for level, group in table.groupby("difficulty", sort=False):
-        shown = accuracy_table(group, wording)
-        print(f"\n{level}\n{pd.DataFrame(shown.rows, columns=shown.columns).to_string(index=False)}")
+        shown = accuracy_table(group)
+        print(f"\n{level}\n{shown.to_string(index=False)}")
     print(f"\nReport: {directory / 'report.html'}")
 
 

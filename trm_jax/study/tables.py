@@ -1,12 +1,13 @@
-"""The tables of a report, as text: numbers are rounded and given their units here and nowhere else."""
+"""The tables of a report, as text: numbers are rounded and given their units here and nowhere else.
+
+The first column names the arm, in backticks.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 import pandas as pd
 
-from trm_jax.reporting import markdown
 from trm_jax.reporting.interval import magnitude, points
 from trm_jax.study import findings
 from trm_jax.study.findings import Wording
@@ -14,21 +15,7 @@ from trm_jax.study.published import Paper
 from trm_jax.study.statistics import Comparison, mean_interval
 
 
-class Table(NamedTuple):
-    """A table of texts; the first column names the arm, in backticks."""
-
-    columns: list[str]
-    rows: list[list[str]]
-    note: str
-    """What the columns mean, as Markdown."""
-
-    def __str__(self) -> str:
-        return f"{markdown.table(self.columns, self.rows)}\n\n{self.note}"
-
-
-def overview_table(
-    sections: Mapping[str, tuple[pd.DataFrame, Sequence[Comparison]]], reference: str, wording: Wording
-) -> Table:
+def overview_table(sections: Mapping[str, tuple[pd.DataFrame, Sequence[Comparison]]], wording: Wording) -> pd.DataFrame:
     """Exact accuracy of every arm at every difficulty, with what was detected: the whole study at one glance."""
     marks = {"lower": " \N{DOWNWARDS ARROW}", "higher": " \N{UPWARDS ARROW}"}
     everything = pd.concat([rows for rows, _ in sections.values()])
@@ -40,14 +27,10 @@ def overview_table(
             mark = "".join(marks.get(findings.decision(c), "") for c in comparisons if c.arm == arm)
             cells.append(f"{_exact(exact)}{mark}" if len(exact) else "none")
         lines.append([f"`{arm}`", *cells, f"{first['parameters']:,.0f}", f"{first['flops'] / 1e6:,.1f}"])
-    note = (
-        f"Exact accuracy in percent and its 95 % interval over seeds. An arrow marks a detected difference to "
-        f"`{reference}`, up or down."
-    )
-    return Table(["Arm", *sections, "Parameters", f"MFLOP a {wording.example}"], lines, note)
+    return pd.DataFrame(lines, columns=["Arm", *sections, "Parameters", f"MFLOP a {wording.example}"])
 
 
-def accuracy_table(rows: pd.DataFrame, wording: Wording) -> Table:
+def accuracy_table(rows: pd.DataFrame) -> pd.DataFrame:
     """Scores of every arm in percent: final weights, then best checkpoint."""
     titles = {"valid": "Valid", "cells": "Cells"}
     scores = [name for name in titles if name in rows]
@@ -57,17 +40,11 @@ def accuracy_table(rows: pd.DataFrame, wording: Wording) -> Table:
         interval = mean_interval(group["exact"])
         ends = interval.clipped.ends(_percent) if interval.known else "none"
         lines.append([f"`{arm}`", _percent(interval.value), ends, *map(_percent, means), str(len(group))])
-    note = (
-        f"All columns but the last are percent. Exact: the whole {wording.example} as in its solution. "
-        + ("Valid: any correct completion. " if "valid" in scores else "")
-        + "Cells: share of right cells. Best checkpoint: each seed's weights with the highest validation score. The "
-        "other columns are final weights."
-    )
     columns = ["Arm", "Exact %", "95 % interval", "Lowest seed", "Best checkpoint"]
-    return Table([*columns, *(titles[name] for name in scores), "Seeds"], lines, note)
+    return pd.DataFrame(lines, columns=[*columns, *(titles[name] for name in scores), "Seeds"])
 
 
-def cost_table(rows: pd.DataFrame, wording: Wording) -> Table:
+def cost_table(rows: pd.DataFrame, wording: Wording) -> pd.DataFrame:
     """What every arm costs."""
     columns = ["Arm", "Parameters", "Layer applications", f"MFLOP a {wording.example}", "Training, s a seed"]
     lines = [
@@ -76,11 +53,10 @@ def cost_table(rows: pd.DataFrame, wording: Wording) -> Table:
         + [f"{group['flops'].iloc[0] / 1e6:,.2f}", f"{group['train_seconds'].mean():,.0f}"]
         for arm, group in rows.groupby("arm", sort=False)
     ]
-    note = "FLOPs are those of the matrix products in one forward pass over all supervision steps."
-    return Table(columns, lines, note)
+    return pd.DataFrame(lines, columns=columns)
 
 
-def impact_table(comparisons: Sequence[Comparison], reference: str) -> Table:
+def impact_table(comparisons: Sequence[Comparison]) -> pd.DataFrame:
     """Paired differences to the reference arm in percentage points, with all that was computed about them."""
     columns = ["Arm", "Difference", "95 % (t)", "95 % (bootstrap)", "Effect size", "p (Holm)"]
     columns += ["Detectable", "Decision"]
@@ -97,16 +73,10 @@ def impact_table(comparisons: Sequence[Comparison], reference: str) -> Table:
         ]
         for comparison in comparisons
     ]
-    note = (
-        f"Differences in percentage points, arm minus `{reference}`, paired by seed. Detectable: the smallest "
-        "difference that is found with 80 % probability at this number of seeds and this spread."
-    )
-    return Table(columns, lines, note)
+    return pd.DataFrame(lines, columns=columns)
 
 
-def ranking_table(
-    comparisons: Sequence[Comparison], reference: str, predicted: Sequence[str], paper: Paper | None
-) -> Table:
+def ranking_table(comparisons: Sequence[Comparison], predicted: Sequence[str], paper: Paper | None) -> pd.DataFrame:
     """Arms by impact, the largest first, beside their places in the paper and in the predicted order."""
     impacts = findings.impact_sizes(comparisons)
     reported = findings.paper_sizes(comparisons, paper) if paper else {}
@@ -122,10 +92,7 @@ def ranking_table(
         if guessed:
             line.append(_place(arm, guessed) if arm in guessed else "")
         lines.append(line)
-    note = f"Impact: percentage points lost against `{reference}`."
-    if paper:
-        note += f" Paper: {paper.citation}, {paper.data_set}, single runs."
-    return Table(columns, lines, note)
+    return pd.DataFrame(lines, columns=columns)
 
 
 def _decision(comparison: Comparison) -> str:

@@ -16,7 +16,7 @@ def require(condition: bool, message: str) -> None:
         raise ValueError(message)
 
 
-def differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
+def changed_fields(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
     """Dotted names of the options in which two nested dicts of options differ."""
     a, b = _flat(one), _flat(other)
     return [name for name in {**a, **b} if name not in a or name not in b or a[name] != b[name]]
@@ -29,17 +29,17 @@ def _flat(options: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def from_plain(value: Any, kind: Any) -> Any:
+def from_dict(value: Any, kind: Any) -> Any:
     """Rebuild a dataclass, with its tuples, from what JSON knows. Raises ValueError for an unknown option."""
     if isinstance(kind, type) and is_dataclass(kind):
         known = {f.name: f.type for f in fields(kind)}
         require(isinstance(value, dict), f"expected options of {kind.__name__}, got {value!r}")
         for name in value:
             require(name in known, f"unknown option {name!r}; {kind.__name__} has {', '.join(known)}")
-        return kind(**{name: from_plain(v, known[name]) for name, v in value.items()})
+        return kind(**{name: from_dict(v, known[name]) for name, v in value.items()})
     if isinstance(kind, types.UnionType):
         part = optional_dataclass(kind)
-        return from_plain(value, part) if part and isinstance(value, dict) else value
+        return from_dict(value, part) if part and isinstance(value, dict) else value
     if typing.get_origin(kind) is tuple and isinstance(value, list):
         return tuple(value)
     if kind is float and type(value) is int:
@@ -70,7 +70,7 @@ def replace_nested(config: Any, options: Mapping[str, Any], prefix: str = "") ->
         if dot:
             sections.setdefault(name, {})[rest] = value
         else:
-            changes[name] = from_plain(value, known[name])
+            changes[name] = from_dict(value, known[name])
     for name, values in sections.items():
         current = changes.get(name, getattr(config, name))
         if current is None and optional_dataclass(known[name]):

@@ -12,7 +12,7 @@ from trm_jax.core.config import Config
 from trm_jax.core.migration import migrate
 from trm_jax.core.model import initialise
 from trm_jax.core.task import Task, run_options
-from trm_jax.support.schema import from_plain
+from trm_jax.support.schema import from_dict
 
 
 class _Manager(ocp.CheckpointManager):
@@ -86,7 +86,7 @@ def load_weights(directory: Path) -> Weights:
         restored = checkpointer.restore(directory.absolute(), args=ocp.args.Composite(config=ocp.args.JsonRestore()))
         options = migrate(restored["config"])
         task = options.pop("task", {})
-        config = from_plain(options, Config)
+        config = from_dict(options, Config)
         abstract = jax.eval_shape(lambda: initialise(config.model, jax.random.key(0)))
         # Named here, because the devices it was saved on may not exist on this machine.
         here = jax.sharding.SingleDeviceSharding(jax.devices()[0])

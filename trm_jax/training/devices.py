@@ -20,14 +20,14 @@ WIDE = 256
 def run_mesh(config: Config, devices: list[Any] | None = None) -> Mesh:
     """Devices of a run, as `seed_mesh` with as many devices to a batch as ``run.data_parallel`` allows.
 
-    Where it says nothing, all that are left, unless `threads_products` holds.
+    Where it says nothing, all that are left, unless `cpu_keeps_batch_whole` holds.
     """
     devices = jax.devices() if devices is None else devices
-    shares = 1 if threads_products(config, devices) else config.run.data_parallel or len(devices)
+    shares = 1 if cpu_keeps_batch_whole(config, devices) else config.run.data_parallel or len(devices)
     return seed_mesh(len(config.run.seeds), devices, config.run.batch, shares)
 
 
-def threads_products(config: Config, devices: list[Any]) -> bool:
+def cpu_keeps_batch_whole(config: Config, devices: list[Any]) -> bool:
     """Whether a batch stays on one device although others are left: in a wide net on one CPU, whose products use
     every core anyway (docs/log.md has the times)."""
     one_cpu = devices[0].platform == "cpu" and len({device.process_index for device in devices}) == 1
@@ -76,7 +76,7 @@ def over_seeds(function: Callable, mesh: Mesh, donate: bool = False, vectorized:
 
     def run(state, *shared):
         specs = (P("seed"), *(P() for _ in shared))
-        # Only `seed` is split by hand; along `data` the compiler divides the work, as `share_batch` asks it to.
+        # Only `seed` is split by hand; along `data` the compiler divides the work, as `shard_batch` asks it to.
         sharded = jax.shard_map(
             local, mesh=mesh, in_specs=specs, out_specs=P("seed"), axis_names={"seed"}, check_vma=False
         )

@@ -14,13 +14,13 @@ from tqdm import tqdm
 
 from trm_jax.core import train_step
 from trm_jax.core.config import Config, LossConfig, RecursionConfig, RunConfig
-from trm_jax.core.sharding import choose
+from trm_jax.core.sharding import tree_where
 from trm_jax.core.task import Task, run_options
 from trm_jax.core.train_step import TrainingData, TrainState
 from trm_jax.training.checkpoint import Checkpoints
-from trm_jax.training.devices import over_seeds, place_seeds, replicate, run_mesh, threads_products, to_host
+from trm_jax.training.devices import cpu_keeps_batch_whole, over_seeds, place_seeds, replicate, run_mesh, to_host
 from trm_jax.training.predict import scores
-from trm_jax.training.processes import is_first_process, of_first_process
+from trm_jax.training.processes import broadcast_from_first, is_first_process
 from trm_jax.training.run_directory import RunDirectory
 
 
@@ -33,7 +33,7 @@ class Best(NamedTuple):
     step: Any  # (S,)
 
 
-class Progress(NamedTuple):
+class TrainingRun(NamedTuple):
     """What a checkpoint holds."""
 
     state: TrainState
@@ -42,10 +42,10 @@ class Progress(NamedTuple):
 
 
 class Diverged(RuntimeError):
-    """A loss or gradient that is no number."""
+    """A loss or gradient that is NaN or infinite."""
 
 
-def fit(task: Task, config: Config, directory: Path, name: str = "run") -> Progress:
+def fit(task: Task, config: Config, directory: Path, name: str = "run") -> TrainingRun:
     """Train all seeds of a config on a task in ``directory``, or take up where it was interrupted.
 
     The task's metric on validation, after the last supervision step, decides the best weights. Ends bitwise equal
@@ -58,30 +58,30 @@ def fit(task: Task, config: Config, directory: Path, name: str = "run") -> Progr
 
 
 @cache
-def evaluated_weights(config: Config) -> Callable[[TrainState], Any]:
+def eval_weights(config: Config) -> Callable[[TrainState], Any]:
     """Compiled function from the state of all seeds to the weights that are evaluated; one program for a config."""
-    return over_seeds(partial(train_step.evaluated_params, config), run_mesh(config))
+    return over_seeds(partial(train_step.eval_params, config), run_mesh(config))
 
 
-def _fit(task: Task, config: Config, run: RunDirectory, name: str) -> Progress:
+def _fit(task: Task, config: Config, run: RunDirectory, name: str) -> TrainingRun:
     seeds = np.array(config.run.seeds)
     mesh = run_mesh(config)
     _say_idle(config, mesh)
     data = replicate(mesh, train_step.training_data(task.examples("train"), config.run.steps))
     validation = task.examples("validation")
-    evaluated = evaluated_weights(config)
-    progress = _start(config, data, mesh, seeds)
+    evaluated = eval_weights(config)
+    training = _start(config, data, mesh, seeds)
     checkpoints = Checkpoints(run.path / "checkpoints")
     if checkpoints.latest() is not None:
-        progress = checkpoints.restore(progress)
-    step = int(to_host(progress.state.step)[0])
+        training = checkpoints.restore(training)
+    step = int(to_host(training.state.step)[0])
     run.truncate_metrics(step)
-    state, best = progress.state, progress.best
-    seconds = to_host(progress.seconds)
+    state, best = training.state, training.best
+    seconds = to_host(training.seconds)
     compiled: dict[tuple[int, int], Callable] = {}
     hidden = not is_first_process()
     with tqdm(total=config.run.steps, initial=step, desc=name, unit="step", file=sys.stderr, disable=hidden) as bar:
-        while step < config.run.steps and not _exhausted(config, best, step):
+        while step < config.run.steps and not _out_of_patience(config, best, step):
             N_sup, end = _phase(config, step)
             K = min(config.run.chunk, end - step)
             if (K, N_sup) not in compiled:
@@ -99,15 +99,15 @@ def _fit(task: Task, config: Config, run: RunDirectory, name: str) -> Progress:
                 by_step = scores(task, config, weights, validation)
                 last = {key: values[:, -1] for key, values in by_step.items()}
                 best = _better(config, best, weights, last[task.metric], step)
-                row |= {f"validation_{key}": _listed(values) for key, values in last.items()}
+                row |= {f"validation_{key}": _to_list(values) for key, values in last.items()}
                 row["best_step"] = to_host(best.step).tolist()
                 bar.set_postfix({task.metric: f"{np.mean(last[task.metric]):.3f}"})
             run.log(row)
             if done or step % config.run.checkpoint_every == 0:
-                checkpoints.save(step, Progress(state, best, _shared(mesh, seconds)), run.options)
+                checkpoints.save(step, TrainingRun(state, best, _replicated(mesh, seconds)), run.options)
             bar.update(K)
     checkpoints.close()
-    return Progress(state, best, _shared(mesh, seconds))
+    return TrainingRun(state, best, _replicated(mesh, seconds))
 
 
 def _phase(config: Config, step: int) -> tuple[int, int]:
@@ -125,12 +125,12 @@ def _chunk(task: Task, config: Config, K: int) -> Callable:
     return lambda state, data: train_step.train_chunk(config, task, K, state, data)
 
 
-def _start(config: Config, data: TrainingData, mesh, seeds: np.ndarray) -> Progress:
+def _start(config: Config, data: TrainingData, mesh, seeds: np.ndarray) -> TrainingRun:
     state = _initial_state(_shape_of_state(config))(place_seeds(mesh, seeds), data)
     none = replicate(mesh, np.full(len(seeds), -np.inf, np.float32))
     steps = replicate(mesh, np.zeros(len(seeds), np.int32))
     best = Best(jax.tree.map(jax.numpy.zeros_like, state.params), none, steps)
-    return Progress(state, best, replicate(mesh, np.zeros(len(seeds), np.float32)))
+    return TrainingRun(state, best, replicate(mesh, np.zeros(len(seeds), np.float32)))
 
 
 def _shape_of_state(config: Config) -> Config:
@@ -146,14 +146,14 @@ def _initial_state(config: Config) -> Callable:
     return over_seeds(lambda seed, data: train_step.init(config, data, seed), run_mesh(config))
 
 
-def _shared(mesh, seconds: np.ndarray):
+def _replicated(mesh, seconds: np.ndarray):
     """Seconds as the first process measured them, on every device."""
-    return replicate(mesh, of_first_process(seconds))
+    return replicate(mesh, broadcast_from_first(seconds))
 
 
 def _say_idle(config: Config, mesh) -> None:
     """One line where devices stay idle that the run might have used."""
-    if mesh.size < jax.device_count() and not threads_products(config, jax.devices()) and is_first_process():
+    if mesh.size < jax.device_count() and not cpu_keeps_batch_whole(config, jax.devices()) and is_first_process():
         seed, data = mesh.devices.shape
         print(
             f"uses {mesh.size} of {jax.device_count()} devices: {seed} for {len(config.run.seeds)} seeds, times {data} "
@@ -162,7 +162,7 @@ def _say_idle(config: Config, mesh) -> None:
         )
 
 
-def _exhausted(config: Config, best: Best, step: int) -> bool:
+def _out_of_patience(config: Config, best: Best, step: int) -> bool:
     """Whether no seed has improved for as many evaluations as ``run.patience`` allows."""
     waited = step - max(int(to_host(best.step).max()), first_phase(config))
     return 0 < config.run.patience * config.run.evaluate_every <= waited
@@ -176,7 +176,7 @@ def _better(config: Config, best: Best, params, score: np.ndarray, step: int) ->
     first = first_phase(config)
     old = np.where((to_host(best.step) <= first) & (step > first), -np.inf, to_host(best.score))
     new = Best(params, np.asarray(score, np.float32), np.full(len(score), step, np.int32))
-    return choose(score > old, new, best)
+    return tree_where(score > old, new, best)
 
 
 def _row(config: Config, metrics, step: int, name: str, directory: Path) -> dict[str, Any]:
@@ -187,12 +187,14 @@ def _row(config: Config, metrics, step: int, name: str, directory: Path) -> dict
         first = int(broken.any(axis=0).argmax())
         seed = config.run.seeds[int(broken[:, first].argmax())]
         at = step - broken.shape[1] + first + 1
+        checkpoints = directory / "checkpoints"
+        kept = f"the last good one is kept in {checkpoints}" if any(checkpoints.glob("[0-9]*")) else "none was kept yet"
         raise Diverged(
-            f"{name}: the loss or gradient of seed {seed} is no number at step {at}; the last good checkpoint is kept "
-            f"in {directory / 'checkpoints'}. Lower optim.learning_rate or raise optim.warmup, and choose a new name"
+            f"{name}: the loss or gradient of seed {seed} is NaN or infinite at step {at}; of the checkpoints {kept}. "
+            "Lower optim.learning_rate or raise optim.warmup, and choose a new name"
         )
-    return {"step": step, **{key: _listed(values[:, -1]) for key, values in host.items()}}
+    return {"step": step, **{key: _to_list(values[:, -1]) for key, values in host.items()}}
 
 
-def _listed(values) -> list[float]:
+def _to_list(values) -> list[float]:
     return [round(float(value), 6) for value in np.asarray(values)]

@@ -70,7 +70,7 @@ def is_first_process() -> bool:
     return jax.process_index() == 0
 
 
-def of_first_process(array: np.ndarray) -> np.ndarray:
+def broadcast_from_first(array: np.ndarray) -> np.ndarray:
     """The array that the first process has; shape and dtype must be the same on all."""
     return multihost_utils.broadcast_one_to_all(array)
 
@@ -84,6 +84,6 @@ def on_first_process(function: Callable[[], Any]) -> None:
         except ValueError as raised:
             error = raised
     words = np.frombuffer(str(error or "").encode()[:1000].ljust(1000, b"\0"), np.uint8)
-    message = of_first_process(words).tobytes().rstrip(b"\0").decode(errors="ignore")
+    message = broadcast_from_first(words).tobytes().rstrip(b"\0").decode(errors="ignore")
     if error or message:
         raise error or ValueError(message)

@@ -10,7 +10,7 @@ from trm_jax.core.config import Config
 from trm_jax.core.migration import migrate
 from trm_jax.support.files import write_text
 from trm_jax.support.provenance import environment
-from trm_jax.support.schema import differences, from_plain
+from trm_jax.support.schema import changed_fields, from_dict
 from trm_jax.training.processes import is_first_process, on_first_process
 
 
@@ -31,7 +31,7 @@ def read_config(path: Path) -> tuple[Config, dict[str, Any]]:
     """Config of the run in a directory, and the options of its task. Raises ValueError as `read_options` does."""
     options = read_options(path)
     task = options.pop("task", {})
-    return from_plain(options, Config), task
+    return from_dict(options, Config), task
 
 
 class RunDirectory:
@@ -51,7 +51,7 @@ class RunDirectory:
         path = self.path
         config_file = path / "config.json"
         if config_file.exists():
-            different = differences(read_options(path), json.loads(json.dumps(self.options)))
+            different = changed_fields(read_options(path), json.loads(json.dumps(self.options)))
             if different:
                 raise ValueError(
                     f"{path} holds a run with other options ({', '.join(different)}); "

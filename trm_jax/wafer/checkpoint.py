@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from trm_jax.core.config import Config
 from trm_jax.core.task import task_from_options
 from trm_jax.support.files import replacing_directory, restore, write_text
-from trm_jax.support.schema import check_types, from_plain, require
+from trm_jax.support.schema import check_types, from_dict, require
 from trm_jax.training.checkpoint import load_weights, save_weights
 from trm_jax.wafer.task import WaferTask
 
@@ -71,7 +71,7 @@ def load_checkpoint(directory: Path) -> Classifier:
         options = json.loads((directory / CALIBRATION).read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise ValueError(f"{directory / CALIBRATION} is not JSON: {error}") from None
-    return load_classifier(directory / WEIGHTS, from_plain(options, Calibration))
+    return load_classifier(directory / WEIGHTS, from_dict(options, Calibration))
 
 
 def load_classifier(weights: Path, calibration: Calibration) -> Classifier:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from trm_jax.core.adaptive import halted
+from trm_jax.core.adaptive import adaptive_forward
 from trm_jax.core.predict import last_step
 from trm_jax.training.devices import to_host
 from trm_jax.training.predict import predict
@@ -71,7 +71,9 @@ def classify(classifier: Classifier, wafers: Wafers, threshold: float | None = N
         else:
             # Filled up to whole batches, so that few sizes are compiled.
             padded = np.pad(grids, ((0, -count % batch), *((0, 0),) * 3))
-            stopped = to_host(halted(config, classifier.params, padded, threshold, batch=batch, inference=True))
+            stopped = to_host(
+                adaptive_forward(config, classifier.params, padded, threshold, batch=batch, inference=True)
+            )
             logits[rows], halt[rows], steps[rows] = (values[:count] for values in stopped)
     probabilities = np.asarray(jax.nn.softmax(logits / classifier.calibration.temperature, axis=-1))
     return Classified(probabilities, steps, halt, time.perf_counter() - start)
@@ -89,7 +91,9 @@ def halting_times(
     for _ in range(1 + rounds):  # the first round compiles
         for times, threshold in zip(seconds, thresholds, strict=True):
             start = time.perf_counter()
-            answers = halted(classifier.config, classifier.params, grids, threshold, batch=batch, inference=True)
+            answers = adaptive_forward(
+                classifier.config, classifier.params, grids, threshold, batch=batch, inference=True
+            )
             jax.block_until_ready(answers)
             times.append(time.perf_counter() - start)
     return [1e3 * float(np.median(times[1:])) / len(wafers) for times in seconds]

@@ -19,7 +19,7 @@ from trm_jax.wafer.evaluation.stored import Predicted, load_predicted, save_pred
 from trm_jax.wafer.maps.maps import CLASSES, Wafers
 from trm_jax.wafer.mixtures import mixed_wafers
 from trm_jax.wafer.splits import Split, all_lots, folds
-from trm_jax.wafer.task import WaferTask, one_seed, predict, with_prior
+from trm_jax.wafer.task import WaferTask, predict, take_seed, with_prior
 
 MIXES = 500
 """Wafers with two patterns that every split is asked about, as unknown ones."""
@@ -94,7 +94,7 @@ def train_split(task: WaferTask, config: Config, wafers: Wafers, answering: Answ
     for number, seed in enumerate(config.run.seeds):
         target = directory / f"weights-{seed}"
         if not target.exists():
-            save_weights(target, one_seed(best, number), config, task)
+            save_weights(target, take_seed(best, number), config, task)
     questions = {"validation": (task.grids[split.validation], split.validation)}
     if len(split.test):
         questions |= mixtures_of(task, config, wafers)

@@ -17,13 +17,22 @@ from trm_jax.support import flops
 from trm_jax.support.provenance import provenance
 from trm_jax.support.schema import require
 from trm_jax.training.run_directory import read_config
-from trm_jax.wafer.baselines.report import WM811K_LABELLED, WM811K_NONE
 from trm_jax.wafer.checkpoint import Calibration, Classifier, load_classifier
-from trm_jax.wafer.evaluation import confidence, metrics
+from trm_jax.wafer.evaluation import metrics
+from trm_jax.wafer.evaluation.calibration import fit_temperature
+from trm_jax.wafer.evaluation.metrics import WM811K_LABELLED, WM811K_NONE
 from trm_jax.wafer.evaluation.pooled import lots
 from trm_jax.wafer.evaluation.results import DECIDED, FULL_MIX, SCORES
-from trm_jax.wafer.evaluation.runs import best_update, read_curve, read_made, recipe
-from trm_jax.wafer.evaluation.stored import Predicted, load_predicted, stopped_at
+from trm_jax.wafer.evaluation.risk_control import guaranteed_threshold
+from trm_jax.wafer.evaluation.stored import (
+    Predicted,
+    best_update,
+    load_predicted,
+    read_curve,
+    read_prediction_options,
+    recipe,
+    stopped_at,
+)
 from trm_jax.wafer.maps.maps import CLASSES, Wafers
 from trm_jax.wafer.splits import Split, all_lots
 
@@ -76,7 +85,7 @@ def best_of_run(run: Path, wafers: Wafers, alpha: float, delta: float) -> Candid
         alpha=alpha,
         delta=delta,
         trained=trained,
-        recipe=recipe(trained, read_made(run / "wafers.json")),
+        recipe=recipe(trained, read_prediction_options(run / "wafers.json")),
         seed=seed,
         update=best_update(read_curve(directory / "metrics.jsonl"), best),
         macro_f1=float(scores.macro_f1[best]),
@@ -90,11 +99,11 @@ def calibrate(logits: np.ndarray, wafers: Wafers, index: np.ndarray, alpha: floa
     The threshold is 1, which reviews every wafer, where no lower one keeps the guarantee.
     """
     truth = wafers.label[index].astype(np.int64)
-    temperature = confidence.fit_temperature(logits, truth)
+    temperature = fit_temperature(logits, truth)
     probabilities = softmax(logits / temperature, axis=1)
     correct = probabilities.argmax(axis=1) == truth
     units = lots(wafers, index)
-    threshold = confidence.guaranteed_threshold(probabilities.max(axis=1), correct, units, alpha, delta)
+    threshold = guaranteed_threshold(probabilities.max(axis=1), correct, units, alpha, delta)
     return Calibration(temperature, 1.0 if threshold is None else threshold)
 
 

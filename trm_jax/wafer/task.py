@@ -130,9 +130,9 @@ def predict(config: Config, params: Any, grids: np.ndarray, index: np.ndarray, s
     ``index`` (N,) names the wafers in the answer.
     """
     output = engine.predict(config, params, grids, steps=steps, reduce=everything, inference=True)
-    return Predicted(index, output.logits, output.halt)
+    return Predicted(index, output.logits, output.q_halt)
 
 
-def one_seed(params: Any, index: int = 0) -> Any:
+def take_seed(params: Any, index: int = 0) -> Any:
     """The weights of one seed from a tree with a leading axis S."""
     return jax.tree.map(lambda leaf: np.asarray(leaf[index]), params)

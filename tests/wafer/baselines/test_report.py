@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 from sklearn.metrics import f1_score
 
-from trm_jax.wafer.baselines import report
-from trm_jax.wafer.baselines.report import Outcome, write_report
+from trm_jax.wafer.baselines.report import BaselineResult, write_report
+from trm_jax.wafer.evaluation.metrics import WM811K_LABELLED, WM811K_NONE
 from trm_jax.wafer.maps.maps import CLASSES
 from trm_jax.wafer.splits import folds
 from trm_jax.wafer.synthetic import synthetic_wafers
@@ -22,15 +22,15 @@ def answers(wrong_share, seed=0):
     rng = np.random.default_rng(seed)
     wrong = rng.random(len(TRUTH)) < wrong_share
     shown = np.where(wrong, rng.integers(0, len(CLASSES), len(TRUTH)), TRUTH)
-    return Outcome(np.eye(len(CLASSES), dtype=np.float32)[shown], 1234, 5.0, 0.25)
+    return BaselineResult(np.eye(len(CLASSES), dtype=np.float32)[shown], 1234, 5.0, 0.25)
 
 
 def test_the_numbers_are_those_of_scikit_learn(tmp_path):
-    tested = {"good": answers(0.1), "bad": answers(0.5, seed=1)}
-    shown = write_report(tmp_path, tested, WAFERS, SPLITS, "lot", {"command": "python x.py"})
+    results = {"good": answers(0.1), "bad": answers(0.5, seed=1)}
+    shown = write_report(tmp_path, results, WAFERS, SPLITS, "lot", {"command": "python x.py"})
     table = pd.read_csv(tmp_path / "results.csv")
-    for name, one in tested.items():
-        predicted = one.probabilities.argmax(axis=1)
+    for name, result in results.items():
+        predicted = result.probabilities.argmax(axis=1)
         rows = table[(table["model"] == name) & (table["split"] == "all")].set_index("score")
         assert rows.loc["macro_f1", "value"] == pytest.approx(f1_score(TRUTH, predicted, average="macro"))
         assert rows.loc["f1_Scratch", "value"] == pytest.approx(
@@ -60,7 +60,7 @@ def test_another_class_mix_changes_accuracy_as_it_must(tmp_path):
     """Wrong on every `none` and right on all else: accuracy falls to the share of the others in all of WM-811K."""
     none = CLASSES.index("none")
     shown = np.where(none == TRUTH, 0, TRUTH)
-    tested = Outcome(np.eye(len(CLASSES), dtype=np.float32)[shown], 0, 0.0, 0.0)
-    write_report(tmp_path, {"blind": tested}, WAFERS, SPLITS, "lot", {})
-    expected = 1 - report.WM811K_NONE / report.WM811K_LABELLED
+    result = BaselineResult(np.eye(len(CLASSES), dtype=np.float32)[shown], 0, 0.0, 0.0)
+    write_report(tmp_path, {"blind": result}, WAFERS, SPLITS, "lot", {})
+    expected = 1 - WM811K_NONE / WM811K_LABELLED
     assert f"(85.2%): accuracy {expected:.3f}" in (tmp_path / "report.md").read_text()

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, log_loss, precision_score, recall_score
 
+from trm_jax.reporting.interval import Interval
 from trm_jax.wafer.evaluation import metrics
 
 
@@ -24,12 +25,12 @@ def test_scores_agree_with_scikit_learn(seed):
     truth, probabilities, group = drawn(seed)
     predicted = probabilities.argmax(axis=1)
     counts = metrics.count(truth, probabilities, group)
-    found = metrics.scores(counts.confusion.sum(axis=0))
-    assert found.accuracy == pytest.approx(accuracy_score(truth, predicted))
-    assert found.macro_f1 == pytest.approx(f1_score(truth, predicted, average="macro"))
-    assert found.balanced_accuracy == pytest.approx(balanced_accuracy_score(truth, predicted))
+    scores = metrics.scores(counts.confusion.sum(axis=0))
+    assert scores.accuracy == pytest.approx(accuracy_score(truth, predicted))
+    assert scores.macro_f1 == pytest.approx(f1_score(truth, predicted, average="macro"))
+    assert scores.balanced_accuracy == pytest.approx(balanced_accuracy_score(truth, predicted))
     for name, score in (("f1", f1_score), ("recall", recall_score), ("precision", precision_score)):
-        np.testing.assert_allclose(getattr(found, name), score(truth, predicted, average=None))
+        np.testing.assert_allclose(getattr(scores, name), score(truth, predicted, average=None))
 
 
 def test_calibration_error_by_hand():
@@ -42,9 +43,9 @@ def test_calibration_error_by_hand():
 def test_a_perfect_and_sure_classifier_has_no_error_and_no_width():
     truth = np.arange(90) % 9
     counts = metrics.count(truth, np.eye(9)[truth], np.arange(90) // 9)
-    found = metrics.with_intervals(counts, metrics.resample(10))
-    assert found.pop("ece") == found.pop("loss") == (0, 0, 0)
-    assert set(found.values()) == {(1, 1, 1)} and len(found) == 3 + 3 * 9
+    scores = metrics.with_intervals(counts, metrics.resample(10))
+    assert scores.pop("ece") == scores.pop("loss") == (0, 0, 0)
+    assert set(scores.values()) == {(1, 1, 1)} and len(scores) == 3 + 3 * 9
 
 
 def test_a_resample_is_the_score_of_the_drawn_wafers():
@@ -52,10 +53,10 @@ def test_a_resample_is_the_score_of_the_drawn_wafers():
     draws = metrics.resample(12, samples=1, seed=5)
     chosen = np.concatenate([np.flatnonzero(group == g) for g in range(12) for _ in range(draws[0, g])])
     counts = metrics.count(truth, probabilities, group)
-    found = metrics.with_intervals(counts, draws)["macro_f1"]
+    scores = metrics.with_intervals(counts, draws)["macro_f1"]
     expected = f1_score(truth[chosen], probabilities[chosen].argmax(axis=1), average="macro")
-    assert found.low == found.high == pytest.approx(expected)
-    assert found.value == pytest.approx(f1_score(truth, probabilities.argmax(axis=1), average="macro"))
+    assert scores.low == scores.high == pytest.approx(expected)
+    assert scores.value == pytest.approx(f1_score(truth, probabilities.argmax(axis=1), average="macro"))
 
 
 def test_intervals_cover_the_truth_when_whole_lots_are_right_or_wrong():
@@ -66,28 +67,28 @@ def test_intervals_cover_the_truth_when_whole_lots_are_right_or_wrong():
         probabilities = np.where(right[:, None], [1.0, 0.0], [0.0, 1.0])
         for name, group in (("lots", np.repeat(np.arange(60), 5)), ("wafers", np.arange(300))):
             counts = metrics.count(np.zeros(300, int), probabilities, group)
-            found = metrics.with_intervals(counts, metrics.resample(len(set(group)), samples=200))
-            covered[name] += found["accuracy"].low <= 0.7 <= found["accuracy"].high
+            scores = metrics.with_intervals(counts, metrics.resample(len(set(group)), samples=200))
+            covered[name] += scores["accuracy"].low <= 0.7 <= scores["accuracy"].high
     assert covered["lots"] >= 52 and covered["wafers"] < 45
 
 
 def test_a_difference_is_paired():
     truth, probabilities, group = drawn(1)
-    one = metrics.count(truth, probabilities, group)
+    base = metrics.count(truth, probabilities, group)
     better = np.where((np.arange(400) % 10 == 0)[:, None], np.eye(5)[truth], probabilities)
     other = metrics.count(truth, better, group)
     draws = metrics.resample(12)
-    assert metrics.difference(one, one, draws) == {"accuracy": (0, 0, 0), "macro_f1": (0, 0, 0)}
-    found = metrics.difference(other, one, draws)["accuracy"]
-    separate = metrics.with_intervals(one, draws)["accuracy"]
-    assert 0 < found.low < found.value and found.high - found.low < separate.high - separate.low
+    assert metrics.difference(base, base, draws) == {"accuracy": (0, 0, 0), "macro_f1": (0, 0, 0)}
+    scores = metrics.difference(other, base, draws)["accuracy"]
+    separate = metrics.with_intervals(base, draws)["accuracy"]
+    assert 0 < scores.low < scores.value and scores.high - scores.low < separate.high - separate.low
 
 
-def test_another_mix_keeps_recall_and_changes_accuracy():
+def test_another_prior_keeps_recall_and_changes_accuracy():
     confusion = np.array([[50, 50], [0, 100]])
-    found = metrics.at_mix(confusion, np.array([0.1, 0.9]))
-    assert found.accuracy == pytest.approx(0.1 * 0.5 + 0.9)
-    assert found.balanced_accuracy == pytest.approx(metrics.scores(confusion).balanced_accuracy)
+    scores = metrics.at_prior(confusion, np.array([0.1, 0.9]))
+    assert scores.accuracy == pytest.approx(0.1 * 0.5 + 0.9)
+    assert scores.balanced_accuracy == pytest.approx(metrics.scores(confusion).balanced_accuracy)
 
 
 def test_probabilities_must_add_up():
@@ -98,21 +99,29 @@ def test_probabilities_must_add_up():
 def test_the_loss_is_the_cross_entropy_of_scikit_learn():
     truth, probabilities, group = drawn(2)
     counts = metrics.count(truth, probabilities, group)
-    found = metrics.with_intervals(counts, metrics.resample(12))["loss"]
-    assert found.value == pytest.approx(log_loss(truth, probabilities)) and found.low < found.value < found.high
+    scores = metrics.with_intervals(counts, metrics.resample(12))["loss"]
+    assert scores.value == pytest.approx(log_loss(truth, probabilities)) and scores.low < scores.value < scores.high
 
 
 def test_seeds_are_averaged_after_scoring():
     """Mean of the scores, not score of the mean: in the value, and with shared draws in every resample."""
-    truth, one, group = drawn(1)
+    truth, probabilities, group = drawn(1)
     other = np.eye(5)[truth]
     draws = metrics.resample(12)
-    seeds = metrics.count(truth, np.stack([one, other]), group)
-    alone = [metrics.count(truth, each, group) for each in (one, other)]
-    found = metrics.with_intervals(seeds, draws)
+    seeds = metrics.count(truth, np.stack([probabilities, other]), group)
+    alone = [metrics.count(truth, each, group) for each in (probabilities, other)]
+    scores = metrics.with_intervals(seeds, draws)
     singly = [metrics.with_intervals(each, draws) for each in alone]
-    for name in found:
-        assert found[name].value == pytest.approx(np.mean([each[name].value for each in singly]))
-    np.testing.assert_allclose(found["macro_f1"].low, 0.5 + singly[0]["macro_f1"].low / 2)
+    for name in scores:
+        assert scores[name].value == pytest.approx(np.mean([each[name].value for each in singly]))
+    np.testing.assert_allclose(scores["macro_f1"].low, 0.5 + singly[0]["macro_f1"].low / 2)
     paired = metrics.difference(seeds, alone[1], draws)["accuracy"]
     np.testing.assert_allclose(paired.value, singly[0]["accuracy"].value / 2 - 0.5)
+
+
+def test_a_share_by_hand():
+    hits, of = np.array([[True, True, False, False]]), np.array([[True, False, True, False]])
+    interval = metrics.share(hits, of, np.array([4, 4, 9, 9]), np.array([[2, 0], [0, 2], [1, 1]]))
+    assert interval.value == 0.5 and 0 <= interval.low < 0.1 < 0.9 < interval.high <= 1
+    nothing = metrics.share(hits, np.zeros_like(of), np.array([4, 4, 9, 9]), np.array([[1, 1]]))
+    assert nothing == Interval(0, 0, 0)

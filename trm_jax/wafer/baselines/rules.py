@@ -10,7 +10,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassif
 from sklearn.tree import DecisionTreeClassifier
 
 from trm_jax.wafer.baselines.features import features
-from trm_jax.wafer.baselines.report import Outcome
+from trm_jax.wafer.baselines.report import BaselineResult
 from trm_jax.wafer.maps.maps import CLASSES, Wafers
 from trm_jax.wafer.splits import Split
 
@@ -71,7 +71,9 @@ def count_nodes(model: Any) -> int:
     return sum(len(tree.nodes) for step in model._predictors for tree in step)
 
 
-def cross_validate(rule: Rule, wafers: Wafers, splits: Sequence[Split], inputs: np.ndarray, seed: int) -> Outcome:
+def cross_validate(
+    rule: Rule, wafers: Wafers, splits: Sequence[Split], inputs: np.ndarray, seed: int
+) -> BaselineResult:
     """Train a rule on every split and test it there; ``inputs`` (N, F) are those of all wafers."""
     tested, nodes, seconds = [], [], []
     for split in splits:
@@ -83,7 +85,7 @@ def cross_validate(rule: Rule, wafers: Wafers, splits: Sequence[Split], inputs: 
         tested.append(probabilities(model, inputs[split.test]))
     single = wafers.take(splits[0].test[:1])
     latency = _milliseconds(lambda: probabilities(model, INPUTS[rule](single)))
-    return Outcome(np.concatenate(tested), int(np.mean(nodes)), float(np.mean(seconds)), latency)
+    return BaselineResult(np.concatenate(tested), int(np.mean(nodes)), float(np.mean(seconds)), latency)
 
 
 def _milliseconds(classify: Callable[[], Any]) -> float:

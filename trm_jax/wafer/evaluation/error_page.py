@@ -1,4 +1,4 @@
-"""One HTML page to leaf through a classifier's errors: filter, sort, print and export, without any other file.
+"""The files about a classifier's errors: tables, a summary, and one HTML page to filter, sort, print and export them.
 
 Maps travel as three-valued digits, five to a byte, deflated together; the browser unpacks and draws them.
 """
@@ -6,11 +6,15 @@ Maps travel as three-valued digits, five to a byte, deflated together; the brows
 import base64
 import gzip
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
-import jinja2
 import numpy as np
 import pandas as pd
 
+from trm_jax.reporting import page
+from trm_jax.support.files import write_text
+from trm_jax.wafer.evaluation import errors, figures
+from trm_jax.wafer.evaluation.pooled import Pooled
 from trm_jax.wafer.figures import FAIL_COLOUR, PASS_COLOUR
 from trm_jax.wafer.maps.maps import CLASSES, Wafers
 
@@ -32,16 +36,53 @@ def pack(maps: Sequence[np.ndarray]) -> str:
     return base64.b64encode(gzip.compress(b"".join(parts), 9, mtime=0)).decode()
 
 
-def page(
+def write_errors(
+    directory: Path,
+    pooled: Pooled,
+    wafers: Wafers,
+    *,
+    splits: Sequence[str],
+    provenance: Mapping[str, str],
+    seed: int = 0,
+    pictures: int = 16,
+    max_on_page: int = 5000,
+) -> list[str]:
+    """Write the tables of errors and of label errors, the summary and the page; returns what the errors have in common.
+
+    ``splits`` are the names of the splits, ``seed`` is the position of the seed that answers. Raises ValueError for a
+    seed that does not exist.
+    """
+    table, labels = errors.error_table(pooled, wafers, splits, seed), errors.label_table(pooled, wafers)
+    sentences, top = errors.findings(table, pooled, seed), table.head(pictures)
+    text = page.template("trm_jax.wafer.evaluation", "errors.md").render(
+        sentences=sentences,
+        pairs=errors.confused_pairs(table).head(10),
+        labels=labels.head(20),
+        issues=len(labels),
+        provenance=provenance,
+    )
+    probabilities = top[[f"p_{name}" for name in CLASSES]].to_numpy(np.float64)
+    maps = [wafers.map(index) for index in top["wafer"].tolist()]
+    figure = figures.confident_errors(maps, top["true"].tolist(), probabilities, CLASSES, wafers.source)
+    directory.mkdir(parents=True, exist_ok=True)
+    write_text(directory / "errors.csv", table.to_csv(index=False, float_format="%.6g"))
+    write_text(directory / "label_errors.csv", labels.to_csv(index=False, float_format="%.6g"))
+    seeds = len(pooled.logits)
+    write_text(directory / "errors.html", error_page(table, wafers, sentences, provenance, seeds, max_on_page))
+    page.write_report(directory, text, {"confident_errors": figure})
+    return sentences
+
+
+def error_page(
     table: pd.DataFrame,
     wafers: Wafers,
     sentences: Sequence[str],
     provenance: Mapping[str, str],
     seeds: int,
-    most: int = 5000,
+    max_errors: int,
 ) -> str:
-    """The page of the ``most`` most confident errors of an error_table (as wafer_errors.error_table gives it)."""
-    shown = table.head(most)
+    """The page of the ``max_errors`` most confident errors of an `errors.error_table`."""
+    shown = table.head(max_errors)
     data = {
         "columns": list(COLUMNS),
         "classes": list(CLASSES),
@@ -53,17 +94,10 @@ def page(
         "pass": PASS_COLOUR,
         "fail": FAIL_COLOUR,
     }
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("trm_jax.wafer.evaluation", "."),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("errors.html").render(
+    return page.template("trm_jax.wafer.evaluation", "errors.html").render(
         title=f"Wrong answers: {wafers.source}",
         sentences=sentences,
-        provenance=dict(provenance),
+        provenance=provenance,
         left_out=len(table) - len(shown),
         data=data,
     )

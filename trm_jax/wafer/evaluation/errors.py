@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit
 
-from trm_jax.wafer.evaluation.pooled import Answers
+from trm_jax.wafer.evaluation.pooled import Pooled
 from trm_jax.wafer.maps.maps import CLASSES, Wafers
 
 NEIGHBOURS = (("Center", "Donut"), ("Edge-Loc", "Edge-Ring"), ("Loc", "Random"), ("Near-full", "Random"))
@@ -47,45 +47,45 @@ def label_issues(probabilities: np.ndarray, labels: np.ndarray) -> LabelIssues:
     others = probabilities.copy()
     others[rows, labels] = -1
     doubt = others.max(axis=1) - probabilities[rows, labels]
-    # Counted elsewhere, but still most probably of its own class, is a weak net and no wrong label.
+    # Counted elsewhere, but still most probably of its own class: a weak net, not a wrong label.
     issue = (counted != labels) & (doubt > 0)
     return LabelIssues(issue, np.where(issue, counted, labels), doubt)
 
 
-def error_table(tested: Answers, wafers: Wafers, names: Sequence[str], seed: int = 0) -> pd.DataFrame:
+def error_table(pooled: Pooled, wafers: Wafers, names: Sequence[str], seed: int = 0) -> pd.DataFrame:
     """A row per wrong answer of a seed (its position), the most confident first.
 
     Columns: wafer (index), row in the source, group (number of the lot or block of lots), split (of ``names``), true,
     predicted, confidence, halt (probability that the answer is right), seeds_wrong, steps (answers after each step, as
-    names), label_issue, suggested, doubt, and p_CLASS. Raises ValueError for a seed that is not there.
+    names), label_issue, suggested, doubt, and p_CLASS. Raises ValueError for a seed that does not exist.
     """
-    if not 0 <= seed < len(tested.logits):
-        raise ValueError(f"there are {len(tested.logits)} seeds, so no seed number {seed}")
-    every = tested.probabilities(tested.depth)
-    found = label_issues(every.mean(axis=0), tested.truth)
-    answers, title = every[seed], np.array(CLASSES)
-    predicted = answers.argmax(axis=1)
-    wrong = np.flatnonzero(predicted != tested.truth)
-    wrong = wrong[np.argsort(-answers[wrong].max(axis=1), kind="stable")]
-    by_step = title[tested.logits[seed, :, wrong].argmax(axis=-1)]
+    if not 0 <= seed < len(pooled.logits):
+        raise ValueError(f"there are {len(pooled.logits)} seeds, so no seed number {seed}")
+    by_seed, title = pooled.probabilities(pooled.depth), np.array(CLASSES)
+    issues = label_issues(by_seed.mean(axis=0), pooled.truth)
+    probabilities = by_seed[seed]
+    predicted = probabilities.argmax(axis=1)
+    wrong = np.flatnonzero(predicted != pooled.truth)
+    wrong = wrong[np.argsort(-probabilities[wrong].max(axis=1), kind="stable")]
+    by_step = title[pooled.logits[seed, :, wrong].argmax(axis=-1)]
     table = pd.DataFrame(
         {
-            "wafer": tested.index[wrong],
-            "row": wafers.row[tested.index[wrong]],
-            "group": tested.group[wrong],
-            "split": np.array(names)[tested.fold[wrong]],
-            "true": title[tested.truth[wrong]],
+            "wafer": pooled.index[wrong],
+            "row": wafers.row[pooled.index[wrong]],
+            "group": pooled.group[wrong],
+            "split": np.array(names)[pooled.fold[wrong]],
+            "true": title[pooled.truth[wrong]],
             "predicted": title[predicted[wrong]],
-            "confidence": answers[wrong].max(axis=1),
-            "halt": expit(tested.halt[seed, tested.depth - 1, wrong].astype(np.float64)),
-            "seeds_wrong": (every.argmax(axis=-1) != tested.truth)[:, wrong].sum(axis=0),
+            "confidence": probabilities[wrong].max(axis=1),
+            "halt": expit(pooled.halt[seed, pooled.depth - 1, wrong].astype(np.float64)),
+            "seeds_wrong": (by_seed.argmax(axis=-1) != pooled.truth)[:, wrong].sum(axis=0),
             "steps": [" > ".join(line) for line in by_step],
-            "label_issue": found.issue[wrong],
-            "suggested": title[found.suggested[wrong]],
-            "doubt": found.doubt[wrong],
+            "label_issue": issues.issue[wrong],
+            "suggested": title[issues.suggested[wrong]],
+            "doubt": issues.doubt[wrong],
         }
     )
-    shares = pd.DataFrame(answers[wrong], columns=[f"p_{name}" for name in CLASSES])
+    shares = pd.DataFrame(probabilities[wrong], columns=[f"p_{name}" for name in CLASSES])
     return pd.concat([table, shares], axis=1)
 
 
@@ -100,21 +100,21 @@ def confused_pairs(table: pd.DataFrame) -> pd.DataFrame:
 def between_neighbours(table: pd.DataFrame) -> pd.DataFrame:
     """Errors between each two neighbouring classes, either way; columns pair, errors, share."""
     rows = []
-    for one, other in NEIGHBOURS:
-        forth = (table["true"] == one) & (table["predicted"] == other)
-        back = (table["true"] == other) & (table["predicted"] == one)
+    for first, second in NEIGHBOURS:
+        forth = (table["true"] == first) & (table["predicted"] == second)
+        back = (table["true"] == second) & (table["predicted"] == first)
         count = int((forth | back).sum())
-        rows.append({"pair": f"{one} / {other}", "errors": count, "share": count / max(len(table), 1)})
+        rows.append({"pair": f"{first} / {second}", "errors": count, "share": count / max(len(table), 1)})
     return pd.DataFrame(rows)
 
 
-def findings(table: pd.DataFrame, tested: Answers, seed: int = 0) -> list[str]:
+def findings(table: pd.DataFrame, pooled: Pooled, seed: int = 0) -> list[str]:
     """What the errors have in common, computed."""
-    count, total = len(table), len(tested.truth)
+    count, total = len(table), len(pooled.truth)
     if not count:
         return [f"None of {total:,} wafers is answered wrongly."]
-    answers = tested.probabilities(tested.depth)[seed]
-    right = answers.argmax(axis=1) == tested.truth
+    probabilities = pooled.probabilities(pooled.depth)[seed]
+    correct = probabilities.argmax(axis=1) == pooled.truth
     sure = table[table["confidence"] > SURE]
     top = confused_pairs(table).head(3)
     pairs = [
@@ -129,35 +129,35 @@ def findings(table: pd.DataFrame, tested: Answers, seed: int = 0) -> list[str]:
         f"Most frequent: {'; '.join(pairs)}.",
         f"{len(sure):,} errors ({len(sure) / count:.0%}) are made with a confidence above {SURE:g}.",
         f"{near['errors'].sum():,} errors ({near['share'].sum():.0%}) lie between neighbouring classes: {between}.",
-        f"Mean confidence {answers[right].max(axis=1).mean():.3f} where right, {table['confidence'].mean():.3f} where "
-        "wrong.",
+        f"Mean confidence {probabilities[correct].max(axis=1).mean():.3f} where right, "
+        f"{table['confidence'].mean():.3f} where wrong.",
         f"{issues:,} errors ({issues / count:.0%}) look like label errors (confident learning, Northcutt et al. 2021, "
         "on answers of nets that did not see the label, mean over seeds): candidates for a second look, not verdicts.",
     ]
-    if len(tested.logits) > 1:
-        every = int((table["seeds_wrong"] == len(tested.logits)).sum())
+    if len(pooled.logits) > 1:
+        every = int((table["seeds_wrong"] == len(pooled.logits)).sum())
         sentences.append(
-            f"{every:,} of the errors ({every / count:.0%}) are made by every one of {len(tested.logits)} seeds."
+            f"{every:,} of the errors ({every / count:.0%}) are made by every one of {len(pooled.logits)} seeds."
         )
     return sentences
 
 
-def label_table(tested: Answers, wafers: Wafers) -> pd.DataFrame:
+def label_table(pooled: Pooled, wafers: Wafers) -> pd.DataFrame:
     """Likely label errors among all test wafers, the least believable label first; columns wafer, row, group, label,
     suggested, doubt, p_label, p_suggested."""
-    answers, title = tested.probabilities(tested.depth).mean(axis=0), np.array(CLASSES)
-    found = label_issues(answers, tested.truth)
-    chosen = np.flatnonzero(found.issue)
-    chosen = chosen[np.argsort(-found.doubt[chosen], kind="stable")]
+    probabilities, title = pooled.probabilities(pooled.depth).mean(axis=0), np.array(CLASSES)
+    issues = label_issues(probabilities, pooled.truth)
+    chosen = np.flatnonzero(issues.issue)
+    chosen = chosen[np.argsort(-issues.doubt[chosen], kind="stable")]
     return pd.DataFrame(
         {
-            "wafer": tested.index[chosen],
-            "row": wafers.row[tested.index[chosen]],
-            "group": tested.group[chosen],
-            "label": title[tested.truth[chosen]],
-            "suggested": title[found.suggested[chosen]],
-            "doubt": found.doubt[chosen],
-            "p_label": answers[chosen, tested.truth[chosen]],
-            "p_suggested": answers[chosen, found.suggested[chosen]],
+            "wafer": pooled.index[chosen],
+            "row": wafers.row[pooled.index[chosen]],
+            "group": pooled.group[chosen],
+            "label": title[pooled.truth[chosen]],
+            "suggested": title[issues.suggested[chosen]],
+            "doubt": issues.doubt[chosen],
+            "p_label": probabilities[chosen, pooled.truth[chosen]],
+            "p_suggested": probabilities[chosen, issues.suggested[chosen]],
         }
     )

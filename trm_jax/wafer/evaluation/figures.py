@@ -1,6 +1,6 @@
-"""Figures of one wafer classifier: what it confuses, how it learned and thought, and when it may decide alone.
+"""Figures of wafer classifiers: what they confuse, how they learned and thought, and when they may decide alone.
 
-Every function returns a new Figure and touches no global state.
+Every function returns a new Figure, touches no global state, and names ``source``, what the data are, on top.
 """
 
 from collections.abc import Mapping, Sequence
@@ -8,122 +8,143 @@ from collections.abc import Mapping, Sequence
 import matplotlib
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator
 
-from trm_jax.reporting.style import BLACK, BLUE, GREY, ORANGE, STYLE
-from trm_jax.wafer.evaluation.confidence import RiskCoverage
-from trm_jax.wafer.evaluation.metrics import Interval
-from trm_jax.wafer.evaluation.score_figures import COLOURS, MARKERS, draw_confusion, draw_intervals
+from trm_jax.reporting.interval import Interval, points
+from trm_jax.reporting.style import (
+    BLACK,
+    BLUE,
+    COLOURS,
+    DASHED,
+    GREY,
+    MARKERS,
+    ORANGE,
+    STYLE,
+    WIDTH,
+    draw_confusion,
+    draw_intervals,
+    name_source,
+    percent,
+)
+from trm_jax.wafer.evaluation.calibration import RiskCoverage
 from trm_jax.wafer.figures import FAIL_COLOUR, NO_DIE_COLOUR, PASS_COLOUR
+
+SERIES = {"accuracy": ("accuracy", BLUE, "o"), "macro_f1": ("macro-F1", ORANGE, "s")}
+"""Name, colour and marker of the scores that are drawn as lines."""
+
+
+def macro_f1(measured: Mapping[str, Mapping[str, Interval]], source: str) -> Figure:
+    """Macro-F1 and accuracy of each classifier with 95 % intervals: accuracy alone would flatter."""
+    series = {SERIES[name][0]: [scores[name] for scores in measured.values()] for name in ("macro_f1", "accuracy")}
+    return _intervals(list(measured), series, "Score on test wafers, with 95 % interval (%)", source)
+
+
+def f1_by_class(measured: Mapping[str, Mapping[str, Interval]], classes: Sequence[str], source: str) -> Figure:
+    """F1 of each class by every classifier, with 95 % intervals."""
+    series = {name: [scores[f"f1_{index}"] for index in range(len(classes))] for name, scores in measured.items()}
+    return _intervals(classes, series, "F1 on test wafers, with 95 % interval (%)", source)
 
 
 @matplotlib.rc_context(STYLE)
-def overview(
-    matrix: np.ndarray,
-    classes: Sequence[str],
-    measured: Mapping[str, Interval],
-    curves: Mapping[str, pd.DataFrame],
-    steps: pd.DataFrame,
-    depth: int,
-    source: str,
-) -> Figure:
-    """Two by two: confusion with counts and row shares, F1 by class, training curves by split, scores by step.
-
-    ``curves`` has columns step, seed, loss, validation_macro_f1 for each split; ``steps`` step, score, value, low, high
-    with the gains over the first step; ``depth`` is the N_sup trained with.
-    """
-    figure = Figure((13, 11), layout="constrained")
-    top, bottom = figure.subfigures(2, 1, height_ratios=(6, 5), squeeze=False)[:, 0]
-    confusion, by_class = top.subplots(1, 2, width_ratios=(6, 5))
-    draw_confusion(confusion, matrix, classes, shares=True)
-    confusion.set_title("Confusion: wafers (mean over seeds), share of the true class", loc="left")
-    draw_intervals(
-        by_class,
-        classes,
-        {"F1": [measured[f"f1_{index}"] for index in range(len(classes))]},
-        "F1 on test wafers, with 95 % interval (%)",
+def _intervals(rows: Sequence[str], series: Mapping[str, Sequence[Interval]], label: str, source: str) -> Figure:
+    """Figure of draw_intervals alone, as high as its rows need."""
+    figure = Figure(
+        (WIDTH, 1.2 + 0.2 * (len(series) > 1) + len(rows) * (0.25 + 0.1 * len(series))), layout="constrained"
     )
-    by_class.axvline(measured["macro_f1"].value, color=ORANGE, lw=1.4, ls=(0, (4, 2)))
-    by_class.set_title(f"F1 by class; dashed: macro-F1 {measured['macro_f1'].value:.3f}", loc="left")
-    left, right = bottom.subfigures(1, 2, squeeze=False)[0]
-    loss, score = left.subplots(2, 1, sharex=True)
-    _draw_curves(loss, score, curves)
-    _draw_steps(right.subplots(), steps, depth)
-    figure.suptitle(source, fontsize=9, color=GREY)
+    draw_intervals(figure.subplots(), rows, series, label)
+    if len(series) > 1:
+        figure.legend(loc="outside lower center", ncols=3)
+    name_source(figure, source)
     return figure
 
 
-def _draw_curves(loss: Axes, score: Axes, curves: Mapping[str, pd.DataFrame]) -> None:
-    """Every seed as a line; splits differ in colour and marker."""
+@matplotlib.rc_context(STYLE)
+def confusion(matrix: np.ndarray, classes: Sequence[str], source: str) -> Figure:
+    """Confusion matrix with counts; the colour, and the second number, are the share of the true class."""
+    figure = Figure((6, 5.6), layout="constrained")
+    draw_confusion(figure.subplots(), matrix, classes)
+    name_source(figure, source)
+    return figure
+
+
+@matplotlib.rc_context(STYLE)
+def training(curves: Mapping[str, pd.DataFrame], source: str) -> Figure:
+    """Loss and validation macro-F1 by update, every seed as a line; splits differ in colour and marker.
+
+    ``curves`` has columns step, seed, loss, validation_macro_f1 for each split.
+    """
+    figure = Figure((WIDTH, 5), layout="constrained")
+    loss, score = figure.subplots(2, 1, sharex=True)
     for (name, curve), colour, marker in zip(curves.items(), COLOURS, MARKERS, strict=False):
-        for seed, own in curve.groupby("seed"):
+        for seed, of_seed in curve.groupby("seed"):
             label = name if seed == 0 else None
-            loss.plot(own["step"], own["loss"], color=colour, lw=0.9, label=label)
-            judged = own.dropna(subset="validation_macro_f1")
+            loss.plot(of_seed["step"], of_seed["loss"], color=colour, lw=0.9, label=label)
+            judged = of_seed.dropna(subset="validation_macro_f1")
             style = f"-{marker}" if len(judged) < 30 else "-"
             score.plot(judged["step"], judged["validation_macro_f1"], style, color=colour, lw=0.9, ms=3, label=label)
     if all((curve["loss"] > 0).all() for curve in curves.values()):
         loss.set_yscale("log")
-    loss.set_title("Training, a line per seed", loc="left")
     loss.set_ylabel("Training loss,\nall steps summed")
-    score.set_ylabel("Validation macro-F1")
-    score.set_xlabel("Optimizer step")
+    score.set(xlabel="Optimizer step", ylabel="Validation macro-F1")
     if score.get_legend_handles_labels()[1]:
         score.legend(loc="lower right", ncols=2)
     else:
         score.text(0.5, 0.5, "no curve was logged", transform=score.transAxes, ha="center", color=GREY)
+    name_source(figure, source)
+    return figure
 
 
-def _draw_steps(axes: Axes, steps: pd.DataFrame, depth: int) -> None:
-    """Accuracy and macro-F1 after each step; the gain from the first to the trained depth is written out."""
-    title = []
-    for score, name, colour, marker in (("accuracy", "accuracy", BLUE, "o"), ("macro_f1", "macro-F1", ORANGE, "s")):
-        own = steps[steps["score"] == score]
-        axes.fill_between(own["step"], own["low"], own["high"], color=colour, alpha=0.2, lw=0)
-        axes.plot(own["step"], own["value"], f"-{marker}", color=colour, lw=1.6, label=name)
-        gain = steps[(steps["score"] == f"{score}_gain") & (steps["step"] == depth)].iloc[0]
-        title.append(f"{name} {_points(gain['value'])} ({_points(gain['low'])} to {_points(gain['high'])})")
-    axes.axvline(depth, color=BLACK, lw=1, ls=(0, (4, 2)), label="trained depth")
-    axes.set_title(f"Gain of step {depth} over step 1, points:\n" + ", ".join(title), loc="left", fontsize=10)
-    axes.set_xlabel("Supervision steps")
-    axes.set_ylabel("Score on test wafers, with 95 % interval (%)")
+@matplotlib.rc_context(STYLE)
+def steps(table: pd.DataFrame, depth: int, source: str) -> Figure:
+    """Accuracy and macro-F1 after each step; the gain from the first to the trained depth is written out.
+
+    ``table`` is that of `pooled.by_step`; ``depth`` is the N_sup trained with.
+    """
+    figure = Figure((WIDTH, 4.2), layout="constrained")
+    axes, title = figure.subplots(), f"Gain of step {depth} over step 1, in points:"
+    for score, (name, colour, marker) in SERIES.items():
+        values = table[table["score"] == score]
+        axes.fill_between(values["step"], values["low"], values["high"], color=colour, alpha=0.2, lw=0)
+        axes.plot(values["step"], values["value"], f"-{marker}", color=colour, lw=1.6, label=name)
+        gain = table[(table["score"] == f"{score}_gain") & (table["step"] == depth)].iloc[0]
+        title += f"\n{name} {points(gain['value'])} ({points(gain['low'])} to {points(gain['high'])})"
+    axes.axvline(depth, color=BLACK, lw=1, ls=DASHED, label="trained depth")
+    axes.set_title(title, loc="left", fontsize=9)
+    axes.set(xlabel="Supervision steps", ylabel="Score on test wafers,\nwith 95 % interval (%)")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=""))
+    percent(axes.yaxis)
     axes.legend(loc="best")
-
-
-def _points(share: float) -> str:
-    return f"{100 * share:+.1f}".replace("-", "\N{MINUS SIGN}")
+    name_source(figure, source)
+    return figure
 
 
 @matplotlib.rc_context(STYLE)
 def risk_coverage(
-    curves: Sequence[RiskCoverage], points: Mapping[str, tuple[float, float]], alpha: float, source: str
+    curves: Sequence[RiskCoverage], decided: Mapping[str, Mapping[str, Interval]], alpha: float, source: str
 ) -> Figure:
     """Error rate of what is decided against the share that is decided, a curve per seed.
 
-    ``points`` are named rules with coverage and error rate measured on test wafers; ``alpha`` the rate asked for.
+    ``decided`` has coverage and errors of each rule on test wafers; ``alpha`` is the error rate that is allowed.
     """
-    figure = Figure((6, 4.6), layout="constrained")
+    figure = Figure((WIDTH, 4.4), layout="constrained")
     axes = figure.subplots()
     for number, curve in enumerate(curves):
         label = "most confident first, a line per seed" if number == 0 else None
         axes.plot(curve.coverage, curve.risk, color=BLUE, lw=1.2, alpha=0.8, label=label)
-    axes.axhline(alpha, color=BLACK, lw=1, ls=(0, (4, 2)), label=f"error rate asked for, {alpha:.1%}")
-    for (name, (coverage, risk)), marker, colour in zip(points.items(), "sDv", (ORANGE, "#009E73", GREY), strict=False):
-        axes.plot(coverage, risk, marker, color=colour, ms=8, mec="white", label=name, zorder=4, clip_on=False)
-    highest = max([alpha, *(float(curve.risk[-1]) for curve in curves), *(risk for _, risk in points.values())])
-    axes.set(xlim=(0, 1), ylim=(0, 1.25 * highest))
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(PercentFormatter(1, symbol=""))
-    axes.set_xlabel("Wafers decided automatically (%)")
-    axes.set_ylabel("Errors among them (%)")
+    axes.axhline(alpha, color=BLACK, lw=1, ls=DASHED, label=f"error rate allowed, {alpha:.1%}")
+    for (name, shares), marker, colour in zip(decided.items(), "sD", (ORANGE, COLOURS[3]), strict=False):
+        place = shares["coverage"].value, shares["errors"].value
+        axes.plot(*place, marker, color=colour, ms=8, mec="white", label=name, zorder=4, clip_on=False)
+    risks = [float(curve.risk[-1]) for curve in curves] + [shares["errors"].value for shares in decided.values()]
+    axes.set(xlim=(0, 1), ylim=(0, 1.25 * max(alpha, *risks)))
+    percent(axes.xaxis)
+    percent(axes.yaxis)
+    axes.set(xlabel="Wafers decided automatically (%)", ylabel="Errors among them (%)")
     figure.legend(loc="outside lower center", ncols=1)
-    figure.suptitle(source, fontsize=9, color=GREY)
+    name_source(figure, source)
     return figure
 
 
@@ -131,45 +152,43 @@ def risk_coverage(
 def adaptive_depth(table: pd.DataFrame, source: str) -> Figure:
     """Accuracy and macro-F1 against the mean steps used, a point for each halting threshold; and the time, if measured.
 
-    ``table`` is that of wafer_evaluation.adaptive with a column ms.
+    ``table`` is that of `pooled.adaptive` with a column ms.
     """
     timed = bool(table["ms"].notna().all())
-    figure = Figure((6.4, 5.6 if timed else 3.8), layout="constrained")
+    figure = Figure((WIDTH, 5.6 if timed else 3.8), layout="constrained")
     panels = figure.subplots(2 if timed else 1, 1, sharex=True, squeeze=False, height_ratios=(3, 2)[: 1 + timed])[:, 0]
-    for score, name, colour, marker in (("accuracy", "accuracy", BLUE, "o"), ("macro_f1", "macro-F1", ORANGE, "s")):
-        value, low, high = (np.array([getattr(one, part) for one in table[score]]) for part in ("value", "low", "high"))
+    for score, (name, colour, marker) in SERIES.items():
+        value, low, high = np.array(table[score].tolist()).T
         panels[0].errorbar(
-            table["steps"], value, [value - low, high - value], color=colour, marker=marker, ms=4, lw=1.2,
+            table["steps"], value, np.abs([value - low, high - value]), color=colour, marker=marker, ms=4, lw=1.2,
             capsize=2, label=name,
         )  # fmt: skip
-    panels[0].yaxis.set_major_formatter(PercentFormatter(1, symbol=""))
+    percent(panels[0].yaxis)
     panels[0].set_ylabel("Score on test wafers,\nwith 95 % interval (%)")
     panels[0].legend(loc="best")
     if timed:
         panels[1].plot(table["steps"], table["ms"], "-D", color=BLACK, lw=1.2, ms=4)
-        panels[1].set_ylabel("Time of a wafer (ms)")
-        panels[1].set_ylim(0, 1.2 * table["ms"].max())
+        panels[1].set(ylabel="Time of a wafer (ms)", ylim=(0, 1.2 * table["ms"].max()))
     # Thresholds that stop wafers at nearly the same step share a label.
     for _, near in table.groupby((table["steps"].diff() > 0.2).cumsum()):
         first, last = near.iloc[0], near.iloc[-1]
         name = f"{first.halt:g}" if len(near) == 1 else f"{first.halt:g} to {last.halt:g}"
-        height = near["ms"].max() if timed else last.macro_f1.value
-        panels[-1].annotate(
-            name, (last.steps, height), (0, 6), textcoords="offset points", ha="center", fontsize=8
-        )  # fmt: skip
-    panels[-1].set_xlabel("Mean supervision steps; numbers: halting probability above which a wafer stops")
-    figure.suptitle(source, fontsize=9, color=GREY)
+        height, offset = (near["ms"].max(), 6) if timed else (last.macro_f1.low, -12)
+        place = last.steps, height
+        panels[-1].annotate(name, place, (0, offset), textcoords="offset points", ha="center", fontsize=8)
+    panels[-1].set_xlabel("Mean supervision steps;\nnumbers: halting probability above which a wafer stops")
+    name_source(figure, source)
     return figure
 
 
 @matplotlib.rc_context(STYLE)
 def confident_errors(
-    maps: Sequence[np.ndarray], truth: Sequence[str], shares: np.ndarray, classes: Sequence[str], source: str
+    maps: Sequence[np.ndarray], truth: Sequence[str], probabilities: np.ndarray, classes: Sequence[str], source: str
 ) -> Figure:
     """Wrongly answered wafers, each with its probabilities (N, C): the label in blue, the answer in orange."""
-    columns = 4
+    columns = 2
     rows = max(1, -(-len(maps) // columns))
-    figure = Figure((13, 0.7 + 2.15 * rows), layout="constrained")
+    figure = Figure((6.5, 0.7 + 2.15 * rows), layout="constrained")
     grid = figure.subplots(rows, 2 * columns, squeeze=False, width_ratios=(1, 0.8) * columns)
     for axes in grid.flat:
         axes.set_axis_off()
@@ -179,18 +198,20 @@ def confident_errors(
         picture, bars = grid[row, 2 * column], grid[row, 2 * column + 1]
         height, width = cells.shape
         picture.imshow(cells, colours, BoundaryNorm(range(4), 3), aspect=width / height, interpolation="nearest")
-        answer = int(shares[number].argmax())
+        answer = int(probabilities[number].argmax())
         picture.set_title(
-            f"{name} taken for\n{classes[answer]}, {shares[number, answer]:.1%}", fontsize=8.5, loc="left"
+            f"{name} taken for\n{classes[answer]}, {probabilities[number, answer]:.1%}", fontsize=8.5, loc="left"
         )
         bars.set_axis_on()
-        chosen = [BLUE if one == name else ORANGE if place == answer else GREY for place, one in enumerate(classes)]
-        bars.barh(range(len(classes)), shares[number], color=chosen, height=0.7)
+        colours_of_bars = [
+            BLUE if title == name else ORANGE if place == answer else GREY for place, title in enumerate(classes)
+        ]
+        bars.barh(range(len(classes)), probabilities[number], color=colours_of_bars, height=0.7)
         bars.set(xlim=(0, 1), ylim=(len(classes) - 0.5, -0.5))
         bars.set_xticks((0, 1), ("0 %", "100 %"), fontsize=7)
         bars.set_yticks(range(len(classes)), classes, fontsize=7)
-        for tick, one in zip(bars.get_yticklabels(), classes, strict=True):
-            tick.set(color=BLUE if one == name else BLACK, fontweight="bold" if one == name else "normal")
+        for tick, title in zip(bars.get_yticklabels(), classes, strict=True):
+            tick.set(color=BLUE if title == name else BLACK, fontweight="bold" if title == name else "normal")
         bars.grid(visible=False)
     handles = [Patch(color=BLUE, label="class as labelled"), Patch(color=ORANGE, label="answer")]
     figure.legend(handles=handles, loc="outside lower left", ncols=2)

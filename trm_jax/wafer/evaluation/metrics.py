@@ -8,24 +8,17 @@ from typing import NamedTuple
 
 import numpy as np
 
+from trm_jax.reporting.interval import Interval, quantile_interval
+from trm_jax.wafer.maps.maps import CLASSES
+
 BINS = 15
 """Bins of confidence in the calibration error, of equal width (Guo et al. 2017)."""
-
-
-LEAST = 1e-7
+MIN_PROBABILITY = 1e-7
 """Lowest probability in the cross-entropy, about what float32 can tell from 0: one sure mistake is not infinite."""
-
-
+WM811K_LABELLED, WM811K_NONE = 172_950, 147_431
+"""Labelled wafers of the public WM-811K, and those of class none among them."""
 BY_CLASS = ("f1", "recall", "precision")
 """Scores that each class has."""
-
-
-class Interval(NamedTuple):
-    """A score and its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
 
 
 class Scores(NamedTuple):
@@ -35,9 +28,9 @@ class Scores(NamedTuple):
     macro_f1: np.ndarray
     balanced_accuracy: np.ndarray
     f1: np.ndarray
-    """(..., C), F1 of each class; 0 for a class that is neither there nor predicted."""
+    """(..., C), F1 of each class; 0 for a class that is neither present nor predicted."""
     recall: np.ndarray
-    """(..., C), share of the wafers of each class that are named so; 0 for a class that is not there."""
+    """(..., C), share of the wafers of each class that are named so; 0 for an absent class."""
     precision: np.ndarray
     """(..., C), share of the wafers named so that are of the class; 0 for a class that is never named."""
 
@@ -48,18 +41,18 @@ class GroupCounts(NamedTuple):
     confusion: np.ndarray
     """(G, C, C), true class by predicted class."""
     calibration: np.ndarray
-    """(G, BINS, 2), sum over the wafers of a bin of confidence and of being right."""
+    """(G, BINS, 2), sums over the wafers of a bin: of confidence, and of correct answers."""
     loss: np.ndarray
-    """(G,), sum over the wafers of the cross-entropy, at most that of a probability of LEAST."""
+    """(G,), sum over the wafers of the cross-entropy, at most that of a probability of MIN_PROBABILITY."""
 
 
 def count(truth: np.ndarray, probabilities: np.ndarray, group: np.ndarray) -> GroupCounts:
     """Counts per group of true classes (N,), probabilities (N, C) or (S, N, C) and groups (N,).
 
-    Raises ValueError if the probabilities are not numbers that add up to 1.
+    Raises ValueError if the probabilities of a wafer do not add up to 1.
     """
     if probabilities.ndim == 3:
-        seeds = [count(truth, one, group) for one in probabilities]
+        seeds = [count(truth, of_seed, group) for of_seed in probabilities]
         return GroupCounts(*(np.stack(parts, axis=1) for parts in zip(*seeds, strict=True)))
     total = probabilities.sum(axis=1)
     if not np.allclose(total, 1, atol=1e-3):
@@ -72,7 +65,7 @@ def count(truth: np.ndarray, probabilities: np.ndarray, group: np.ndarray) -> Gr
     in_bin = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
     np.add.at(calibration, (index, in_bin), np.stack([confidence, predicted == truth], axis=1))
     given = probabilities[np.arange(len(truth)), truth]
-    loss = np.bincount(index, -np.log(np.clip(given, LEAST, 1)), len(groups))
+    loss = np.bincount(index, -np.log(np.clip(given, MIN_PROBABILITY, 1)), len(groups))
     return GroupCounts(confusion, calibration, loss)
 
 
@@ -85,18 +78,18 @@ def seed_scores(truth: np.ndarray, predicted: np.ndarray, classes: int) -> Score
 
 def scores(confusion: np.ndarray) -> Scores:
     """Scores of confusion matrices (..., C, C). Macro-F1 and balanced accuracy leave out classes nobody has."""
-    right = np.diagonal(confusion, axis1=-2, axis2=-1)
-    there, predicted = confusion.sum(axis=-1), confusion.sum(axis=-2)
-    f1 = 2 * right / np.maximum(there + predicted, 1)
-    known = np.maximum((there > 0).sum(axis=-1), 1)
-    recall = right / np.maximum(there, 1)
+    correct = np.diagonal(confusion, axis1=-2, axis2=-1)
+    labelled, predicted = confusion.sum(axis=-1), confusion.sum(axis=-2)
+    f1 = 2 * correct / np.maximum(labelled + predicted, 1)
+    present = np.maximum((labelled > 0).sum(axis=-1), 1)
+    recall = correct / np.maximum(labelled, 1)
     return Scores(
-        accuracy=right.sum(axis=-1) / np.maximum(there.sum(axis=-1), 1),
-        macro_f1=np.where(there > 0, f1, 0).sum(axis=-1) / known,
-        balanced_accuracy=recall.sum(axis=-1) / known,
+        accuracy=correct.sum(axis=-1) / np.maximum(labelled.sum(axis=-1), 1),
+        macro_f1=np.where(labelled > 0, f1, 0).sum(axis=-1) / present,
+        balanced_accuracy=recall.sum(axis=-1) / present,
         f1=f1,
         recall=recall,
-        precision=right / np.maximum(predicted, 1),
+        precision=correct / np.maximum(predicted, 1),
     )
 
 
@@ -116,42 +109,63 @@ def with_intervals(counts: GroupCounts, draws: np.ndarray) -> dict[str, Interval
 
     Of several seeds each score is the mean of the seeds' scores, in every resample.
     """
-    every = np.concatenate([np.ones_like(draws[:1]), draws])
-    confusion = np.tensordot(every, counts.confusion, axes=1)
-    calibration = np.tensordot(every, counts.calibration, axes=1)
-    measured = scores(confusion)._asdict()
+    confusion, calibration, loss = (_sums(part, draws) for part in counts)
+    values = scores(confusion)._asdict()
     for name in BY_CLASS:
-        by_class = measured.pop(name)
-        measured |= {f"{name}_{index}": by_class[..., index] for index in range(by_class.shape[-1])}
+        by_class = values.pop(name)
+        values |= {f"{name}_{index}": by_class[..., index] for index in range(by_class.shape[-1])}
     wafers = confusion.sum(axis=(-1, -2))
-    measured["ece"] = calibration_error(calibration, wafers)
-    measured["loss"] = np.tensordot(every, counts.loss, axes=1) / wafers
-    return {name: _interval(_mean_of_seeds(values)) for name, values in measured.items()}
+    values |= {"ece": calibration_error(calibration, wafers), "loss": loss / wafers}
+    return {name: quantile_interval(_mean_of_seeds(of_name)) for name, of_name in values.items()}
+
+
+def difference(ours: GroupCounts, theirs: GroupCounts, draws: np.ndarray) -> dict[str, Interval]:
+    """Accuracy and macro-F1 of one classifier minus those of another on the same wafers, by the same draws.
+
+    Either may have several seeds, whose mean is compared.
+    """
+    a, b = (scores(_sums(counts.confusion, draws)) for counts in (ours, theirs))
+    return {
+        name: quantile_interval(_mean_of_seeds(getattr(a, name)) - _mean_of_seeds(getattr(b, name)))
+        for name in ("accuracy", "macro_f1")
+    }
+
+
+def share(hits: np.ndarray, of: np.ndarray, group: np.ndarray, draws: np.ndarray) -> Interval:
+    """Share of wafers with a property among others, both (S, N): mean over seeds, interval by group; 0 of none is 0."""
+    groups, index = np.unique(group, return_inverse=True)
+    both = np.zeros((len(groups), 2, len(hits)))
+    np.add.at(both, index, np.stack([hits & of, of]).astype(float).transpose(2, 0, 1))
+    total = _sums(both, draws)
+    return quantile_interval(_mean_of_seeds(total[:, 0] / np.maximum(total[:, 1], 1)))
+
+
+def _sums(counts: np.ndarray, draws: np.ndarray) -> np.ndarray:
+    """Sums over the groups (G, ...) as they are, and after them those of every resample."""
+    return np.tensordot(np.concatenate([np.ones_like(draws[:1]), draws]), counts, axes=1)
 
 
 def _mean_of_seeds(values: np.ndarray) -> np.ndarray:
     return values.reshape(len(values), -1).mean(axis=1)
 
 
-def _interval(values: np.ndarray) -> Interval:
-    low, high = np.quantile(values[1:], [0.025, 0.975])
-    return Interval(float(values[0]), float(low), float(high))
+def at_wm811k_prior(confusion: np.ndarray) -> Scores:
+    """Scores that a confusion matrix (C, C) means at the share of none in all of WM-811K, with the same errors."""
+    none, shares = CLASSES.index("none"), confusion.sum(axis=1)
+    others = (WM811K_LABELLED - WM811K_NONE) / max(shares.sum() - shares[none], 1)
+    return at_prior(confusion, np.where(np.arange(len(shares)) == none, WM811K_NONE, shares * others))
 
 
-def difference(one: GroupCounts, other: GroupCounts, draws: np.ndarray) -> dict[str, Interval]:
-    """Accuracy and macro-F1 of one classifier minus those of another on the same wafers, by the same draws.
-
-    Either may have several seeds, whose mean is compared.
-    """
-    every = np.concatenate([np.ones_like(draws[:1]), draws])
-    a, b = (scores(np.tensordot(every, counts.confusion, axes=1)) for counts in (one, other))
-    return {
-        name: _interval(_mean_of_seeds(getattr(a, name)) - _mean_of_seeds(getattr(b, name)))
-        for name in ("accuracy", "macro_f1")
-    }
+def at_wm811k_prior_in_words(confusion: np.ndarray) -> str:
+    """The end of a sentence about a classifier with a confusion matrix (C, C)."""
+    mixed = at_wm811k_prior(confusion)
+    return (
+        f"with the same errors at the share of none in all of WM-811K ({WM811K_NONE / WM811K_LABELLED:.1%}): accuracy "
+        f"{float(mixed.accuracy):.3f}, macro-F1 {float(mixed.macro_f1):.3f}."
+    )
 
 
-def at_mix(confusion: np.ndarray, shares: np.ndarray) -> Scores:
+def at_prior(confusion: np.ndarray, shares: np.ndarray) -> Scores:
     """Scores of a confusion matrix (C, C) as they would be with other class shares (C,) and the same errors."""
-    there = confusion.sum(axis=1, keepdims=True)
-    return scores(confusion / np.maximum(there, 1) * shares[:, None] / shares.sum() * confusion.sum())
+    labelled = confusion.sum(axis=1, keepdims=True)
+    return scores(confusion / np.maximum(labelled, 1) * shares[:, None] / shares.sum() * confusion.sum())

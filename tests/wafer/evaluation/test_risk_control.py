@@ -1,0 +1,65 @@
+"""The guarantee by simulation, with lots of alike wafers."""
+
+import numpy as np
+import pytest
+
+from trm_jax.wafer.evaluation.risk_control import betting_e_value, guaranteed_threshold
+
+
+def lots(rng, count, size=10):
+    """Confidence, right and lot of wafers; in bad lots, one in twelve, even sure answers are often wrong together."""
+    sure = 1 - 0.7 * rng.random((count, size)) ** 4
+    bad = rng.random((count, 1)) < 1 / 12
+    wrong = rng.random((count, size)) < np.where(bad, np.minimum(4 * (1 - sure) + 0.1, 0.9), 0.4 * (1 - sure))
+    return sure.ravel(), ~wrong.ravel(), np.repeat(np.arange(count), size)
+
+
+def true_risk(threshold, sure, right):
+    return 1 - right[sure >= threshold].mean()
+
+
+def test_the_guaranteed_threshold_keeps_its_promise_and_decides_much():
+    """At alpha 5 % and delta 10 % in 100 trials: the true error rate (of 40,000 lots) is above alpha in 10 at most."""
+    rng = np.random.default_rng(1)
+    sure, right, _ = lots(rng, 40_000)
+    assert true_risk(0, sure, right) > 0.08  # deciding everything would break the promise
+    failed, coverage = 0, []
+    for _ in range(100):
+        confidence, truth, unit = lots(rng, 500)
+        threshold = guaranteed_threshold(confidence, truth, unit, 0.05, 0.1)
+        failed += threshold is not None and true_risk(threshold, sure, right) > 0.05
+        coverage.append(0 if threshold is None else (confidence >= threshold).mean())
+    assert failed <= 10 and np.mean(coverage) > 0.5
+
+
+def test_counting_wafers_instead_of_lots_would_break_the_promise():
+    """Whole lots are wrong with probability 12 %, so every threshold promised at alpha 10 % is a failure."""
+    rng, promised = np.random.default_rng(5), {"lots": 0, "wafers": 0}
+    for _ in range(200):
+        right, lot = np.repeat(rng.random(40) >= 0.12, 25), np.repeat(np.arange(40), 25)
+        for name, unit in (("lots", lot), ("wafers", np.arange(1000))):
+            promised[name] += guaranteed_threshold(np.ones(1000), right, unit, 0.1, 0.05) is not None
+    assert promised["lots"] <= 10 and promised["wafers"] > 20
+
+
+def test_the_e_value_has_a_mean_of_at_most_one_where_the_rate_is_exactly_alpha():
+    """Whole lots wrong with probability alpha: the mean over many draws is 1, the largest allowed."""
+    rng, values = np.random.default_rng(0), []
+    for _ in range(3000):
+        right = np.repeat(rng.random(20) >= 0.2, 3)
+        values.append(betting_e_value(np.ones(60), right, np.repeat(np.arange(20), 3), 0.2, 0.5))
+    assert np.mean(values) == pytest.approx(1, abs=0.15) and np.std(values) > 0.5
+
+
+def test_a_faultless_classifier_needs_enough_lots():
+    """n lots without an error give an e-value of about exp(n alpha), and two starts need 2 / delta."""
+    needed = int(np.ceil(np.log(20) / np.log(1.02)))
+    for count, expected in ((needed // 2, None), (2 * needed, pytest.approx(0.1))):
+        unit = np.repeat(np.arange(count), 25)
+        threshold = guaranteed_threshold(np.ones(len(unit)), np.ones(len(unit), bool), unit)
+        assert threshold == expected
+
+
+def test_rates_are_shares():
+    with pytest.raises(ValueError, match="alpha must be between 0 and 1, got 2"):
+        guaranteed_threshold(np.ones(3), np.ones(3, bool), np.arange(3), alpha=2)

@@ -1,0 +1,44 @@
+"""Arguments that every script about a stored run takes."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from trm_jax.wafer.evaluation.stored import Fold, join_runs, read_run
+from trm_jax.wafer.maps.maps import Wafers
+from trm_jax.wafer.presets import run_and_wafers
+from trm_jax.wafer.splits import Split, folds
+
+
+class StoredRun(NamedTuple):
+    """A run that was read, and what it was trained on."""
+
+    directory: Path
+    wafers: Wafers
+    splits: list[Split]
+    """All splits of the wafers."""
+    folds: list[Fold]
+    """The splits that the run has done, with the seeds of all runs that are judged together."""
+
+
+@dataclass(frozen=True)
+class RunArguments:
+    """A run of wafer_train and the wafers that it was trained on."""
+
+    run: Path | None = None
+    """Directory of the run: a folder for each split, with predictions, config and curve; needed unless smoke."""
+    more_seeds: tuple[Path, ...] = ()
+    """Runs of the same recipe with other seeds, judged together with it."""
+    data: Path | None = None
+    """Prepared cache, .npz, .pkl or folder of maps; else $TRM_DATA, ../shared/data, or synthetic wafers."""
+    synthetic: int = 0
+    """Number of generated wafers that the run was trained on, instead of data."""
+    preset: Literal["none", "smoke"] = "none"
+    """smoke: the run that `wafer_train.py --preset smoke` leaves, on its generated wafers."""
+
+    def read(self) -> StoredRun:
+        """The run with its wafers. Raises ValueError where something is missing or does not belong together."""
+        directory, wafers = run_and_wafers(self.run, self.preset, self.synthetic, self.data)
+        splits = folds(wafers)
+        runs = [read_run(path, wafers, splits) for path in (directory, *self.more_seeds)]
+        return StoredRun(directory, wafers, splits, join_runs(runs))
