@@ -60,9 +60,9 @@ def replacing_directory(path: Path, may_hold: Collection[str] = ()) -> Iterator[
     temporary.mkdir(parents=True)
     try:
         yield temporary
-        made = {entry.name for entry in temporary.iterdir()}
+        new_names = {entry.name for entry in temporary.iterdir()}
         for entry in sorted(path.iterdir()) if path.exists() else ():
-            if entry.name not in made and not any(fnmatch(entry.name, pattern) for pattern in may_hold):
+            if entry.name not in new_names and not any(fnmatch(entry.name, pattern) for pattern in may_hold):
                 raise ValueError(f"{path} has {entry.name}, which was not made here; it was left as it is")
         for directory, _, names in os.walk(temporary):
             for name in [*names, "."]:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from trm_jax.core.config import Config
 from trm_jax.core.task import task_from_options
-from trm_jax.support.files import replacing_directory, write_text
+from trm_jax.support.files import replacing_directory, restore, write_text
 from trm_jax.support.schema import check_types, from_dict, require
 from trm_jax.training.checkpoint import load_weights, save_weights
 from trm_jax.wafer.task import WaferTask
@@ -64,6 +64,7 @@ def save_checkpoint(
 
 def load_checkpoint(directory: Path) -> Classifier:
     """Read a checkpoint, or weights alone, which are not calibrated. Raises FileNotFoundError or ValueError."""
+    restore(directory)
     if not (directory / WEIGHTS).is_dir():
         return load_classifier(directory, Calibration())
     try:

@@ -70,17 +70,17 @@ def _bounding_boxes(dies: np.ndarray) -> np.ndarray:
 
 def _zones(shape: tuple[int, ...], box: list[int]) -> _Zones:
     """Zones of the cells of maps of this shape whose dies fill the box (first and last row, first and last column)."""
-    top, bottom, left, right = box
-    height, width = bottom - top + 1, right - left + 1
+    top, bottom, first, last = box
+    height, width = bottom - top + 1, last - first + 1
     # Twice the distance to the centre is an integer: dies on the border of two rings fall on one side however the
     # wafer is turned.
-    up, along = (bottom + top) - 2 * np.arange(shape[0])[:, None], 2 * np.arange(shape[1]) - (left + right)
+    up, along = (bottom + top) - 2 * np.arange(shape[0])[:, None], 2 * np.arange(shape[1]) - (first + last)
     area = (height * width) ** 2
     ring = np.sqrt((RADIAL_BINS**2 * ((up * width) ** 2 + (along * height) ** 2)) // area).astype(np.int64)
     y, x = np.broadcast_arrays(up / height, along / width)
     sector = np.rint(np.arctan2(y, x) / (2 * np.pi / SECTORS)).astype(np.int64) % SECTORS
     sector[(x == 0) & (y == 0)] = SECTORS  # the die in the very centre lies in no direction
-    block = BLOCKS * _block(shape[0], top, height)[:, None] + _block(shape[1], left, width)
+    block = BLOCKS * _block(shape[0], top, height)[:, None] + _block(shape[1], first, width)
     return _Zones(
         _one_hot(np.minimum(ring, RADIAL_BINS - 1), RADIAL_BINS),
         _one_hot(sector, SECTORS),
