@@ -24,7 +24,7 @@ from trm_jax.wafer.baselines import rules
 from trm_jax.wafer.baselines.report import BaselineResult, write_report
 from trm_jax.wafer.baselines.rules import RULES, Rule
 from trm_jax.wafer.data import load
-from trm_jax.wafer.maps.maps import Wafers
+from trm_jax.wafer.maps.wafers import Wafers
 from trm_jax.wafer.splits import Kind, Split, folds
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -31,7 +31,7 @@ from trm_jax.wafer.evaluation.pooled import HALTS, pool
 from trm_jax.wafer.evaluation.report import write_report
 from trm_jax.wafer.evaluation.results import compute
 from trm_jax.wafer.evaluation.stored import RunArguments
-from trm_jax.wafer.maps.maps import Wafers
+from trm_jax.wafer.maps.wafers import Wafers
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ from trm_jax.support.cli import main
 from trm_jax.support.schema import require
 from trm_jax.wafer.data import load
 from trm_jax.wafer.maps import cache, source
-from trm_jax.wafer.maps.maps import UNKNOWN
 from trm_jax.wafer.maps.validate import ReadResult
+from trm_jax.wafer.maps.wafers import UNKNOWN
 
 ROOT = Path(__file__).resolve().parent.parent
 

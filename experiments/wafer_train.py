@@ -23,7 +23,7 @@ from trm_jax.support.schema import parse_options
 from trm_jax.training.processes import configure
 from trm_jax.wafer.data import load
 from trm_jax.wafer.folds import Answering, choose_splits, describe, train_splits
-from trm_jax.wafer.maps.maps import CLASSES
+from trm_jax.wafer.maps.wafers import CLASSES
 from trm_jax.wafer.presets import PRESETS
 from trm_jax.wafer.task import WaferTask
 

@@ -15,7 +15,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from trm_jax.wafer.maps.grid import to_grid
-from trm_jax.wafer.maps.maps import CLASSES, Wafers
+from trm_jax.wafer.maps.wafers import CLASSES, Wafers
 
 SIZE, STEPS = 8, 3
 FLOAT = TensorProto.FLOAT

@@ -8,7 +8,7 @@ import numpy as np
 from trm_jax.core.config import Config
 from trm_jax.core.task import run_options
 from trm_jax.wafer.evaluation.stored import Predicted, save_predicted
-from trm_jax.wafer.maps.maps import CLASSES, Wafers
+from trm_jax.wafer.maps.wafers import CLASSES, Wafers
 from trm_jax.wafer.splits import Split, folds
 from trm_jax.wafer.synthetic import mixed_wafers, synthetic_wafers
 from trm_jax.wafer.task import WaferTask

@@ -10,7 +10,7 @@ import pytest
 
 from trm_jax.edge.monitor import ALPHA, QUANTITIES, Monitor, append, baseline, examine, measured, reference
 from trm_jax.wafer.maps.grid import to_grid
-from trm_jax.wafer.maps.maps import CLASSES, FAIL, NO_DIE, PASS, Wafers
+from trm_jax.wafer.maps.wafers import CLASSES, FAIL, NO_DIE, PASS, Wafers
 from trm_jax.wafer.synthetic import synthetic_wafers
 
 WINDOW, REVIEW = 250, 0.7

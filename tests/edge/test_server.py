@@ -21,7 +21,7 @@ from trm_jax.edge.bodies import Limits
 from trm_jax.edge.package import open_model
 from trm_jax.edge.server import Service, check_host, create_app
 from trm_jax.support import archives
-from trm_jax.wafer.maps.maps import CLASSES, Wafers
+from trm_jax.wafer.maps.wafers import CLASSES, Wafers
 from trm_jax.wafer.synthetic import synthetic_wafers
 
 COUNT = 9

@@ -20,7 +20,7 @@ from trm_jax.wafer import classify
 from trm_jax.wafer.checkpoint import Calibration, Classifier, load_checkpoint, save_checkpoint
 from trm_jax.wafer.evaluation.results import FULL_MIX
 from trm_jax.wafer.evaluation.stored import Predicted, recipe, save_predicted
-from trm_jax.wafer.maps.maps import CLASSES
+from trm_jax.wafer.maps.wafers import CLASSES
 from trm_jax.wafer.splits import all_lots
 from trm_jax.wafer.synthetic import synthetic_wafers
 from trm_jax.wafer.task import WaferTask

@@ -8,7 +8,7 @@ import pytest
 
 from trm_jax.wafer.data import load
 from trm_jax.wafer.maps import source
-from trm_jax.wafer.maps.maps import CLASSES, UNKNOWN, Wafers
+from trm_jax.wafer.maps.wafers import CLASSES, UNKNOWN, Wafers
 from trm_jax.wafer.splits import Kind, Split, all_lots, folds
 from trm_jax.wafer.synthetic import synthetic_wafers
 

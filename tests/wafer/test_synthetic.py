@@ -8,7 +8,7 @@ import pytest
 from scipy import ndimage
 
 from trm_jax.wafer.maps.features import ANGULAR, RADIAL, spatial_features
-from trm_jax.wafer.maps.maps import CLASSES, FAIL, NO_DIE, UNKNOWN, Wafers
+from trm_jax.wafer.maps.wafers import CLASSES, FAIL, NO_DIE, UNKNOWN, Wafers
 from trm_jax.wafer.synthetic import SIZES, synthetic_wafers
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from trm_jax.wafer.maps.maps import CLASSES, FAIL, NO_DIE, PASS, UNKNOWN
+from trm_jax.wafer.maps.wafers import CLASSES, FAIL, NO_DIE, PASS, UNKNOWN
 from trm_jax.wafer.synthetic import PAIRS, mixed_wafers, overlay, synthetic_wafers
 
 WAFERS = synthetic_wafers(1500)

@@ -20,7 +20,7 @@ from trm_jax.training.predict import scores
 from trm_jax.wafer import task as wafer_task
 from trm_jax.wafer.evaluation.stored import load_predicted
 from trm_jax.wafer.folds import without
-from trm_jax.wafer.maps.maps import CLASSES
+from trm_jax.wafer.maps.wafers import CLASSES
 from trm_jax.wafer.presets import PRESETS
 from trm_jax.wafer.splits import all_lots
 from trm_jax.wafer.synthetic import synthetic_wafers

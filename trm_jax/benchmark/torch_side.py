@@ -13,7 +13,7 @@ from trm_jax.benchmark.torch_model import TRM, load
 from trm_jax.core.config import Config, OptimConfig
 from trm_jax.support.machine import cores
 
-IGNORE = -100  # label of a cell that does not count; PyTorch's own default too
+IGNORE = -100
 
 
 def use_all_cores() -> None:

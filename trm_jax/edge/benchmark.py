@@ -13,7 +13,7 @@ import numpy as np
 from trm_jax.edge.classify import answer, check, inputs
 from trm_jax.edge.package import Options, open_model
 from trm_jax.support.machine import peak_memory
-from trm_jax.wafer.maps.maps import Wafers
+from trm_jax.wafer.maps.wafers import Wafers
 
 WARM_UP = 3
 """Calls before the clock counts."""

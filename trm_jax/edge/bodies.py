@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from trm_jax.support.archives import TooLarge
-from trm_jax.wafer.maps.maps import FAIL
 from trm_jax.wafer.maps.npz import read_npz
 from trm_jax.wafer.maps.validate import LARGEST_SIDE, ReadResult, build_wafers
+from trm_jax.wafer.maps.wafers import FAIL
 
 _FORM = '{"maps": [[[0, 1, 2, ...], ...], ...]}'
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from trm_jax.edge.package import Model
 from trm_jax.wafer.maps.grid import to_grid
-from trm_jax.wafer.maps.maps import CLASSES, FAIL, Wafers
+from trm_jax.wafer.maps.wafers import CLASSES, FAIL, Wafers
 
 _PREPARED = 256  # maps whose grids are made at once, at least
 _MAX_STEPS = 1000

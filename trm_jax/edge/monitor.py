@@ -27,7 +27,7 @@ from trm_jax.support.holm import holm
 from trm_jax.wafer.maps.answers import decide
 from trm_jax.wafer.maps.features import RADIAL, RADIAL_BINS, spatial_features
 from trm_jax.wafer.maps.grid import to_grid
-from trm_jax.wafer.maps.maps import CLASSES, Wafers
+from trm_jax.wafer.maps.wafers import CLASSES, Wafers
 
 ALPHA = 0.01
 """Largest share of unchanged windows that raise an alarm."""

@@ -23,7 +23,7 @@ from trm_jax.edge.format import (
 from trm_jax.support.archives import ArrayArchive
 from trm_jax.support.files import DAMAGE, restore
 from trm_jax.wafer.maps.grid import Representation
-from trm_jax.wafer.maps.maps import CLASSES
+from trm_jax.wafer.maps.wafers import CLASSES
 
 PROVIDERS = {"tensorrt": "TensorrtExecutionProvider", "cuda": "CUDAExecutionProvider", "cpu": "CPUExecutionProvider"}
 """Where a model can run, the best first."""

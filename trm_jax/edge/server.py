@@ -26,8 +26,8 @@ from trm_jax.edge.monitor import Monitor
 from trm_jax.edge.package import Model
 from trm_jax.support.archives import TooLarge
 from trm_jax.wafer.maps.answers import Answer, answers
-from trm_jax.wafer.maps.maps import CLASSES
 from trm_jax.wafer.maps.validate import ReadResult
+from trm_jax.wafer.maps.wafers import CLASSES
 
 _BACKLOG = 512
 _JSON, _NPZ = "application/json", ("application/octet-stream", "application/x-npz", "application/zip")

@@ -12,7 +12,7 @@ from trm_jax.core.predict import last_step
 from trm_jax.training.devices import to_host
 from trm_jax.training.predict import predict
 from trm_jax.wafer.checkpoint import Classifier
-from trm_jax.wafer.maps.maps import Wafers
+from trm_jax.wafer.maps.wafers import Wafers
 
 CHUNK = 4096
 """Maps that are resized and answered at a time."""

@@ -4,8 +4,8 @@ import sys
 from pathlib import Path
 
 from trm_jax.wafer.maps import cache
-from trm_jax.wafer.maps.maps import Wafers
 from trm_jax.wafer.maps.source import find, read
+from trm_jax.wafer.maps.wafers import Wafers
 from trm_jax.wafer.synthetic import synthetic_wafers
 
 SYNTHETIC = 2000

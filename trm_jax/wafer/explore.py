@@ -19,7 +19,7 @@ from trm_jax.support.schema import require
 from trm_jax.wafer import figures
 from trm_jax.wafer.maps.features import NAMES, RADIAL, spatial_features
 from trm_jax.wafer.maps.grid import to_grid
-from trm_jax.wafer.maps.maps import CLASSES, UNKNOWN, Wafers
+from trm_jax.wafer.maps.wafers import CLASSES, UNKNOWN, Wafers
 
 SHOWN = {
     "defect_ratio": "Failing share of all dies (0 to 1)",

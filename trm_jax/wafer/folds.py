@@ -16,7 +16,7 @@ from trm_jax.training.devices import to_host
 from trm_jax.training.loop import fit
 from trm_jax.wafer.evaluation.metrics import seed_scores
 from trm_jax.wafer.evaluation.stored import Predicted, load_predicted, save_predicted
-from trm_jax.wafer.maps.maps import CLASSES, Wafers
+from trm_jax.wafer.maps.wafers import CLASSES, Wafers
 from trm_jax.wafer.splits import Split, all_lots, folds
 from trm_jax.wafer.synthetic import mixed_wafers
 from trm_jax.wafer.task import WaferTask, predict, take_seed, with_prior

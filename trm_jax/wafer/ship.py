@@ -33,7 +33,7 @@ from trm_jax.wafer.evaluation.stored import (
     recipe,
     stopped_at,
 )
-from trm_jax.wafer.maps.maps import CLASSES, Wafers
+from trm_jax.wafer.maps.wafers import CLASSES, Wafers
 from trm_jax.wafer.splits import Split, all_lots
 
 SHOWN = ("accuracy", "macro_f1", "balanced_accuracy", "ece_tempered")

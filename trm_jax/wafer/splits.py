@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
-from trm_jax.wafer.maps.maps import CLASSES, UNKNOWN, Wafers
+from trm_jax.wafer.maps.wafers import CLASSES, UNKNOWN, Wafers
 
 Kind = Literal["lot", "random", "official"]
 VALIDATION_PARTS = 6

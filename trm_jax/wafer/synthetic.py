@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from trm_jax.wafer.maps.maps import CLASSES, FAIL, NO_DIE, PASS, UNKNOWN, Wafers
+from trm_jax.wafer.maps.wafers import CLASSES, FAIL, NO_DIE, PASS, UNKNOWN, Wafers
 
 SIZES = ((25, 27), (26, 26), (27, 25), (30, 34), (33, 37), (39, 37), (52, 59))
 """Rows and columns of a map, frequent ones of WM-811K; a lot has one size."""

@@ -17,7 +17,7 @@ from trm_jax.wafer.augment import Augmentation, augment_wafers
 from trm_jax.wafer.evaluation.metrics import seed_scores
 from trm_jax.wafer.evaluation.stored import Predicted
 from trm_jax.wafer.maps.grid import to_grid
-from trm_jax.wafer.maps.maps import CLASSES, Wafers
+from trm_jax.wafer.maps.wafers import CLASSES, Wafers
 from trm_jax.wafer.splits import Split
 
 RESIZED = 16384

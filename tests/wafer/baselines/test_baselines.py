@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from trm_jax.wafer.baselines import rules
-from trm_jax.wafer.maps.maps import CLASSES
+from trm_jax.wafer.maps.wafers import CLASSES
 from trm_jax.wafer.splits import folds
 from trm_jax.wafer.synthetic import synthetic_wafers
 

@@ -8,7 +8,7 @@ import pytest
 
 from trm_jax.wafer.baselines.features import NAMES, POINTS, RADON, SIDE, features, projections
 from trm_jax.wafer.maps.features import spatial_features
-from trm_jax.wafer.maps.maps import FAIL, PASS
+from trm_jax.wafer.maps.wafers import FAIL, PASS
 from trm_jax.wafer.synthetic import synthetic_wafers
 
 

@@ -19,7 +19,7 @@ from hypothesis.extra.numpy import arrays
 
 from trm_jax.wafer.evaluation import errors
 from trm_jax.wafer.evaluation.error_page import error_page, pack
-from trm_jax.wafer.maps.maps import CLASSES
+from trm_jax.wafer.maps.wafers import CLASSES
 
 ROOT = Path(__file__).resolve().parents[3]
 

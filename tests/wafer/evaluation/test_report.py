@@ -21,7 +21,7 @@ from trm_jax.wafer.evaluation.pooled import HALTS, pool
 from trm_jax.wafer.evaluation.report import write_report
 from trm_jax.wafer.evaluation.results import FULL_MIX, compute, readiness
 from trm_jax.wafer.evaluation.stored import Predicted, save_predicted
-from trm_jax.wafer.maps.maps import CLASSES
+from trm_jax.wafer.maps.wafers import CLASSES
 from trm_jax.wafer.task import WaferTask
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -22,7 +22,7 @@ from trm_jax.wafer.evaluation.selective import (
     thresholds,
     unknown,
 )
-from trm_jax.wafer.maps.maps import CLASSES
+from trm_jax.wafer.maps.wafers import CLASSES
 
 
 def draws_of(pooled):

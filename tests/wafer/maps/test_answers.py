@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trm_jax.wafer.maps.answers import answers, check_output, decide, plain_cell, write_answers
-from trm_jax.wafer.maps.maps import CLASSES, UNKNOWN
 from trm_jax.wafer.maps.validate import ReadResult, Rejected, build_wafers
+from trm_jax.wafer.maps.wafers import CLASSES, UNKNOWN
 from trm_jax.wafer.synthetic import synthetic_wafers
 
 

@@ -16,8 +16,8 @@ from legacy_frame import write_legacy_frame
 
 from trm_jax.wafer.data import load
 from trm_jax.wafer.maps import cache, source
-from trm_jax.wafer.maps.maps import UNKNOWN, Wafers
 from trm_jax.wafer.maps.validate import ReadResult, Rejected
+from trm_jax.wafer.maps.wafers import UNKNOWN, Wafers
 from trm_jax.wafer.synthetic import synthetic_wafers
 
 SCRIPT = Path(__file__).resolve().parents[3] / "experiments" / "wafer_prepare.py"

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from trm_jax.wafer.maps.features import ANGULAR, NAMES, RADIAL, spatial_features
-from trm_jax.wafer.maps.maps import UNKNOWN, Wafers
+from trm_jax.wafer.maps.wafers import UNKNOWN, Wafers
 
 
 def wafers_of(maps: list[np.ndarray]) -> Wafers:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from trm_jax.wafer.maps.answers import write_answers
 from trm_jax.wafer.maps.folder import parse_csv, read_folder
-from trm_jax.wafer.maps.maps import CLASSES, UNKNOWN, class_or_unknown
+from trm_jax.wafer.maps.wafers import CLASSES, UNKNOWN, class_or_unknown
 
 MAP = np.random.default_rng(0).integers(0, 3, (6, 9)).astype(np.uint8)
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trm_jax.wafer.maps.grid import FULL, overlap, to_grid
-from trm_jax.wafer.maps.maps import UNKNOWN, Wafers
+from trm_jax.wafer.maps.wafers import UNKNOWN, Wafers
 
 
 def wafers_of(*maps):

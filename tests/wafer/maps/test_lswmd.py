@@ -18,7 +18,7 @@ from legacy_frame import write_legacy_frame
 
 from trm_jax.wafer.maps import source
 from trm_jax.wafer.maps.lswmd import read_pickle, words
-from trm_jax.wafer.maps.maps import CLASSES, UNKNOWN, Wafers
+from trm_jax.wafer.maps.wafers import CLASSES, UNKNOWN, Wafers
 
 RNG = np.random.default_rng(0)
 MAPS = [RNG.integers(0, 3, (5 + index, 20 - index)).astype(np.uint8) for index in range(8)]

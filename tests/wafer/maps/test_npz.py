@@ -9,9 +9,9 @@ import pytest
 
 from trm_jax.support import archives
 from trm_jax.wafer.maps import source
-from trm_jax.wafer.maps.maps import CLASSES, UNKNOWN
 from trm_jax.wafer.maps.npz import read_npz
 from trm_jax.wafer.maps.validate import Rejected, find_copies
+from trm_jax.wafer.maps.wafers import CLASSES, UNKNOWN
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trm_jax.wafer.maps.maps import CLASSES, UNKNOWN, Wafers, class_index, class_or_unknown
 from trm_jax.wafer.maps.validate import build_wafers, find_copies
+from trm_jax.wafer.maps.wafers import CLASSES, UNKNOWN, Wafers, class_index, class_or_unknown
 
 
 def wafers_of(kinds: list[int], labels: list[int]) -> Wafers:

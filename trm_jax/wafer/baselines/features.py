@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from trm_jax.wafer.maps import features as spatial
 from trm_jax.wafer.maps.grid import FULL, to_grid
-from trm_jax.wafer.maps.maps import FAIL, Wafers
+from trm_jax.wafer.maps.wafers import FAIL, Wafers
 
 REGION = (
     "region_area", "region_perimeter", "region_major_axis", "region_minor_axis", "region_eccentricity",

@@ -15,7 +15,7 @@ from trm_jax.wafer.evaluation import figures, metrics
 from trm_jax.wafer.evaluation.metrics import GroupCounts
 from trm_jax.wafer.evaluation.report import protocol
 from trm_jax.wafer.evaluation.results import CLASS_SCORES
-from trm_jax.wafer.maps.maps import CLASSES, Wafers
+from trm_jax.wafer.maps.wafers import CLASSES, Wafers
 from trm_jax.wafer.splits import Split
 
 

@@ -11,7 +11,7 @@ from sklearn.tree import DecisionTreeClassifier
 
 from trm_jax.wafer.baselines.features import features
 from trm_jax.wafer.baselines.report import BaselineResult
-from trm_jax.wafer.maps.maps import CLASSES, Wafers
+from trm_jax.wafer.maps.wafers import CLASSES, Wafers
 from trm_jax.wafer.splits import Split
 
 Rule = Literal["constant", "grid_size", "decision_tree", "boosting"]

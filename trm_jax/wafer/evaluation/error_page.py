@@ -16,7 +16,7 @@ from trm_jax.support.files import write_text
 from trm_jax.wafer.evaluation import errors, figures
 from trm_jax.wafer.evaluation.pooled import Pooled
 from trm_jax.wafer.figures import FAIL_COLOUR, PASS_COLOUR
-from trm_jax.wafer.maps.maps import CLASSES, Wafers
+from trm_jax.wafer.maps.wafers import CLASSES, Wafers
 
 DIGITS = 5
 """Cells in a byte: 3 ** 5 = 243 values."""

@@ -11,7 +11,7 @@ import pandas as pd
 from scipy.special import expit
 
 from trm_jax.wafer.evaluation.pooled import Pooled
-from trm_jax.wafer.maps.maps import CLASSES, Wafers
+from trm_jax.wafer.maps.wafers import CLASSES, Wafers
 
 NEIGHBOURS = (("Center", "Donut"), ("Edge-Loc", "Edge-Ring"), ("Loc", "Random"), ("Near-full", "Random"))
 """Pairs of classes without a sharp border between them."""

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from trm_jax.reporting.interval import Interval, quantile_interval
-from trm_jax.wafer.maps.maps import CLASSES
+from trm_jax.wafer.maps.wafers import CLASSES
 
 BINS = 15
 """Bins of confidence in the calibration error, of equal width (Guo et al. 2017)."""

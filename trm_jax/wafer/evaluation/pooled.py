@@ -16,7 +16,7 @@ from trm_jax.wafer.evaluation import metrics
 from trm_jax.wafer.evaluation.calibration import fit_temperature
 from trm_jax.wafer.evaluation.metrics import GroupCounts, share
 from trm_jax.wafer.evaluation.stored import Fold, best_update, stopped_at
-from trm_jax.wafer.maps.maps import CLASSES, Wafers
+from trm_jax.wafer.maps.wafers import CLASSES, Wafers
 
 LOT = 25
 """Wafers in a full lot."""

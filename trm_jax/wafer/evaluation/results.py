@@ -14,7 +14,7 @@ from trm_jax.wafer.evaluation.metrics import BY_CLASS
 from trm_jax.wafer.evaluation.pooled import SHARES_BY_SIZE, Pooled
 from trm_jax.wafer.evaluation.selective import BY_BLOCK, BY_LOT
 from trm_jax.wafer.evaluation.stored import Fold
-from trm_jax.wafer.maps.maps import CLASSES, Wafers
+from trm_jax.wafer.maps.wafers import CLASSES, Wafers
 
 SCORES = {
     "accuracy": "Accuracy",

@@ -13,7 +13,7 @@ from trm_jax.wafer.evaluation.metrics import share
 from trm_jax.wafer.evaluation.pooled import Pooled, lots
 from trm_jax.wafer.evaluation.risk_control import guaranteed_threshold
 from trm_jax.wafer.evaluation.stored import Fold
-from trm_jax.wafer.maps.maps import CLASSES, Wafers
+from trm_jax.wafer.maps.wafers import CLASSES, Wafers
 
 BY_LOT, BY_BLOCK = "guaranteed, by lot", "guaranteed, by block"
 """Rules: what is taken for exchangeable are lots, or the whole groups that the split kept together."""

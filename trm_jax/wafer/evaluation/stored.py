@@ -19,7 +19,7 @@ from trm_jax.support.files import DAMAGE, replacing
 from trm_jax.support.schema import require
 from trm_jax.training.run_directory import read_config
 from trm_jax.wafer.data import run_and_wafers
-from trm_jax.wafer.maps.maps import CLASSES, Wafers
+from trm_jax.wafer.maps.wafers import CLASSES, Wafers
 from trm_jax.wafer.splits import Split
 from trm_jax.wafer.splits import folds as all_folds
 

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 
 from trm_jax.support.files import replacing
-from trm_jax.wafer.maps.maps import CLASSES, UNKNOWN
 from trm_jax.wafer.maps.validate import ReadResult
+from trm_jax.wafer.maps.wafers import CLASSES, UNKNOWN
 
 
 class Decisions(NamedTuple):

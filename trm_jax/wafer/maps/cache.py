@@ -15,8 +15,8 @@ import numpy as np
 
 from trm_jax.support.files import DAMAGE, replacing_directory, sha256
 from trm_jax.wafer.maps.answers import plain_cell
-from trm_jax.wafer.maps.maps import CLASSES, UNKNOWN, Wafers
 from trm_jax.wafer.maps.validate import LARGEST_SIDE, SMALLEST_SIDE, ReadResult, Rejected, find_copies
+from trm_jax.wafer.maps.wafers import CLASSES, UNKNOWN, Wafers
 
 FORMAT = 1
 NOTICE = """\

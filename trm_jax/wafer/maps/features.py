@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from trm_jax.wafer.maps.maps import FAIL, NO_DIE, Wafers
+from trm_jax.wafer.maps.wafers import FAIL, NO_DIE, Wafers
 
 RADIAL_BINS = 13
 """Rings of equal width from the centre to the edge of the wafer."""

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from trm_jax.support.progress import each
-from trm_jax.wafer.maps.maps import UNKNOWN, class_index
 from trm_jax.wafer.maps.validate import LARGEST_SIDE, ReadResult, Rejected, build_wafers, factorize
+from trm_jax.wafer.maps.wafers import UNKNOWN, class_index
 
 LABELS = "labels.csv"
 _BETWEEN = re.compile(rb"[,;\s]+")

@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from trm_jax.wafer.maps.maps import FAIL, NO_DIE, Wafers
+from trm_jax.wafer.maps.wafers import FAIL, NO_DIE, Wafers
 
 Representation = Literal["nearest", "area", "max"]
 FULL = 255  # uint8 value of a share of 1

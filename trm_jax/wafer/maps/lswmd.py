@@ -10,8 +10,8 @@ import numpy as np
 
 from trm_jax.support.files import DAMAGE
 from trm_jax.wafer.maps.frame import Array, read_columns
-from trm_jax.wafer.maps.maps import UNKNOWN, class_index
 from trm_jax.wafer.maps.validate import LOT_BLOCK, ReadResult, build_wafers, factorize
+from trm_jax.wafer.maps.wafers import UNKNOWN, class_index
 
 _MAX_WORDS = 4  # in a field
 _PARTS = {"training": 0, "test": 1}

@@ -8,8 +8,8 @@ import numpy as np
 
 from trm_jax.support.archives import ArrayArchive, Header, TooLarge
 from trm_jax.support.files import DAMAGE
-from trm_jax.wafer.maps.maps import UNKNOWN, class_index
 from trm_jax.wafer.maps.validate import LOT_BLOCK, ReadResult, build_wafers, check_counts
+from trm_jax.wafer.maps.wafers import UNKNOWN, class_index
 
 _KINDS = {"flat": "u", "height": "iu", "width": "iu", "label": "iu", "row": "iu", "clean": "b", "classes": "U"}
 _KINDS |= {"lot_block": "iu", "fold": "iu", "official": "iu"}

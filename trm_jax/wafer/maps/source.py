@@ -7,9 +7,9 @@ from trm_jax.support.files import restore
 from trm_jax.wafer.maps.cache import is_cache, read_cache
 from trm_jax.wafer.maps.folder import read_folder
 from trm_jax.wafer.maps.lswmd import read_pickle
-from trm_jax.wafer.maps.maps import class_index, class_or_unknown
 from trm_jax.wafer.maps.npz import read_npz
 from trm_jax.wafer.maps.validate import ReadResult
+from trm_jax.wafer.maps.wafers import class_index, class_or_unknown
 
 ROOT = Path(__file__).resolve().parents[3]
 _IN_DATA_ROOT = Path("wm811k") / "wm811k_labelled.npz"

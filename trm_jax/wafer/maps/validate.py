@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from trm_jax.wafer.maps.maps import FAIL, NO_DIE, UNKNOWN, Wafers
+from trm_jax.wafer.maps.wafers import FAIL, NO_DIE, UNKNOWN, Wafers
 
 SMALLEST_SIDE, LARGEST_SIDE = 5, 1024
 LOT_BLOCK = 250  # consecutive wafers that stay together where the source names no lots: ten lots of 25
