@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from trm_jax.core import adaptive, model
+from trm_jax.core import model, predict
 from trm_jax.core.config import Config
 
 SIZE, N_SUP = 23, 5
@@ -48,7 +48,7 @@ def test_every_sample_answers_as_the_full_recursion_does_at_its_own_step(name, b
     expected = np.where(above.any(axis=0), above.argmax(axis=0) + 1, N_SUP)
     assert len(set(expected)) >= 3, "the samples must stop at different steps"
     stopped = jax.device_get(
-        adaptive.adaptive_forward(config, params, inputs, 1 / (1 + np.exp(-limit)), puzzle, batch=batch)
+        predict.adaptive_forward(config, params, inputs, 1 / (1 + np.exp(-limit)), puzzle, batch=batch)
     )
     assert stopped.steps.tolist() == expected.tolist()
     own = expected - 1, np.arange(SIZE)
@@ -63,7 +63,7 @@ def test_every_sample_answers_as_the_full_recursion_does_at_its_own_step(name, b
 def test_threshold_zero_takes_one_step_and_threshold_one_takes_all(threshold, steps, bias):
     config, params, inputs, _, outputs = case("alternating")
     params = params | {"halting": params["halting"] | {"bias": jnp.full(2, bias)}}
-    stopped = adaptive.adaptive_forward(config, params, inputs, threshold, batch=6)
+    stopped = predict.adaptive_forward(config, params, inputs, threshold, batch=6)
     assert stopped.steps.tolist() == [steps] * SIZE
     assert np.array_equal(stopped.logits.argmax(axis=-1), outputs.logits.argmax(axis=-1)[steps - 1])
 
@@ -82,7 +82,7 @@ def test_no_evaluation_is_spent_on_finished_samples_while_others_wait(monkeypatc
     config = config.override(**{"run.steps": 401})
     for batch in (4, SIZE):
         turns.clear()
-        steps = np.asarray(adaptive.adaptive_forward(config, params, inputs, 0.5, batch=batch).steps)
+        steps = np.asarray(predict.adaptive_forward(config, params, inputs, 0.5, batch=batch).steps)
         jax.effects_barrier()
         slots = [0] * batch
         for used in steps:  # each sample goes to the slot that is free first
@@ -95,4 +95,4 @@ def test_no_evaluation_is_spent_on_finished_samples_while_others_wait(monkeypatc
 def test_thresholds_that_are_no_probability_and_no_slots_are_refused(threshold, batch):
     config, params, inputs, _, _ = case("alternating")
     with pytest.raises(ValueError, match=r"threshold is a probability|need samples and slots"):
-        adaptive.adaptive_forward(config, params, inputs, threshold, batch=batch)
+        predict.adaptive_forward(config, params, inputs, threshold, batch=batch)

@@ -4,8 +4,7 @@ import copy
 
 import pytest
 
-from trm_jax.core.config import Config
-from trm_jax.core.migration import migrate
+from trm_jax.core.config import Config, migrate
 from trm_jax.core.model_config import ImageEncoder
 from trm_jax.support.schema import from_dict
 

@@ -229,7 +229,7 @@ def test_a_confident_sample_halts_early_and_only_its_slot_is_refilled():
     assert outputs.q_halt.shape == (8,)
     x = model.embed(CARRIED, params, state.carry.batch["inputs"])
     y, _ = model.supervision_step(CARRIED, params, x, state.carry.y, state.carry.z)
-    logits = model.heads(CARRIED, params, y).halt
+    logits = model.heads(CARRIED, params, y).q_halt
     params["halting"]["bias"] = -jnp.array([jnp.median(logits), 0.0])
     config = CARRIED.override(**{"loss.exploration": 0.0})
     after, _ = jitted(config)(state._replace(params=params))

@@ -10,7 +10,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict
 
 from trm_jax.benchmark.cases import random_data
-from trm_jax.core import adaptive, losses, model, predict, train_step
+from trm_jax.core import losses, model, predict, train_step
 from trm_jax.core.config import Config
 from trm_jax.core.task import Examples, Task
 from trm_jax.support import flops
@@ -151,7 +151,7 @@ def halting_predictors(config: Config, params, inputs: np.ndarray, slots: int) -
     steps = stopping_steps(full.halt, threshold)
     chosen = np.arange(samples) if samples > 1 else np.abs(steps - N_sup / 2).argsort()[:1]
     inputs, steps = inputs[chosen], steps[chosen]
-    answers = adaptive.adaptive_forward(config, params, inputs, threshold, batch=slots)
+    answers = predict.adaptive_forward(config, params, inputs, threshold, batch=slots)
     same = np.mean(np.asarray(answers.logits).argmax(axis=-1) == full.classes[steps - 1, chosen])
     if np.mean(np.asarray(answers.steps) == steps) < 0.99 or same < 0.99:
         raise Mismatch(f"halting at {threshold:.3f} does not answer as the full recursion does; nothing was timed")
@@ -159,7 +159,7 @@ def halting_predictors(config: Config, params, inputs: np.ndarray, slots: int) -
     all_steps = jax.jit(partial(predict.predict, config, batch=slots))
     return {
         "halted": lambda: jax.block_until_ready(
-            adaptive.adaptive_forward(config, params, placed, threshold, batch=slots)
+            predict.adaptive_forward(config, params, placed, threshold, batch=slots)
         ),
         "all steps": lambda: jax.block_until_ready(all_steps(params, placed)),
     }, float(np.mean(answers.steps)) / N_sup

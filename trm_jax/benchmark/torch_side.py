@@ -11,9 +11,8 @@ from torch import Tensor
 
 from trm_jax.benchmark.torch_model import TRM, load
 from trm_jax.core.config import Config, OptimConfig
+from trm_jax.core.task import IGNORE
 from trm_jax.support.machine import cores
-
-IGNORE = -100
 
 
 def use_all_cores() -> None:

@@ -8,8 +8,7 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import LatestN
 
-from trm_jax.core.config import Config
-from trm_jax.core.migration import migrate
+from trm_jax.core.config import Config, migrate
 from trm_jax.core.model import initialise
 from trm_jax.core.task import Task, run_options
 from trm_jax.support.schema import from_dict

@@ -6,8 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from trm_jax.core.config import Config
-from trm_jax.core.migration import migrate
+from trm_jax.core.config import Config, migrate
 from trm_jax.support.files import write_text
 from trm_jax.support.provenance import environment
 from trm_jax.support.schema import changed_fields, from_dict

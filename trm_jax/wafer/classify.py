@@ -7,8 +7,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from trm_jax.core.adaptive import adaptive_forward
-from trm_jax.core.predict import last_step
+from trm_jax.core.predict import adaptive_forward, last_step
 from trm_jax.training.devices import to_host
 from trm_jax.training.predict import predict
 from trm_jax.wafer.checkpoint import Classifier
