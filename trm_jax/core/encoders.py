@@ -18,7 +18,7 @@ class Convolution(nn.Module):
     """3x3 convolution as one matrix product over the nine shifted images.
 
     On CPU the product and its gradient are faster than XLA's convolution for few channels or small
-    images: 4.7 against 14.8 ms for 2 to 32 channels on 26x26 (table in docs/log.md).
+    images (table in docs/log.md).
     """
 
     features: int
@@ -106,10 +106,7 @@ class ConvolutionBlock(nn.Module):
         return max_pool_2x2(x, self.inference)
 
     def _use_fused(self, x) -> bool:
-        """Whether four outputs at once train faster: 1.8 times the operations, under half of the memory traffic.
-
-        Gradient of a block of 64 images: 52x52, 3 to 16 channels 68 instead of 99 ms; 26x26, 16 to 32 52 instead of 69.
-        """
+        """Whether four outputs at once train faster: 1.8 times the operations, under half of the memory traffic."""
         return not self.inference and x.shape[1] % 2 == x.shape[2] % 2 == 0 and x.shape[3] <= 16
 
 

@@ -136,7 +136,9 @@ class TRM(nn.Module):
         halting = self.halting(y[:, 0] if config.halt_token == "first" else y.mean(axis=1))
         logits, halting = logits.astype(jnp.float32), halting.astype(jnp.float32)
         if config.views > 1:
-            logits, halting = (one.reshape(-1, config.views, one.shape[-1]).mean(axis=1) for one in (logits, halting))
+            logits, halting = (
+                head.reshape(-1, config.views, head.shape[-1]).mean(axis=1) for head in (logits, halting)
+            )
         return StepOutput(logits, halting[:, 0], halting[:, 1])
 
     def __call__(self, inputs):

@@ -106,7 +106,7 @@ def adaptive_forward(
     A sample stops after the first step whose halting probability is above ``threshold``: 0 stops all of them after one
     step, 1 none before N_sup, 0.5 is the official rule. ``batch`` is the number of slots B; ``puzzle`` (N,) names
     puzzle embeddings. Equals the full recursion read at each sample's own last step.
-    Raises ValueError for a threshold that is no probability, or without samples or slots.
+    Raises ValueError for a threshold outside 0 to 1, or without samples or slots.
     """
     require(0 <= threshold <= 1, f"threshold is a probability, got {threshold}")
     require(len(inputs) >= 1 and batch >= 1, f"need samples and slots, got {len(inputs)} samples, batch={batch}")

@@ -22,9 +22,9 @@ def repeat(function: Callable[[Any], Any], state: Any, times: int, unroll: bool 
     With a ``segment`` the backward pass stores every so many-th state only and computes those between them again.
     """
     if 0 < segment < times:
-        whole, rest = divmod(times, segment)
+        segments, rest = divmod(times, segment)
         run = jax.checkpoint(lambda state: repeat(function, state, segment, unroll))
-        return repeat(function, repeat(run, state, whole, unroll), rest, unroll)
+        return repeat(function, repeat(run, state, segments, unroll), rest, unroll)
     if unroll or times <= 1:  # a scan of one step would compile a loop for nothing
         for _ in range(times):
             state = function(state)

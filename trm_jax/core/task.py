@@ -146,7 +146,7 @@ def override(task: AnyTask, config: Config, options: Mapping[str, Any]) -> tuple
     The model gets the shape that the changed task asks for, unless an option says otherwise.
     Raises ValueError for an unknown option or a value of the wrong type.
     """
-    own = {name.removeprefix("task."): value for name, value in options.items() if name.startswith("task.")}
+    task_changes = {name.removeprefix("task."): value for name, value in options.items() if name.startswith("task.")}
     others = {name: value for name, value in options.items() if not name.startswith("task.")}
-    task = replace_nested(task, own, "task.")
+    task = replace_nested(task, task_changes, "task.")
     return task, config.override(**(task.shape() | others))

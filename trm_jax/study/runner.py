@@ -127,16 +127,16 @@ def reuse_arm(arm: Arm, target: Path, runs: Path) -> None:
     Only the same options, commit, versions, devices and machine will do, and neither uncommitted changes nor samples
     from files. Raises ValueError while another process trains in the arm that would be copied.
     """
-    here = environment()
+    current = environment()
     from_file = any(isinstance(value, str) and value for key, value in arm.options["task"].items() if "file" in key)
-    if from_file or "+" in here["commit"] or here["commit"] == "unknown" or target.exists():
+    if from_file or "+" in current["commit"] or current["commit"] == "unknown" or target.exists():
         return
     for file in sorted(runs.glob("*/arms/*/config.json")):
         source = file.parent
         finished = (source / "checkpoints" / str(arm.config.run.steps)).is_dir()
         if not finished or read_options(source) != arm.options:
             continue
-        if json.loads((source / "environment.json").read_text()) == here:
+        if json.loads((source / "environment.json").read_text()) == current:
             copy = target.parents[1] / f"{target.name}.{os.getpid()}.tmp"
             with RunDirectory(source, arm.options):
                 shutil.copytree(source, copy, ignore=shutil.ignore_patterns("lock"))
@@ -249,13 +249,13 @@ def _levels(task: Task) -> np.ndarray:
 
 def _sources(directory: Path, arms: Mapping[str, Arm]) -> dict[str, str]:
     """Command, commits, machines and versions behind all arms."""
-    here = environment()
+    current = environment()
     trained = [json.loads((directory / "arms" / name / "environment.json").read_text()) for name in arms]
     sources = provenance(
         commit=", ".join(sorted({run["commit"] for run in trained})),
         machine=", ".join(sorted({run["machine"] for run in trained})),
-        devices=", ".join(here["devices"]),
-        versions=", ".join(f"{name} {version}" for name, version in here["packages"].items()),
+        devices=", ".join(current["devices"]),
+        versions=", ".join(f"{name} {version}" for name, version in current["packages"].items()),
     )
     notes = {name: directory / "arms" / name / REUSED for name in arms}
     copied = [f"{name} from {note.read_text()}" for name, note in notes.items() if note.exists()]

@@ -65,8 +65,8 @@ def _is_held_out(solutions: jax.Array, box: Box, held_out: jax.Array) -> jax.Arr
     """Whether each solution, tokens (B, cells), has a relabelling form in `held_out` (C,) fingerprints: (B,) bool."""
     new_digit = jnp.argsort(solutions[:, : box.side], axis=1) + 1
     forms = jnp.take_along_axis(new_digit, solutions - 2, axis=1)
-    own = (forms.astype(jnp.uint32) * _fingerprint_weights(box)).sum(axis=1)
-    return (own[:, None] == held_out[None, :]).any(axis=1)
+    prints = (forms.astype(jnp.uint32) * _fingerprint_weights(box)).sum(axis=1)
+    return (prints[:, None] == held_out[None, :]).any(axis=1)
 
 
 def fingerprints(forms: np.ndarray, box: Box) -> np.ndarray:

@@ -28,7 +28,7 @@ def read_csv(path: str | os.PathLike[str], box: Box = SUDOKU_EXTREME) -> Puzzles
         return Puzzles(puzzles, _solve_all(table, puzzles, box))
     solutions = _parse(table, "answer", box)
     table.refuse((solutions == 0).any(axis=1), "answer", "has blanks")
-    table.refuse(~is_solution(solutions, box), "answer", "is no valid grid: a digit is repeated in a unit")
+    table.refuse(~is_solution(solutions, box), "answer", "is not a valid grid: a digit is repeated in a unit")
     changed = (puzzles != 0) & (puzzles != solutions)
     table.refuse(changed.any(axis=1), "answer", "does not match the givens of the question")
     return Puzzles(puzzles, solutions)
@@ -122,8 +122,8 @@ def _parse(table: _Table, column: str, box: Box) -> np.ndarray:
 
 
 def _solve_all(table: _Table, puzzles: np.ndarray, box: Box) -> np.ndarray:
-    found = [solve(puzzle, box, limit=2) for puzzle in puzzles]
-    counts = np.array([len(solutions) for solutions in found])
+    solved = [solve(puzzle, box, limit=2) for puzzle in puzzles]
+    counts = np.array([len(solutions) for solutions in solved])
     table.refuse(counts == 0, "question", "has no solution")
     table.refuse(counts > 1, "question", "has more than one solution")
-    return np.concatenate([solutions[:1] for solutions in found])
+    return np.concatenate([solutions[:1] for solutions in solved])

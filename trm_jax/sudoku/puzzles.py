@@ -50,8 +50,8 @@ def generate(
     Every puzzle draws its number of blanks uniformly from `blanks = (low, high)`, both included. Solutions come from
     `grids` (G, cells), all of them before one is used again, or are random. 4x4 puzzles are random blankings that
     turned out to have one solution; larger ones are dug, cell by cell, as long as there is only one.
-    Raises ValueError if `blanks` is no range or leaves too few givens, if `grids` are no solutions, or if the search
-    finds too few puzzles.
+    Raises ValueError if `blanks` is not a range or leaves too few givens, if `grids` are not solutions, or if the
+    search finds too few puzzles.
     """
     _check_blanks(blanks, box)
     if grids is not None and not (len(grids) and grids.shape[1:] == (box.cells,) and is_solution(grids, box).all()):

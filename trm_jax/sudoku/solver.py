@@ -126,23 +126,23 @@ def _propagate(places: list[int], settled: int, masks: _Masks) -> tuple[int, int
     full), or None if the board is contradictory.
     """
     while True:
-        one = two = three = 0  # cells with at least one, two, three candidates
+        single = double = triple = 0  # cells with at least one, two, three candidates
         for cells in places:
-            three |= two & cells
-            two |= one & cells
-            one |= cells
-        if one != masks.board:
+            triple |= double & cells
+            double |= single & cells
+            single |= cells
+        if single != masks.board:
             return None
-        forced = one & ~two & ~settled
+        forced = single & ~double & ~settled
         if forced:
             settled |= forced
             for digit, cells in enumerate(places):
                 for cell in _members(cells & forced):
                     places[digit] &= ~masks.peers[cell]
             continue
-        only_places = _only_places(places, two, masks)
+        only_places = _only_places(places, double, masks)
         if not only_places:
-            return settled, two & ~three or two
+            return settled, double & ~triple or double
         for digit, cell_bit in only_places:
             for other in range(len(places)):
                 if other != digit:
@@ -151,14 +151,14 @@ def _propagate(places: list[int], settled: int, masks: _Masks) -> tuple[int, int
 
 def _only_places(places: list[int], unsettled: int, masks: _Masks) -> list[tuple[int, int]]:
     """Digits that have one place left in some unit, each with the bit of that cell."""
-    found = []
+    only = []
     for digit, cells in enumerate(places):
         if cells & unsettled:
             for unit in masks.units:
-                left = cells & unit
-                if left & unsettled and not left & (left - 1):
-                    found.append((digit, left))
-    return found
+                candidates = cells & unit
+                if candidates & unsettled and not candidates & (candidates - 1):
+                    only.append((digit, candidates))
+    return only
 
 
 def solve(grid: np.ndarray, box: Box, limit: int = 2, rng: np.random.Generator | None = None) -> np.ndarray:
@@ -178,23 +178,23 @@ def solve(grid: np.ndarray, box: Box, limit: int = 2, rng: np.random.Generator |
                 if digit != given - 1:
                     start[digit] &= ~(1 << cell)
 
-    found: list[list[int]] = []
+    solutions: list[list[int]] = []
     open_boards = [(start, 0)]
-    while open_boards and len(found) < limit:
+    while open_boards and len(solutions) < limit:
         places, settled = open_boards.pop()
         progress = _propagate(places, settled, masks)
         if progress is None:
             continue
         settled, guesses = progress
         if not guesses:
-            found.append(_digits(places, box))
+            solutions.append(_digits(places, box))
             continue
         cell_bit = guesses & -guesses
         candidates = [digit for digit in range(box.side) if places[digit] & cell_bit]
         for digit in candidates if rng is None else rng.permutation(candidates):
             guess = [cells if other == digit else cells & ~cell_bit for other, cells in enumerate(places)]
             open_boards.append((guess, settled))
-    return np.array(found, dtype=np.int8).reshape(-1, box.cells)
+    return np.array(solutions, dtype=np.int8).reshape(-1, box.cells)
 
 
 def _digits(places: list[int], box: Box) -> list[int]:

@@ -43,12 +43,12 @@ def environment() -> dict[str, Any]:
 
 def provenance(**more: str) -> dict[str, str]:
     """What stands under every report: the command, the commit, the machine, the version of jax, and ``more``."""
-    made = environment()
+    current = environment()
     command = shlex.join(["python", *sys.argv])
     return {
         "command": command,
-        "commit": made["commit"],
-        "machine": made["machine"],
-        "jax": made["packages"]["jax"],
+        "commit": current["commit"],
+        "machine": current["machine"],
+        "jax": current["packages"]["jax"],
         **more,
     }

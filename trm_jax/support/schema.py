@@ -16,9 +16,9 @@ def require(condition: bool, message: str) -> None:
         raise ValueError(message)
 
 
-def changed_fields(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
+def changed_fields(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     """Dotted names of the options in which two nested dicts of options differ."""
-    a, b = _flat(one), _flat(other)
+    a, b = _flat(old), _flat(new)
     return [name for name in {**a, **b} if name not in a or name not in b or a[name] != b[name]]
 
 

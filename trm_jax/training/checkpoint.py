@@ -88,7 +88,7 @@ def load_weights(directory: Path) -> Weights:
         config = from_dict(options, Config)
         abstract = jax.eval_shape(lambda: initialise(config.model, jax.random.key(0)))
         # Named here, because the devices it was saved on may not exist on this machine.
-        here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-        abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here), abstract)
+        placement = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=placement), abstract)
         args = ocp.args.Composite(params=ocp.args.StandardRestore(abstract))
         return Weights(config, checkpointer.restore(directory.absolute(), args=args)["params"], task)

@@ -57,9 +57,9 @@ class RunDirectory:
                     "choose another name or remove the directory"
                 )
             return
-        left = ("lock", "config.json", "environment.json")  # what an early kill leaves, whole or temporary
-        if path.exists() and any(not entry.name.startswith(left) for entry in path.iterdir()):
-            raise ValueError(f"{path} exists and is no run of this program; choose another name")
+        leftovers = ("lock", "config.json", "environment.json")  # what an early kill leaves, whole or temporary
+        if path.exists() and any(not entry.name.startswith(leftovers) for entry in path.iterdir()):
+            raise ValueError(f"{path} exists and is not a run of this program; choose another name")
         path.mkdir(parents=True, exist_ok=True)
         write_text(path / "environment.json", json.dumps(environment(), indent=2))
         write_text(config_file, json.dumps(self.options, indent=2))
