@@ -21,7 +21,7 @@ LABELS[0, :2] = LABELS[2] = IGNORE
 def stablemax(logits):
     """Log-probabilities of stablemax by its definition, in float64."""
     logits = np.float64(logits)
-    with np.errstate(pad_to_batches="ignore"):  # the branch that is not taken
+    with np.errstate(divide="ignore"):  # the branch that is not taken
         s = np.where(logits >= 0, logits + 1, 1 / (1 - logits))
     return np.log(s / s.sum(axis=-1, keepdims=True))
 

@@ -18,6 +18,7 @@ from trm_jax.core.config import Config
 from trm_jax.core.task import Examples, run_options
 from trm_jax.training import loop
 from trm_jax.training.checkpoint import Checkpoints
+from trm_jax.training.predict import scores
 from trm_jax.training.run_directory import read_options
 
 CONFIG = Config().override(
@@ -78,11 +79,11 @@ def test_a_run_writes_config_environment_metrics_and_checkpoints(uninterrupted):
 
 def test_the_weights_with_the_best_score_are_kept_for_each_seed(uninterrupted):
     directory, progress = uninterrupted
-    scores = {row["step"]: row["validation_size"] for row in rows(directory) if "validation_size" in row}
+    measured = {row["step"]: row["validation_size"] for row in rows(directory) if "validation_size" in row}
     for seed in range(2):
-        best = max(scores, key=lambda step, seed=seed: scores[step][seed])
+        best = max(measured, key=lambda step, seed=seed: measured[step][seed])
         assert progress.best.step[seed] == best
-        np.testing.assert_allclose(progress.best.score[seed], scores[best][seed], atol=1e-6)
+        np.testing.assert_allclose(progress.best.score[seed], measured[best][seed], atol=1e-6)
     again = scores(Sized(ARRAYS), CONFIG, progress.best.params, Examples(ARRAYS))["size"]
     np.testing.assert_allclose(again[:, -1], progress.best.score, rtol=1e-6)
 

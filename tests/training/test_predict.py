@@ -32,7 +32,7 @@ def test_any_number_of_inputs_gets_the_answers_of_the_forward_pass(params, count
     for seed in range(2):
         expected = model.forward(CONFIG, jax.tree.map(lambda leaf, seed=seed: leaf[seed], params), INPUTS[:count])
         np.testing.assert_allclose(output.logits[seed], expected.logits, atol=1e-5)
-        np.testing.assert_allclose(output.q_halt[seed], expected.halt, atol=1e-5)
+        np.testing.assert_allclose(output.q_halt[seed], expected.q_halt, atol=1e-5)
     assert np.abs(output.logits[0] - output.logits[1]).max() > 1e-2
 
 

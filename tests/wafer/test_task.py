@@ -131,7 +131,7 @@ def test_views_answer_with_the_mean_over_the_images_of_a_grid(grids, views):
     alone = [model.forward(CONFIG, params, jnp.asarray(np.moveaxis(image, -1, 0))) for image in images]
     several = CONFIG.override(**{"model.encoder.views": views})
     found = model.forward(several, params, jnp.asarray(grids[:6]))
-    for name in ("logits", "halt"):
+    for name in ("logits", "q_halt"):
         expected = np.mean([getattr(reading, name) for reading in alone], axis=0)
         np.testing.assert_allclose(getattr(found, name), expected, atol=1e-5)
     assert np.abs(found.logits - alone[0].logits).max() > 1e-2
@@ -209,8 +209,8 @@ def test_training_from_the_command_line_and_again(tmp_path, monkeypatch):
     assert first.returncode == 0, first.stderr
     assert "synthetic" in first.stdout and "lot-1 seed 1, validation: accuracy" in first.stdout
     directory = tmp_path / "run" / "lot-1"
-    config, params, options = load_weights(directory / "weights-1")
-    assert options["name"] == "wafer" and options["representation"] == "area"
+    config, params, stored = load_weights(directory / "weights-1")
+    assert stored["name"] == "wafer" and stored["representation"] == "area"
     tested, validated = (load_predicted(directory / f"{part}.npz") for part in ("test", "validation"))
     answers = validated.logits[1, config.recursion.N_sup - 1].argmax(axis=-1)
     right = answers == synthetic_wafers(1200).label[validated.index]
@@ -224,6 +224,7 @@ def test_training_from_the_command_line_and_again(tmp_path, monkeypatch):
         assert after.returncode == 0, after.stderr
     assert "synthetic" in (tmp_path / "run/evaluation/report.md").read_text().splitlines()[0]
     second = run("wafer_train.py", *options)
+    assert second.returncode == 0, second.stderr
     assert second.stdout == first.stdout
     monkeypatch.syspath_prepend(ROOT / "experiments")
     script = importlib.import_module("wafer_train")

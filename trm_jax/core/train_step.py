@@ -101,7 +101,7 @@ def draw_batch(config: Config, task: Task, data: TrainingData, key, step) -> Bat
         uniform = jax.random.uniform(index_key, (config.run.batch,))
         index = jnp.searchsorted(jnp.asarray(data.cdf)[phase], uniform, side="right")
         index = jnp.minimum(index, data.size - 1)  # the last sum may be rounded to less than 1
-    batch = {name: values[index] for name, values in data.arrays.items()}
+    batch = {name: jnp.asarray(values)[index] for name, values in data.arrays.items()}
     return shard_batch(task.augment(augment_key, batch, data.shared))
 
 
