@@ -36,9 +36,9 @@ QUICK_COMPILING = (
 class Arguments:
     """Train the arms of a study; print exact accuracy with 95 % intervals over seeds and write a report."""
 
-    study: Literal["components", "paper", "latent_updates", "width", "supervision", "budget", "data", "transfer"] = (
-        "components"
-    )
+    study: Literal[
+        "components", "paper", "latent_updates", "width", "supervision", "budget", "data", "depth", "transfer"
+    ] = "components"
     """Question to answer; each names its arms (see trm_jax/study/sudoku.py)."""
     preset: Literal["smoke", "cpu", "full"] = "cpu"
     """Size of all arms: smoke (a minute), cpu (two cores), full (9x9 and the width of the paper, for a GPU; it

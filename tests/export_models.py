@@ -22,7 +22,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "wafer": {"model.classes": 9, "model.encoder": {"patch": 4, "image": 12, "widths": (4,), "views": 2},
               "model.grid": (3, 3), "model.readout": "mean_max", "model.halt_token": "mean", "model.norm": "pre"},
     "joint": {"model.form": "joint", "model.combine": "concat", "model.mixer": "attention",
-              "model.positions": "rotary_2d"},
+              "model.positions": "rotary_2d", "model.relations": "boxes", "model.box": (2, 2)},
     "no_z": {"model.use_z": False, "model.mixer": "swiglu"},
     "prefix": {"model.prefix_tokens": 2, "model.prefix_width": 10, "model.mixer": "attention", "recursion.remat": True,
                "model.positions": "rotary_1d", "model.separate_nets": True},

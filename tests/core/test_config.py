@@ -51,6 +51,7 @@ def test_json_round_trip_keeps_every_option():
         ("model.width", True, "must be int"),
         ("model.mixer", "mlp", "one of linear, swiglu, attention"),
         ("model.positions", "rotary_2d", "acts in attention only"),
+        ("model.relations", "lines", "acts in attention only"),
         ("optim.learning_rate", float("nan"), "must be float"),
         ("optim.ema", 1.0, "optim.ema must be in"),
         ("run.seeds", [1, 1], "must differ"),
@@ -82,6 +83,8 @@ def test_options_that_contradict_each_other_are_refused():
         Config().override(**{"model.encoder.patch": 4})
     with pytest.raises(ValueError, match=r"unknown option model.encoder.colour; model.encoder has image"):
         Config().override(**{"model.encoder.colour": 4})
+    with pytest.raises(ValueError, match=r"model.box=\(3, 2\) must be two positive numbers that divide model.grid"):
+        Config().override(**{"model.mixer": "attention", "model.relations": "boxes", "model.box": (3, 2)})
     with pytest.raises(ValueError, match="must divide the width"):
         Config().override(**{"model.mixer": "attention", "model.heads": 5})
     with pytest.raises(ValueError, match="unknown option 'speed'"):
@@ -150,6 +153,8 @@ CHANGES = {
     "model.mixer": ("swiglu", {}),
     "model.positions": ("learned", {}),
     "model.rotary_base": (10.0, ATTENTION),
+    "model.relations": ("lines", ATTENTION),
+    "model.box": ((2, 2), ATTENTION | {"model.relations": "boxes"}),
     "model.norm": ("pre", {}),
     "model.norm_scale": (True, {}),
     "model.identity_start": (True, {}),

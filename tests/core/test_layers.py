@@ -1,5 +1,7 @@
 """Layers against closed forms, symmetries, and independent numpy implementations in float64."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 from trm_jax.core import model
 from trm_jax.core.config import Config, ModelConfig
 from trm_jax.core.layers import (
+    RELATIONS,
     Block,
     Linear,
     RMSNorm,
@@ -15,6 +18,7 @@ from trm_jax.core.layers import (
     Stack,
     SwiGLU,
     TokenLinear,
+    relation_kinds,
     rotary_angles,
     rotate,
 )
@@ -97,6 +101,8 @@ def attention(weights, x, config):
         for part in np.split(x @ np.float64(weights["qkv"]["kernel"]), 3, axis=-1)
     )
     scores = np.einsum("blhc,bmhc->bhlm", turn(query), turn(key)) / np.sqrt(query.shape[-1])
+    if config.relations != "none":
+        scores = scores + np.float64(weights["relations"])[:, relation_kinds(config)]
     probabilities = np.exp(scores) / np.exp(scores).sum(axis=-1, keepdims=True)
     mixed = np.einsum("bhlm,bmhc->blhc", probabilities, value).reshape(x.shape)
     return mixed @ np.float64(weights["out"]["kernel"])
@@ -306,6 +312,37 @@ def test_attention_equals_numpy(positions, prefix):
     module = SelfAttention(config)
     weights = random_weights(module, x)
     close(run(module, weights, x), attention(weights, np.float64(x), config))
+
+
+def test_relations_of_two_cells_are_those_of_the_board():
+    config = ModelConfig(grid=(4, 6), mixer="attention", relations="boxes", box=(2, 3), prefix_tokens=1, prefix_width=2)
+    kinds = relation_kinds(config)
+    assert kinds.shape == (25, 25) and (kinds == kinds.T).all()
+    assert (kinds[0] == RELATIONS).all() and (kinds[1:, 1:] < RELATIONS).all()
+    cells = [(row, column) for row in range(4) for column in range(6)]
+    for a, (row, column) in enumerate(cells, start=1):
+        for b, (other_row, other_column) in enumerate(cells, start=1):
+            same_box = row // 2 == other_row // 2 and column // 3 == other_column // 3
+            assert kinds[a, b] == (row == other_row) + 2 * (column == other_column) + 4 * same_box
+    lines = relation_kinds(dataclasses.replace(config, relations="lines", prefix_tokens=0, prefix_width=0))
+    np.testing.assert_array_equal(lines, kinds[1:, 1:] % 4)
+    near = relation_kinds(dataclasses.replace(config, relations="neighbours", prefix_tokens=0, prefix_width=0))
+    assert [near[7, cell] for cell in (8, 6, 13, 1)] == [4, 5, 6, 7] and near[7, 10] == 1 and near[7, 19] == 2
+    assert (near >= 4).sum() == 2 * (4 * 5 + 3 * 6)
+
+
+@pytest.mark.parametrize("relations", ["lines", "boxes", "neighbours"])
+@pytest.mark.parametrize("prefix", [0, 1])
+def test_attention_with_relations_equals_numpy(relations, prefix):
+    options = {"prefix_tokens": prefix, "prefix_width": 5 * prefix, "relations": relations, "box": (1, GRID[1])}
+    config = config_for(mixer="attention", positions="rotary_2d", **options)
+    x = states(config)
+    module = SelfAttention(config)
+    weights = random_weights(module, x)
+    assert weights["relations"].shape == (config.heads, RELATIONS + 1)
+    close(run(module, weights, x), attention(weights, np.float64(x), config))
+    without = dict(weights, relations=jnp.zeros_like(weights["relations"]))
+    assert np.abs(run(module, weights, x) - run(module, without, x)).max() > 1e-2
 
 
 @pytest.mark.parametrize(("positions", "equivariant"), [("none", True), ("rotary_1d", False), ("rotary_2d", False)])

@@ -12,6 +12,7 @@ from flax.traverse_util import flatten_dict
 from trm_jax.core import losses, model, optim
 from trm_jax.core.config import Config, ModelConfig, OptimConfig
 from trm_jax.core.model import INITIAL_STATES
+from trm_jax.core.model_config import ImageEncoder
 
 STEPS = 40
 OPTIONS = OptimConfig(learning_rate=0.01, warmup=0, weight_decay=0.5, clip=1.0)
@@ -46,27 +47,38 @@ def every_weight() -> list[ModelConfig]:
     common = ModelConfig(width=8, layers=2, norm_scale=True, prefix_tokens=1, prefix_width=5)
     return [
         dataclasses.replace(common, mixer="attention", positions="learned", combine="concat", separate_nets=True),
+        dataclasses.replace(common, mixer="attention", relations="lines"),
+        dataclasses.replace(
+            common,
+            grid=(2, 2),
+            readout="pooled",
+            encoder=ImageEncoder(image=8, patch=4, widths=(4,), convolutions=(2,)),
+        ),
         dataclasses.replace(common, mixer="swiglu", norm="pre"),
         dataclasses.replace(common, mixer="linear", form="joint"),
     ]
 
 
-@pytest.mark.parametrize("config", every_weight(), ids=lambda config: config.mixer)
+@pytest.mark.parametrize(
+    "config",
+    every_weight(),
+    ids=lambda config: f"{config.mixer} {config.positions} {config.relations} {bool(config.encoder)}",
+)
 def test_every_matrix_and_nothing_else_is_marked_for_weight_decay(config):
     shapes = jax.eval_shape(lambda: model.initialise(config, jax.random.key(0)))
     marked, weights = flatten_dict(optim.decayed(shapes)), flatten_dict(shapes)
-    assert {path[-1] for path in weights} >= {"kernel", "bias", "scale", "tokens", "puzzles", *INITIAL_STATES}
-    assert marked == {path: leaf.ndim == 2 for path, leaf in weights.items()}
+    assert {path[-1] for path in weights} >= {"kernel", "bias", "scale", "puzzles", *INITIAL_STATES}
+    assert marked == {path: leaf.ndim == 2 and path[-1] != "relations" for path, leaf in weights.items()}
 
 
 def test_weight_decay_shrinks_marked_weights_and_leaves_the_others_bitwise():
-    names = ("kernel", "tokens", "bias", "scale", *INITIAL_STATES)
-    params = {name: jnp.full((2, 3), 2.0) for name in names}
+    shapes = {"kernel": (2, 3), "tokens": (4, 3), "bias": (3,), "bias_0": (3,), "scale": (3,), "relations": (2, 9)}
+    params = {name: jnp.full(shape, 2.0) for name, shape in shapes.items()} | {"initial_y": jnp.full(3, 2.0)}
     transform = optim.optimizer(OPTIONS, STEPS)
     updates, _ = transform.update(jax.tree.map(jnp.zeros_like, params), transform.init(params), params)
     for name, update in updates.items():
         expected = -0.01 * 0.5 * 2.0 if name in ("kernel", "tokens") else 0.0
-        np.testing.assert_allclose(update, np.full((2, 3), expected), rtol=1e-6, err_msg=name)
+        np.testing.assert_allclose(update, np.full(update.shape, expected), rtol=1e-6, err_msg=name)
 
 
 def test_fixed_initial_states_stay_bitwise_as_they_were():

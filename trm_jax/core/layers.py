@@ -110,8 +110,34 @@ def rotate(x, angles):
     return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1).astype(x.dtype)
 
 
+def relation_kinds(config: ModelConfig) -> np.ndarray:
+    """Number of the relation between every two tokens, (L, L) int32; pairs with a prefix token have the last one.
+
+    Same row counts 1, same column 2, same box 4. Neighbours count 4 to 7: right, left, below, above.
+    """
+    rows, columns = np.divmod(np.arange(config.cells), config.grid[1])
+    down, right = rows - rows[:, None], columns - columns[:, None]
+    kinds = (down == 0) + 2 * (right == 0)
+    if config.relations == "boxes":
+        box = rows // config.box[0] * config.cells + columns // config.box[1]
+        kinds = kinds + 4 * (box == box[:, None])
+    if config.relations == "neighbours":
+        for number, step in enumerate(((0, 1), (0, -1), (1, 0), (-1, 0)), start=4):
+            kinds = np.where((down == step[0]) & (right == step[1]), number, kinds)
+    prefix = config.prefix_tokens
+    return np.pad(kinds, ((prefix, 0), (prefix, 0)), constant_values=RELATIONS).astype(np.int32)
+
+
+RELATIONS = 8
+"""Kinds of relations between two cells, at most; the one after them is that to a prefix token."""
+
+
 class SelfAttention(nn.Module):
-    """Bidirectional multi-head attention; queries, keys and values are one product without bias."""
+    """Bidirectional multi-head attention; queries, keys and values are one product without bias.
+
+    With relations, a learned bias for every head and kind of relation of two cells is added to the scores, as for
+    relative positions (Shaw et al. 2018; Raffel et al. 2020).
+    """
 
     config: ModelConfig
     last_init: nn.initializers.Initializer = truncated_lecun
@@ -129,7 +155,11 @@ class SelfAttention(nn.Module):
             query, key = rotate(query, angles), rotate(key, angles)
         # The scale stands before the first product: TensorRT fuses attention only then.
         scores = jnp.matmul(query * (width // heads) ** -0.5, key.swapaxes(-1, -2))
-        weights = nn.softmax(scores.astype(jnp.float32), axis=-1).astype(x.dtype)
+        scores = scores.astype(jnp.float32)
+        if self.config.relations != "none":
+            bias = self.param("relations", nn.initializers.normal(0.5), (heads, RELATIONS + 1))
+            scores = scores + jnp.take(bias, relation_kinds(self.config), axis=1)
+        weights = nn.softmax(scores, axis=-1).astype(x.dtype)
         mixed = jnp.matmul(weights, value).swapaxes(1, 2).reshape(batch, tokens, width)
         return linear(width, kernel_init=self.last_init, name="out")(mixed)
 

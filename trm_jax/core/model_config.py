@@ -65,6 +65,11 @@ class ModelConfig:
     """Position information; rotary positions act inside attention only."""
     rotary_base: float = 10000.0
     """Base of the rotary frequencies."""
+    relations: Literal["none", "lines", "boxes", "neighbours"] = "none"
+    """A learned number for every head and kind of relation between two cells, added to the attention scores: same row
+    and column (lines); and same box (boxes); or neighbours above, below, left and right (neighbours)."""
+    box: tuple[int, int] = (1, 1)
+    """Rows and columns of a box of the grid (with relations=boxes)."""
     norm: Literal["pre", "post"] = "post"
     """Normalise the input of each sub-layer, or the sum after it."""
     norm_scale: bool = False
@@ -154,6 +159,15 @@ class ModelConfig:
             )
         elif self.positions.startswith("rotary"):
             raise ValueError(f"model.positions={self.positions} acts in attention only; mixer={self.mixer} has none")
+        require(
+            self.relations == "none" or self.mixer == "attention",
+            f"model.relations={self.relations} acts in attention only; mixer={self.mixer} has none",
+        )
+        divides = min(self.box) >= 1 and self.grid[0] % self.box[0] == 0 and self.grid[1] % self.box[1] == 0
+        require(
+            self.relations != "boxes" or divides,
+            f"model.box={self.box} must be two positive numbers that divide model.grid={self.grid}",
+        )
         require(
             not self.separate_nets or (self.form == "alternating" and self.use_z),
             "model.separate_nets needs form=alternating and use_z=true: there is one net to a pass otherwise",

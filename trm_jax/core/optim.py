@@ -6,9 +6,6 @@ import optax
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from trm_jax.core.config import OptimConfig
-from trm_jax.core.model import INITIAL_STATES
-
-NOT_DECAYED = ("bias", "scale", *INITIAL_STATES)
 
 
 def schedule(config: OptimConfig, steps: int) -> optax.Schedule:
@@ -22,8 +19,13 @@ def schedule(config: OptimConfig, steps: int) -> optax.Schedule:
 
 
 def decayed(params):
-    """Tree of booleans, one per weight: True where weight decay acts (matrices), by the last name of the path."""
-    return unflatten_dict({path: path[-1] not in NOT_DECAYED for path in flatten_dict(params)})
+    """Tree of booleans, one per weight: True where weight decay acts, on matrices and embeddings.
+
+    Vectors (biases, norm scales, initial states) and the biases of relations have none.
+    """
+    return unflatten_dict(
+        {path: leaf.ndim >= 2 and path[-1] != "relations" for path, leaf in flatten_dict(params).items()}
+    )
 
 
 def optimizer(config: OptimConfig, steps: int) -> optax.GradientTransformation:

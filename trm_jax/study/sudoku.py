@@ -57,6 +57,22 @@ _STUDIES: dict[str, Study] = {
         },
         reference="1000_puzzles",
     ),
+    "depth": Study(
+        "Does more recursion solve harder puzzles, at equal updates and at equal compute?",
+        {
+            "deep": {},
+            "shallow": {"recursion.N_sup": 1, "recursion.n": 1},
+            "shallow_equal_compute": {"recursion.N_sup": 1, "recursion.n": 1, "run.steps": 2400},
+            "no_relations": {"model.relations": "none"},
+        },
+        base={
+            "task.box": (2, 3), "task.blanks": (23, 25), "task.train": 5000, "task.test": 2000, "model.width": 64,
+            "model.mixer": "attention", "model.positions": "rotary_2d", "model.relations": "boxes",
+            "recursion.N_sup": 4, "recursion.T": 1, "recursion.n": 2, "optim.learning_rate": 3e-3,
+            "optim.weight_decay": 0.1, "optim.ema": 0.98, "run.seeds": (0, 1, 2, 3),
+        },
+        reference="deep",
+    ),
     "transfer": Study(
         "Does learning with few blanks first help with many?",
         {"many": {}, "few_then_many": {"task.curriculum_fraction": 0.5}, "few": {"task.curriculum_fraction": 1.0}},

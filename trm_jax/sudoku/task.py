@@ -77,7 +77,12 @@ class Sudoku(Task):
         """Vocabulary, classes and grid of the board."""
         box = Box(*self.box)
         tokens = tokens_of(box)
-        return {"model.vocabulary": tokens, "model.classes": tokens, "model.grid": (box.side, box.side)}
+        return {
+            "model.vocabulary": tokens,
+            "model.classes": tokens,
+            "model.grid": (box.side, box.side),
+            "model.box": self.box,
+        }
 
     def examples(self, part: str) -> Examples:
         """Puzzles as tokens. With a curriculum the training puzzles of its first phase stand behind the others."""
