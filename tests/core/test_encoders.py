@@ -40,9 +40,8 @@ def test_outputs_by_squares_are_those_of_the_convolution(shape):
         np.testing.assert_allclose(found[..., place, :], whole[:, i::2, j::2], atol=1e-5)
 
 
-@pytest.mark.parametrize("channels", [3, 17])  # few channels on even sides are computed by squares
-@pytest.mark.parametrize("side", [6, 7])
-@pytest.mark.parametrize("count", [1, 2])
+# Few channels on even sides are computed by squares.
+@pytest.mark.parametrize(("side", "channels", "count"), [(6, 3, 1), (6, 3, 2), (6, 17, 1), (7, 3, 2)])
 def test_a_block_halves_the_sides_rounded_up_and_takes_the_largest(side, channels, count):
     x = jnp.asarray(np.random.default_rng(0).normal(size=(2, side, side, channels)), jnp.float32)
     block = ConvolutionBlock(4, count)

@@ -1,6 +1,5 @@
 """A user's own file of sequences: read with clear errors, split without leaks, and learned by heart."""
 
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +12,11 @@ from trm_jax.core.config import Config
 from trm_jax.core.task import IGNORE, Examples, TokenTask, override
 from trm_jax.sequences.csv_files import read_pairs, symbols
 from trm_jax.sequences.task import PAD, Sequences, encoded, parts
+from trm_jax.training.checkpoint import load_weights
 from trm_jax.training.loop import fit
 
-SCRIPT = Path(__file__).resolve().parents[2] / "experiments" / "my_sequences.py"
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "experiments"))
+import my_sequences
 
 
 def write(path: Path, inputs, targets) -> str:
@@ -39,7 +40,7 @@ def test_a_task_of_ten_lines_trains_to_perfection_on_inputs_it_never_saw(tmp_pat
     options = {
         "model.width": 16, "model.mixer": "attention", "model.positions": "learned", "recursion.N_sup": 2,
         "recursion.T": 1, "recursion.n": 1, "optim.learning_rate": 1e-2, "optim.weight_decay": 0.1,
-        "optim.warmup": 10, "run.steps": 200, "run.seeds": (0, 1), "run.batch": 32,
+        "optim.warmup": 10, "run.steps": 150, "run.seeds": (0, 1), "run.batch": 32,
     }  # fmt: skip
     task, config = override(Reversed(), Config(), options)
     assert (config.model.vocabulary, config.model.classes, config.model.grid) == (3, 3, (1, 4))
@@ -116,18 +117,21 @@ def test_a_file_that_is_too_small_for_its_parts_is_refused(tmp_path):
         parts(Sequences(write(tmp_path / "pairs.csv", ["1", "2"], ["1", "2"])))
 
 
-def run(*arguments):
-    return subprocess.run([sys.executable, SCRIPT, *map(str, arguments)], capture_output=True, text=True)
-
-
-def test_the_script_trains_reports_and_says_what_is_wrong(tmp_path):
-    done = run("--preset", "smoke", "--output", tmp_path)
-    assert done.returncode == 0, done.stderr
+def test_the_script_trains_and_reports(tmp_path, capsys):
+    my_sequences.run(my_sequences.Arguments(preset="smoke", output=tmp_path))
     table = pd.read_csv(tmp_path / "my-sequences" / "results.csv")
     assert set(table["seed"]) == {0, 1} and (tmp_path / "my-sequences" / "report.html").exists()
-    for arguments, message in (
-        ((), "give --data FILE.csv, or --preset smoke"),
-        (("--data", tmp_path / "no.csv"), "no file at"),
-    ):
-        failed = run(*arguments, "--output", tmp_path / "other")
-        assert failed.returncode == 1 and message in failed.stderr and failed.stderr.count("\n") == 1
+    assert "no test input is a training input" in capsys.readouterr().out
+    stored = load_weights(tmp_path / "my-sequences" / "arms" / "full" / "weights-1")
+    assert stored.task["name"] == "sequences" and stored.config.model.vocabulary == 6
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [((), "give --data FILE.csv, or --preset smoke"), (("--data", "nowhere.csv"), "no file at nowhere.csv")],
+)
+def test_wrong_arguments_get_one_line(arguments, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["my_sequences.py", *arguments, "--output", str(tmp_path / "runs")])
+    with pytest.raises(SystemExit, match=f"^error: .*{message}") as ended:
+        my_sequences.main(my_sequences.Arguments, my_sequences.run, "")
+    assert "\n" not in str(ended.value) and not (tmp_path / "runs").exists()

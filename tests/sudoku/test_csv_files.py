@@ -80,7 +80,7 @@ FAULTS = {
     "other script": (QUESTION, "١" + ANSWER[1:], "'answer': bad character '١' at position 1"),  # noqa: RUF001
     "contradiction": ("11" + QUESTION[2:], ANSWER, "'question': the givens contradict"),
     "blank answer": (QUESTION, "." + ANSWER[1:], "'answer': has blanks"),
-    "broken answer": (QUESTION, "2" + ANSWER[1:], "'answer': is no valid grid"),
+    "broken answer": (QUESTION, "2" + ANSWER[1:], "'answer': is not a valid grid"),
     "other answer": ("2" + "." * 15, ANSWER, "'answer': does not match the givens"),
     "extra field": (QUESTION, ANSWER + ",1", "3 fields under 2 columns"),
     "no answer": (QUESTION, None, "1 fields under 2 columns"),

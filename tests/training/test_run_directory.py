@@ -49,7 +49,7 @@ def test_another_config_is_refused_with_the_names_of_the_options(tmp_path):
 @pytest.mark.parametrize("name", ["notes.txt", "metrics.jsonl"])
 def test_a_directory_of_something_else_is_refused_and_left_alone(tmp_path, name):
     (tmp_path / name).write_text("mine")
-    with pytest.raises(ValueError, match="exists and is no run"):
+    with pytest.raises(ValueError, match="exists and is not a run"):
         RunDirectory(tmp_path, OPTIONS)
     assert contents(tmp_path) == {name: b"mine"}
 
