@@ -165,7 +165,7 @@ def run_arm(arm: Arm, directory: Path, name: str) -> list[dict[str, Any]]:
     }
     return [
         shared
-        | {"seed": seed, "difficulty": f"{level} {task.level_name}".strip()}
+        | {"seed": seed, "difficulty": f"{level} {task.level_name}" if level else f"all {task.example_name[1]}"}
         | {"best_exact": float(best[level][task.metric][index, -1])}
         | {key: float(values[index, -1]) for key, values in final[level].items()}
         | {"train_seconds": round(float(seconds[index]) / len(config.run.seeds), 1)}
