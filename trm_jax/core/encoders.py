@@ -22,7 +22,6 @@ class Convolution(nn.Module):
     """
 
     features: int
-    stride: int = 1
     inference: bool = False
     """Use XLA's convolution: its forward pass alone is the faster one."""
     squares: bool = False
@@ -30,17 +29,16 @@ class Convolution(nn.Module):
 
     @nn.compact
     def __call__(self, x):
-        inputs, s = x.shape[-1], self.stride
+        batch, height, width, inputs = x.shape
         kernel = self.param("kernel", nn.initializers.he_normal(), (9 * inputs, self.features))
         if self.squares:
             return _fused_pool_conv(x, kernel.astype(x.dtype))
         if self.inference:
             window = kernel.astype(x.dtype).reshape(3, 3, inputs, self.features)
             order = ("NHWC", "HWIO", "NHWC")
-            return lax.conv_general_dilated(x, window, (s, s), [(1, 1), (1, 1)], dimension_numbers=order)
-        batch, height, width = x.shape[0], -(-x.shape[1] // s), -(-x.shape[2] // s)
+            return lax.conv_general_dilated(x, window, (1, 1), [(1, 1), (1, 1)], dimension_numbers=order)
         padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-        shifted = [_every(_every(padded, 1, i, height, s), 2, j, width, s) for i in range(3) for j in range(3)]
+        shifted = [_cut(_cut(padded, 1, i, height), 2, j, width) for i in range(3) for j in range(3)]
         columns = jnp.concatenate(shifted, axis=-1)
         product = jnp.matmul(columns.reshape(-1, 9 * inputs), kernel.astype(x.dtype))
         return product.reshape(batch, height, width, self.features)
@@ -63,9 +61,9 @@ def _fused_pool_conv(x, kernel):
     return product.reshape(batch, rows, columns, 4, features)
 
 
-def _every(x, axis: int, start: int, count: int, stride: int):
+def _cut(x, axis: int, start: int, count: int):
     # Not by brackets: with a batch of any size they become a gather in an exported graph.
-    return lax.slice_in_dim(x, start, start + stride * (count - 1) + 1, stride, axis)
+    return lax.slice_in_dim(x, start, start + count, axis=axis)
 
 
 def max_pool_2x2(x, inference: bool = False):
@@ -89,15 +87,13 @@ class ConvolutionBlock(nn.Module):
 
     features: int
     count: int = 1
-    stride: int = 1
     inference: bool = False
 
     @nn.compact
     def __call__(self, x):
         for index in range(self.count):
-            stride = self.stride if index == 0 else 1
-            squares = index == self.count - 1 and stride == 1 and self._use_fused(x)
-            x = Convolution(self.features, stride, self.inference, squares)(x)
+            squares = index == self.count - 1 and self._use_fused(x)
+            x = Convolution(self.features, self.inference, squares)(x)
             bias = self.param(f"bias_{index}", nn.initializers.zeros, (self.features,))
             x = RMSNorm(1e-5, True)(x) + bias.astype(x.dtype)
             if squares:
