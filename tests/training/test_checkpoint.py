@@ -116,6 +116,14 @@ def test_loading_from_a_directory_that_is_not_there_names_it(tmp_path):
         load_weights(tmp_path / "nothing")
 
 
+def test_a_directory_of_something_else_is_named_with_what_was_meant(saved, tmp_path):
+    directory, _, _ = saved
+    with pytest.raises(ValueError, match=rf"is not a checkpoint: .* did you mean {directory}\?"):
+        load_weights(directory.parent)
+    with pytest.raises(ValueError, match=r"is not a checkpoint: it has no config and params$"):
+        load_weights(tmp_path)
+
+
 def test_a_relative_path_is_taken_from_where_the_program_runs(saved, monkeypatch):
     directory, config, _ = saved
     monkeypatch.chdir(directory.parent)

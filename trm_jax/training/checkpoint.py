@@ -78,9 +78,18 @@ def save_weights(directory: Path, params: Any, config: Config, task: Task) -> No
 
 
 def load_weights(directory: Path) -> Weights:
-    """What `save_weights` wrote, now or in an earlier version. Raises FileNotFoundError with the path."""
+    """What `save_weights` wrote, now or in an earlier version.
+
+    Raises FileNotFoundError with the path, or ValueError for a directory of something else, with those below that fit.
+    """
     if not directory.is_dir():
         raise FileNotFoundError(f"no checkpoint directory at {directory}")
+    if not _has_weights(directory):
+        below = [
+            str(path) for path in sorted(directory.glob("*/")) if _has_weights(path) or _has_weights(path / "weights")
+        ]
+        meant = f"; did you mean {' or '.join(below[:3])}?" if below else ""
+        raise ValueError(f"{directory} is not a checkpoint: it has no config and params{meant}")
     with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
         restored = checkpointer.restore(directory.absolute(), args=ocp.args.Composite(config=ocp.args.JsonRestore()))
         options = migrate(restored["config"])
@@ -92,3 +101,7 @@ def load_weights(directory: Path) -> Weights:
         abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=placement), abstract)
         args = ocp.args.Composite(params=ocp.args.StandardRestore(abstract))
         return Weights(config, checkpointer.restore(directory.absolute(), args=args)["params"], task)
+
+
+def _has_weights(directory: Path) -> bool:
+    return all((directory / name).is_dir() for name in ("config", "params"))
