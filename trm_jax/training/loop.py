@@ -15,11 +15,11 @@ from tqdm import tqdm
 from trm_jax.core import train_step
 from trm_jax.core.config import Config, LossConfig, RecursionConfig, RunConfig
 from trm_jax.core.sharding import tree_where
-from trm_jax.core.task import Task, run_options
+from trm_jax.core.task import Examples, Task, run_options
 from trm_jax.core.train_step import TrainingData, TrainState
 from trm_jax.training.checkpoint import Checkpoints
 from trm_jax.training.devices import cpu_keeps_batch_whole, over_seeds, place_seeds, replicate, run_mesh, to_host
-from trm_jax.training.predict import scores
+from trm_jax.training.predict import Samples, scores
 from trm_jax.training.processes import broadcast_from_first, is_first_process
 from trm_jax.training.run_directory import RunDirectory
 
@@ -67,10 +67,11 @@ def _fit(task: Task, config: Config, run: RunDirectory, name: str) -> TrainingRu
     seeds = np.array(config.run.seeds)
     mesh = run_mesh(config)
     _say_idle(config, mesh)
-    data = replicate(mesh, train_step.training_data(task.examples("train"), config.run.steps))
-    validation = task.examples("validation")
+    by_seed = task.for_seed(int(seeds[0])) != task
+    data = _data(task, config, mesh)
+    validation = samples_of(task, config, "validation")
     evaluated = eval_weights(config)
-    training = _start(config, data, mesh, seeds)
+    training = _start(config, data, mesh, seeds, by_seed)
     checkpoints = Checkpoints(run.path / "checkpoints")
     if checkpoints.latest() is not None:
         training = checkpoints.restore(training)
@@ -86,7 +87,7 @@ def _fit(task: Task, config: Config, run: RunDirectory, name: str) -> TrainingRu
             K = min(config.run.chunk, end - step)
             if (K, N_sup) not in compiled:
                 phase = config.override(**{"recursion.N_sup": N_sup})
-                chunk = over_seeds(_chunk(task, phase, K), mesh, donate=True)
+                chunk = over_seeds(_chunk(task, phase, K), mesh, donate=True, mapped=1 + by_seed)
                 compiled[K, N_sup] = chunk.lower(state, data).compile()
             started = time.perf_counter()
             state, metrics = jax.block_until_ready(compiled[K, N_sup](state, data))
@@ -125,8 +126,29 @@ def _chunk(task: Task, config: Config, K: int) -> Callable:
     return lambda state, data: train_step.train_chunk(config, task, K, state, data)
 
 
-def _start(config: Config, data: TrainingData, mesh, seeds: np.ndarray) -> TrainingRun:
-    state = _initial_state(_shape_of_state(config))(place_seeds(mesh, seeds), data)
+def samples_of(task: Task, config: Config, part: str) -> Samples:
+    """The samples of a part: one for all seeds, or those of each seed."""
+    tasks = [task.for_seed(seed) for seed in config.run.seeds]
+    return task.examples(part) if tasks[0] == task else [of_seed.examples(part) for of_seed in tasks]
+
+
+def _data(task: Task, config: Config, mesh) -> TrainingData:
+    """What training draws from, on the devices: for all seeds, or with an axis S where each has its own."""
+    samples = samples_of(task, config, "train")
+    if isinstance(samples, Examples):
+        return replicate(mesh, train_step.training_data(samples, config.run.steps))
+    seeds = [train_step.training_data(examples, config.run.steps) for examples in samples]
+
+    def stack(*leaves):
+        longest = max(len(leaf) for leaf in leaves)
+        filled = [np.concatenate([leaf, leaf[-1:].repeat(longest - len(leaf), 0)]) for leaf in map(np.asarray, leaves)]
+        return np.stack(filled)
+
+    return place_seeds(mesh, jax.tree.map(stack, *seeds))
+
+
+def _start(config: Config, data: TrainingData, mesh, seeds: np.ndarray, by_seed: bool) -> TrainingRun:
+    state = _initial_state(_shape_of_state(config), by_seed)(place_seeds(mesh, seeds), data)
     none = replicate(mesh, np.full(len(seeds), -np.inf, np.float32))
     steps = replicate(mesh, np.zeros(len(seeds), np.int32))
     best = Best(jax.tree.map(jax.numpy.zeros_like, state.params), none, steps)
@@ -141,9 +163,9 @@ def _shape_of_state(config: Config) -> Config:
 
 
 @cache
-def _initial_state(config: Config) -> Callable:
+def _initial_state(config: Config, by_seed: bool) -> Callable:
     """Compiled state before the first update; arms that differ only in how they train share the program."""
-    return over_seeds(lambda seed, data: train_step.init(config, data, seed), run_mesh(config))
+    return over_seeds(lambda seed, data: train_step.init(config, data, seed), run_mesh(config), mapped=1 + by_seed)
 
 
 def _replicated(mesh, seconds: np.ndarray):
