@@ -240,3 +240,15 @@ def test_one_value_says_nothing_of_its_spread():
 def test_values_that_are_not_finite_are_refused(values):
     with pytest.raises(ValueError, match="needs finite values"):
         mean_interval(values)
+
+
+def test_a_difference_counts_as_found_again_when_both_halves_of_the_seeds_find_it():
+    def replicated(differences):
+        return compare_arms(by_seed(base=[0.5] * len(differences), arm=0.5 + np.array(differences)), "base")[
+            "arm"
+        ].replicated
+
+    assert replicated([0.1, 0.11, 0.12, 0.09, 0.1, 0.12]) is True
+    assert replicated([0.1, 0.11, 0.12, 0.3, -0.3, 0.1]) is False  # the second half does not
+    assert replicated([0.1, 0.11, 0.12, -0.1, -0.11, -0.12]) is False  # opposite directions
+    assert replicated([0.1, 0.11, 0.12, 0.09, 0.1]) is None
