@@ -156,8 +156,15 @@ def _answers(task: Maze) -> np.ndarray:
     solved = mazes_of(task)["train"]
     images = [grids.transform(solved, symmetry) for symmetry in range(grids.SYMMETRIES)]
     if task.kind == "scattered" or task.train_file:
-        images = [np.stack([grids.solve(maze) for maze in grids.question(image)]) for image in images]
+        images = [np.stack([_way(maze) for maze in grids.question(image)]) for image in images]
     return np.stack(images, axis=1).reshape(len(solved), grids.SYMMETRIES, -1)
+
+
+def _way(maze: np.ndarray) -> np.ndarray:
+    solved = grids.solve(maze)
+    if solved is None:
+        raise RuntimeError("a turned maze has no way, the maze itself has one")
+    return solved
 
 
 def _flat(mazes: np.ndarray) -> np.ndarray:

@@ -6,6 +6,7 @@ needed to know that an answer is right.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -29,7 +30,7 @@ def choose_by_rules(prediction: Prediction, K: int, puzzles: np.ndarray, box: Bo
     ``prediction`` is in tokens, as `trm_jax.core.rollouts.rollouts` gives it; puzzles and answer are digits.
     """
     digits = to_digits(np.asarray(prediction.classes)[:K])
-    right = obeys(digits, puzzles, box)
+    right: Any = obeys(digits, puzzles, box)
     first = np.take_along_axis(digits, right.argmax(axis=0)[None, ..., None], axis=0)[0]
     return np.where(right.any(axis=0)[..., None], first, to_digits(choose_by_halting(prediction, K)))
 
@@ -56,7 +57,7 @@ def search(beliefs: Beliefs, puzzles: np.ndarray, box: Box, rounds: int = 100) -
     branches = [_Branch(np.ones((box.cells, box.side), bool)) for _ in puzzles]
     for branch, puzzle in zip(branches, puzzles, strict=True):
         for cell in np.flatnonzero(puzzle):
-            _pin(branch.allowed, cell, puzzle[cell] - 1, box)
+            _pin(branch.allowed, int(cell), int(puzzle[cell]) - 1, box)
     for _ in range(rounds):
         working = [n for n, branch in enumerate(branches) if branch.answer is None and not branch.given_up]
         for n in working:
