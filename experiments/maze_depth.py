@@ -5,7 +5,8 @@
     python experiments/maze_depth.py --options task.train_file=train.csv task.test_file=test.csv   # Maze-Hard's files
 
 Mazes have one way between any two cells, and no test maze has the walls of a training maze under any symmetry. Written
-to runs/NAME; the same command goes on after an interruption. `think_longer.py` tests the arms at other sides and depths.
+to runs/NAME; the same command goes on after an interruption. `think_longer.py` tests the arms at other sides and
+depths.
 """
 
 from dataclasses import dataclass
