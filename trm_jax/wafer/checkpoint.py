@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from trm_jax.core.config import Config
 from trm_jax.core.task import task_from_options
+from trm_jax.reporting.markdown import without_html
 from trm_jax.support.checksums import SUMS, check_sums, write_sums
 from trm_jax.support.files import replacing_directory, restore, write_text
 from trm_jax.support.schema import check_types, from_dict, require
@@ -60,7 +61,7 @@ def save_checkpoint(
         save_weights(temporary / WEIGHTS, classifier.params, classifier.config, classifier.task)
         write_text(temporary / CALIBRATION, json.dumps(asdict(classifier.calibration), indent=2) + "\n")
         write_text(temporary / REFERENCE, json.dumps(reference) + "\n")
-        write_text(temporary / CARD, card)
+        write_text(temporary / CARD, without_html(card))
         write_sums(temporary)
 
 
