@@ -19,10 +19,10 @@ import jax
 from trm_jax.core import model
 from trm_jax.core.config import Config
 from trm_jax.core.task import override
-from trm_jax.edge.format import write_sums
 from trm_jax.export import package, report
 from trm_jax.export.samples import samples_for
 from trm_jax.export.source import read_source
+from trm_jax.support.checksums import write_sums
 from trm_jax.support.cli import main
 from trm_jax.support.files import replacing_directory
 from trm_jax.support.schema import require

@@ -21,7 +21,7 @@ import tyro
 from trm_jax.sequences.task import Sequences
 from trm_jax.study.runner import Study, build_arms, run_study
 from trm_jax.support.cli import main
-from trm_jax.support.files import write_text
+from trm_jax.support.files import run_folder, write_text
 from trm_jax.support.schema import parse_options, require
 from trm_jax.training.processes import configure
 
@@ -82,7 +82,7 @@ def run(arguments: Arguments) -> None:
     task = Sequences(file=str(data), test_file=str(arguments.test or ""))
     study = Study(f"What is learned from {data.name}?", {"full": {}})
     arms = build_arms(study, task, PRESETS[arguments.preset] | parse_options(arguments.options), (), arguments.arm)
-    run_study(study, arms, arguments.output / arguments.name, reuse=False)
+    run_study(study, arms, run_folder(arguments.output, arguments.name, "a study"), reuse=False)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from trm_jax.study.runner import build_arms, run_study
 from trm_jax.study.sudoku import PRESETS, STUDIES
 from trm_jax.sudoku.task import Sudoku
 from trm_jax.support.cli import main
+from trm_jax.support.files import run_folder
 from trm_jax.support.schema import parse_options
 from trm_jax.training.processes import configure
 
@@ -64,7 +65,7 @@ def run(arguments: Arguments) -> None:
     study = STUDIES[arguments.study]
     common = PRESETS[arguments.preset] | parse_options(arguments.options)
     arms = build_arms(study, Sudoku(), common, arguments.arms, arguments.arm)
-    directory = arguments.output / (arguments.name or f"{arguments.study}-{arguments.preset}")
+    directory = run_folder(arguments.output, arguments.name or f"{arguments.study}-{arguments.preset}", "a study")
     run_study(study, arms, directory, arguments.predicted, arguments.reuse)
 
 

@@ -18,7 +18,7 @@ from typing import Literal
 import numpy as np
 
 from trm_jax.support.cli import main
-from trm_jax.support.files import refuse_other_options, replacing
+from trm_jax.support.files import refuse_other_options, replacing, run_folder
 from trm_jax.support.provenance import provenance
 from trm_jax.wafer.baselines import rules
 from trm_jax.wafer.baselines.report import BaselineResult, write_report
@@ -71,7 +71,7 @@ def run(arguments: Arguments) -> None:
     """Train what is missing, write the report and print its table."""
     wafers = load(arguments.data, arguments.preset == "smoke")
     splits = folds(wafers, arguments.folds, arguments.split)
-    directory = arguments.output / (arguments.name or f"baselines-{arguments.preset}")
+    directory = run_folder(arguments.output, arguments.name or f"baselines-{arguments.preset}", "wafer baselines")
     options = {name: getattr(arguments, name) for name in ("split", "folds", "seed")}
     options = {"source": wafers.source, "wafers": len(wafers), **options}
     refuse_other_options(directory / "options.json", options, "results")

@@ -18,7 +18,7 @@ from typing import Literal
 from trm_jax.core.config import Config
 from trm_jax.core.task import override
 from trm_jax.support.cli import main
-from trm_jax.support.files import refuse_other_options
+from trm_jax.support.files import refuse_other_options, run_folder
 from trm_jax.support.schema import parse_options
 from trm_jax.training.processes import configure
 from trm_jax.wafer.data import load
@@ -64,7 +64,7 @@ def run(arguments: Arguments) -> None:
     task, config = override(WaferTask(), Config(), PRESETS[arguments.preset] | parse_options(arguments.options))
     wafers = load(arguments.data, arguments.preset == "smoke")
     splits = choose_splits(wafers, arguments.folds, arguments.all_lots, arguments.leave_out)
-    directory = arguments.output / (arguments.name or f"wafer-{arguments.preset}")
+    directory = run_folder(arguments.output, arguments.name or f"wafer-{arguments.preset}", "a wafer run")
     print(describe(config, wafers, arguments.views))
     about = {"source": wafers.source, "wafers": len(wafers), "left out": arguments.leave_out}
     answers = {"views": arguments.views, "prior": arguments.prior}

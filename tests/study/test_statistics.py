@@ -222,6 +222,14 @@ def test_interval_equals_scipy(count, confidence):
     np.testing.assert_allclose(interval, (values.mean(), low, high), rtol=1e-12)
 
 
+def test_an_interval_is_one_of_95_percent_unless_said_otherwise() -> None:
+    values = np.random.default_rng(0).normal(size=6)
+    assert mean_interval(values) == mean_interval(values, 0.95) != mean_interval(values, 0.9)
+    assert bootstrap_interval(values) == bootstrap_interval(values, 0.95) != bootstrap_interval(values, 0.9)
+    compared = compare_arms({"full": dict(enumerate(0 * values)), "other": dict(enumerate(values))}, "full")["other"]
+    assert compared.interval == mean_interval(values, 0.95)
+
+
 @pytest.mark.parametrize("confidence", [0.8, 0.95])
 @pytest.mark.parametrize("count", [3, 6])
 def test_interval_covers_the_true_mean_as_often_as_it_says(count, confidence):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from trm_jax.core.config import Config
+from trm_jax.support.checksums import SUMS, check_sums
 from trm_jax.support.schema import require
 from trm_jax.training.checkpoint import load_weights
 
@@ -40,6 +41,8 @@ def read_source(checkpoint: Path, reference: Path | None = None, untrained: bool
     """
     weights = checkpoint / "weights" if (checkpoint / "weights").is_dir() else checkpoint
     config, params, task = load_weights(weights)
+    if weights != checkpoint and (checkpoint / SUMS).exists():
+        check_sums(checkpoint, [CALIBRATION, REFERENCE])
     path = weights.parent / CALIBRATION
     calibrated = path.is_file()
     values = _read(path) if calibrated else {"temperature": 1.0, "review_threshold": 0.9}

@@ -19,7 +19,7 @@ from trm_jax.study.findings import Wording
 from trm_jax.study.published import Paper
 from trm_jax.study.report import write_report
 from trm_jax.study.tables import accuracy_table
-from trm_jax.support.files import write_text
+from trm_jax.support.files import refuse_path, write_text
 from trm_jax.support.flops import matmul_flops
 from trm_jax.support.provenance import environment, provenance
 from trm_jax.support.schema import changed_fields, parse_options
@@ -79,7 +79,7 @@ def build_arms(
         title, colon, words = text.partition(":")
         if not colon or not title.strip():
             raise ValueError(f'an arm is "NAME: option=value ...", got {text!r}')
-        extra[title.strip()] = parse_options(words.split())
+        extra[refuse_path(title.strip(), "the arm")] = parse_options(words.split())
     known = study.arms | extra
     unknown = [arm for arm in names if arm not in known]
     if unknown:
