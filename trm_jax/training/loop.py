@@ -2,7 +2,8 @@
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
@@ -10,13 +11,13 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from tqdm import tqdm
 
 from trm_jax.core import train_step
 from trm_jax.core.config import Config, LossConfig, RecursionConfig, RunConfig
 from trm_jax.core.sharding import tree_where
 from trm_jax.core.task import Task, run_options
 from trm_jax.core.train_step import TrainingData, TrainState
+from trm_jax.support import progress
 from trm_jax.training.checkpoint import Checkpoints
 from trm_jax.training.devices import cpu_keeps_batch_whole, over_seeds, place_seeds, replicate, run_mesh, to_host
 from trm_jax.training.predict import scores
@@ -70,7 +71,7 @@ def _fit(task: Task, config: Config, run: RunDirectory, name: str) -> TrainingRu
     data = replicate(mesh, train_step.training_data(task.examples("train"), config.run.steps))
     validation = task.examples("validation")
     evaluated = eval_weights(config)
-    training = _start(config, data, mesh, seeds)
+    training = begin(config, data, mesh, seeds)
     checkpoints = Checkpoints(run.path / "checkpoints")
     if checkpoints.latest() is not None:
         training = checkpoints.restore(training)
@@ -79,15 +80,16 @@ def _fit(task: Task, config: Config, run: RunDirectory, name: str) -> TrainingRu
     state, best = training.state, training.best
     seconds = to_host(training.seconds)
     compiled: dict[tuple[int, int], Callable] = {}
-    hidden = not is_first_process()
-    with tqdm(total=config.run.steps, initial=step, desc=name, unit="step", file=sys.stderr, disable=hidden) as bar:
+    shown = is_first_process()
+    with _said(lambda: step, config, run), progress.steps(name, config.run.steps, step, shown) as bar:
         while step < config.run.steps and not _out_of_patience(config, best, step):
             N_sup, end = _phase(config, step)
             K = min(config.run.chunk, end - step)
             if (K, N_sup) not in compiled:
+                bar.set_description(f"{name}, compiling")
                 phase = config.override(**{"recursion.N_sup": N_sup})
-                chunk = over_seeds(_chunk(task, phase, K), mesh, donate=True)
-                compiled[K, N_sup] = chunk.lower(state, data).compile()
+                compiled[K, N_sup] = compile_chunk(task, phase, K, mesh, state, data)
+                bar.set_description(name)
             started = time.perf_counter()
             state, metrics = jax.block_until_ready(compiled[K, N_sup](state, data))
             seconds = seconds + (time.perf_counter() - started)
@@ -121,11 +123,25 @@ def first_phase(config: Config) -> int:
     return round(config.recursion.curriculum_fraction * config.run.steps / config.run.chunk) * config.run.chunk
 
 
-def _chunk(task: Task, config: Config, K: int) -> Callable:
-    return lambda state, data: train_step.train_chunk(config, task, K, state, data)
+def compile_chunk(task: Task, config: Config, K: int, mesh, state: TrainState, data: TrainingData):
+    """The compiled program of K updates of all seeds."""
+    chunk = over_seeds(lambda state, data: train_step.train_chunk(config, task, K, state, data), mesh, donate=True)
+    return chunk.lower(state, data).compile()
 
 
-def _start(config: Config, data: TrainingData, mesh, seeds: np.ndarray) -> TrainingRun:
+@contextmanager
+def _said(step: Callable[[], int], config: Config, run: RunDirectory) -> Iterator[None]:
+    """Ctrl-C inside says where the run was."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(
+            f"stopped at step {step():,} of {config.run.steps:,}; the same command goes on ({run.path})"
+        ) from None
+
+
+def begin(config: Config, data: TrainingData, mesh, seeds: np.ndarray) -> TrainingRun:
+    """The run before its first update."""
     state = _initial_state(_shape_of_state(config))(place_seeds(mesh, seeds), data)
     none = replicate(mesh, np.full(len(seeds), -np.inf, np.float32))
     steps = replicate(mesh, np.zeros(len(seeds), np.int32))
