@@ -24,6 +24,8 @@ class Study:
     name: str = "study"
     paper: Paper | None = None
     """What was published about arms of these names, to set beside the results."""
+    rule: str = ""
+    """What will count as an answer, in sentences written before the first run."""
 
 
 @dataclass(frozen=True)

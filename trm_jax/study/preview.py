@@ -4,14 +4,13 @@ import json
 from collections.abc import Mapping
 
 import jax
-import numpy as np
 
-from trm_jax.core import model, train_step
+from trm_jax.core import model
 from trm_jax.reporting.markdown import table
 from trm_jax.study.arms import Arm
 from trm_jax.support.flags import Training
 from trm_jax.support.flops import matmul_flops
-from trm_jax.training.devices import replicate, run_mesh
+from trm_jax.training.devices import run_mesh
 from trm_jax.training.loop import begin, compile_chunk
 
 
@@ -30,7 +29,7 @@ def cost_text(arms: Mapping[str, Arm]) -> str:
     for name, arm in arms.items():
         config, run = arm.config, arm.config.run
         params = jax.eval_shape(lambda key, options=config.model: model.initialise(options, key), jax.random.key(0))
-        inputs = arm.task.examples("validation").arrays["inputs"][:1]
+        inputs = model.blank_inputs(config.model, 1)
         flops = matmul_flops(lambda params, config=config, x=inputs: model.forward(config, params, x), params)
         counts = [model.count_parameters(config.model, params), config.layer_applications, memory(arm) // 2**20]
         size = [f"{run.steps:,}", len(run.seeds), run.batch, f"{flops / 1e6:,.2f}"]
@@ -42,9 +41,8 @@ def cost_text(arms: Mapping[str, Arm]) -> str:
 def memory(arm: Arm) -> int:
     """Bytes that training all seeds holds at once: the samples, the state, and what the compiled chunk needs."""
     task, config = arm.task, arm.config
-    mesh, seeds = run_mesh(config), np.array(config.run.seeds)
-    data = replicate(mesh, train_step.training_data(task.examples("train"), config.run.steps))
-    state = begin(config, data, mesh, seeds).state
-    program = compile_chunk(task, config, min(config.run.chunk, config.run.steps), mesh, state, data)
+    mesh = run_mesh(config)
+    training, data = begin(task, config, mesh)
+    program = compile_chunk(task, config, min(config.run.chunk, config.run.steps), mesh, training.state, data)
     needed = program.memory_analysis()  # of one device
     return mesh.size * (needed.argument_size_in_bytes + needed.temp_size_in_bytes)

@@ -27,7 +27,7 @@ from trm_jax.support.provenance import environment, provenance
 from trm_jax.support.schema import changed_fields
 from trm_jax.training.checkpoint import save_weights
 from trm_jax.training.devices import to_host
-from trm_jax.training.loop import eval_weights, fit
+from trm_jax.training.loop import eval_weights, fit, samples_of
 from trm_jax.training.predict import scores_by_level
 from trm_jax.training.processes import is_first_process, on_first_process
 from trm_jax.training.run_directory import RunDirectory, read_options
@@ -54,12 +54,12 @@ def run_study(
     check_names(study, predicted, [name for name in arms if name != study.reference])
     on_first_process(lambda: refuse_other_arms(directory, arms))
     reference = arms[study.reference]
-    test = reference.task.examples("test")
+    test = _first_seed(reference).examples("test")
     for arm in arms.values():
-        if not np.array_equal(arm.task.examples("test").arrays["inputs"], test.arrays["inputs"]):
+        if not np.array_equal(_first_seed(arm).examples("test").arrays["inputs"], test.arrays["inputs"]):
             raise ValueError("the arms would be tested on different samples; give them the same task options")
     if is_first_process():
-        print("\n".join([SMOKE] * smoke + reference.task.protocol()))
+        print("\n".join([SMOKE] * smoke + _first_seed(reference).protocol()))
     rows: list[dict[str, Any]] = []
     done: dict[str, Arm] = {}
     began, costs = time.monotonic(), [arm.config.run.steps * arm.config.layer_applications for arm in arms.values()]
@@ -125,7 +125,7 @@ def run_arm(arm: Arm, directory: Path, name: str) -> list[dict[str, Any]]:
     """Train an arm and look at the test samples once: a row for each seed and level of difficulty."""
     task, config = arm.task, arm.config
     training = fit(task, config, directory, name)
-    test, weights = task.examples("test"), eval_weights(config)(training.state)
+    test, weights = samples_of(task, config, "test"), eval_weights(config)(training.state)
     final = scores_by_level(task, config, weights, test)
     best = scores_by_level(task, config, training.best.params, test)
     keep_best(arm, training.best.params, directory)
@@ -134,7 +134,9 @@ def run_arm(arm: Arm, directory: Path, name: str) -> list[dict[str, Any]]:
     shared = {
         "parameters": model.count_parameters(config.model, params),
         "layer_applications": config.layer_applications,
-        "flops": matmul_flops(lambda params: model.forward(config, params, test.arrays["inputs"][:1]), params),
+        "flops": matmul_flops(
+            lambda params: model.forward(config, params, model.blank_inputs(config.model, 1)), params
+        ),
     }
     return [
         shared
@@ -156,7 +158,7 @@ def keep_best(arm: Arm, best: Any, directory: Path) -> None:
         target = directory / f"weights-{seed}"
         if not target.exists():
             params = jax.tree.map(lambda leaf, index=index: leaf[index], weights)
-            save_weights(target, params, arm.config, arm.task)
+            save_weights(target, params, arm.config, arm.task.for_seed(seed))
 
 
 def learning_curve(directory: Path) -> pd.DataFrame:
@@ -173,17 +175,20 @@ def learning_curve(directory: Path) -> pd.DataFrame:
     )
 
 
-def protocol(arms: Mapping[str, Arm], reference: str) -> list[str]:
+def protocol(arms: Mapping[str, Arm], reference: str, rule: str = "") -> list[str]:
     """What was done, in sentences made from the configs and the data."""
     task, run = arms[reference].task, arms[reference].config.run
     examples = task.example_name[1]
     changed = sorted({name for arm in arms.values() for name in changed_fields(arms[reference].options, arm.options)})
+    own = [f"Every seed draws its own {examples} and split."] if task.for_seed(run.seeds[0]) != task else []
     return [
-        *task.protocol(),
+        *_first_seed(arms[reference]).protocol(),
+        *own,
         f"{run.steps} updates of {run.batch} {examples}. The arms differ in "
         f"{', '.join(f'`{name}`' for name in changed) or 'nothing'} and nothing else: seeds, test {examples} and "
         "evaluation are the same. The final weights are scored after the last supervision step.",
         *(f"In `{name}` {arm.task.remark()}" for name, arm in arms.items() if arm.task.remark()),
+        *([f"Rule, written before the run: {rule}"] if rule else []),
     ]
 
 
@@ -196,7 +201,7 @@ def conclude(
     write_text(directory / "results.json", json.dumps({"rows": rows, "arms": options, "made by": sources}, indent=1))
     task = arms[study.reference].task
     wording = Wording(*task.example_name)
-    _, counts = np.unique(_levels(task), return_counts=True)
+    _, counts = np.unique(_levels(_first_seed(arms[study.reference])), return_counts=True)
     table = pd.DataFrame(rows)
     write_report(
         directory,
@@ -204,7 +209,7 @@ def conclude(
         {name: learning_curve(directory / "arms" / name) for name in arms},
         reference=study.reference,
         title=study.question,
-        protocol=protocol(arms, study.reference),
+        protocol=protocol(arms, study.reference, study.rule),
         provenance=sources,
         predicted=predicted,
         wording=wording,
@@ -219,6 +224,11 @@ def print_tables(rows: Sequence[Mapping[str, Any]], directory: Path) -> None:
     for level, group in pd.DataFrame(rows).groupby("difficulty", sort=False):
         print(f"\n{level}\n{accuracy_table(group).to_string(index=False)}")
     print(f"\nReport: {directory / 'report.html'}")
+
+
+def _first_seed(arm: Arm) -> Task:
+    """The task of an arm as its first seed sees it."""
+    return arm.task.for_seed(arm.config.run.seeds[0])
 
 
 def _levels(task: Task) -> np.ndarray:
