@@ -13,11 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import tyro
+
 from trm_jax.maze.task import Maze
+from trm_jax.study.arms import build_arms
 from trm_jax.study.maze import PRESETS, STUDIES
-from trm_jax.study.runner import build_arms, run_study
 from trm_jax.support.cli import main
-from trm_jax.support.schema import parse_options
+from trm_jax.support.files import run_folder
+from trm_jax.support.flags import TRAINING, Training
 from trm_jax.training.processes import configure
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -29,6 +32,7 @@ class Arguments:
 
     preset: Literal["smoke", "cpu"] = "cpu"
     """Size of all arms: smoke (a minute) or cpu (two cores)."""
+    training: tyro.conf.OmitArgPrefixes[Training] = TRAINING
     name: str = ""
     """Name of the run under --output; maze-PRESET if empty."""
     arms: tuple[str, ...] = ()
@@ -42,9 +46,13 @@ class Arguments:
 def run(arguments: Arguments) -> None:
     """Train what is missing, then write and print the results."""
     study = STUDIES["depth"]
-    common = PRESETS[arguments.preset] | parse_options(arguments.options)
+    common = PRESETS[arguments.preset] | arguments.training.options(arguments.options)
     arms = build_arms(study, Maze(), common, arguments.arms)
-    run_study(study, arms, arguments.output / (arguments.name or f"maze-{arguments.preset}"))
+    directory = run_folder(arguments.output, arguments.name or f"maze-{arguments.preset}", "a study")
+    from trm_jax.study import preview, runner  # here: --help needs no jax
+
+    if not preview.shown(arms, arguments.training):
+        runner.run_study(study, arms, directory, smoke=arguments.preset == "smoke")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,8 @@ from typing import Any
 from trm_jax.core.config import Config
 from trm_jax.support.checksums import SUMS, check_sums
 from trm_jax.support.schema import require
-from trm_jax.training.checkpoint import load_weights
+from trm_jax.training.checkpoint import load_weights, save_weights
+from trm_jax.wafer.checkpoint import untrained
 
 CALIBRATION, REFERENCE = "calibration.json", "reference.json"
 """Files beside the weights."""
@@ -63,3 +64,9 @@ def _read(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path} is not JSON: {error}") from None
+
+
+def save_untrained(path: Path) -> None:
+    """Write the weights with which the wafer preset smoke begins."""
+    classifier = untrained()
+    save_weights(path, classifier.params, classifier.config, classifier.task)

@@ -1,6 +1,6 @@
 """Questions asked of mazes, and sizes at which they are asked."""
 
-from trm_jax.study.runner import Options, Study
+from trm_jax.study.arms import Options, Study
 
 STUDIES = {
     "depth": Study(

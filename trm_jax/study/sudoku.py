@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
+from trm_jax.study.arms import Options, Study
 from trm_jax.study.published import TINY_RECURSIVE_MODELS
-from trm_jax.study.runner import Options, Study
 
 
 def _named(option: str, values, short: str) -> dict[str, Options]:

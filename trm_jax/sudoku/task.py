@@ -55,7 +55,7 @@ class Sudoku(Task):
     level_name: ClassVar[str] = "blanks"
 
     def __post_init__(self) -> None:
-        check_types(self)
+        check_types(self, "task.")
         require(min(self.box) >= 1, f"task.box must be two positive numbers, got {self.box}")
         require(bool(self.train_file) == bool(self.test_file), "task.train_file and task.test_file go together")
         cells = (self.box[0] * self.box[1]) ** 2

@@ -105,6 +105,15 @@ def _is_running(process: int) -> bool:
     return True
 
 
+def check_folder(path: Path) -> None:
+    """Raise ValueError if nothing can be written in this folder, which need not exist: to be called before the work."""
+    parent = next(place for place in (path.absolute(), *path.absolute().parents) if place.exists())
+    if not parent.is_dir():
+        raise ValueError(f"{parent} is a file, and results need a folder; choose another --output")
+    if not os.access(parent, os.W_OK):
+        raise ValueError(f"the folder {parent} cannot be written to; choose another --output")
+
+
 def sync(path: Path) -> None:
     """Wait until a file or directory is on the disk."""
     number = os.open(path, os.O_RDONLY)

@@ -5,6 +5,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
+
+from trm_jax.core import model
 from trm_jax.core.config import Config
 from trm_jax.core.task import task_from_options
 from trm_jax.reporting.markdown import without_html
@@ -12,6 +15,7 @@ from trm_jax.support.checksums import SUMS, check_sums, write_sums
 from trm_jax.support.files import replacing_directory, restore, write_text
 from trm_jax.support.schema import check_types, from_dict, require
 from trm_jax.training.checkpoint import load_weights, save_weights
+from trm_jax.wafer.presets import PRESETS
 from trm_jax.wafer.task import WaferTask
 
 WEIGHTS, CALIBRATION, CARD, REFERENCE = "weights", "calibration.json", "model_card.md", "reference.json"
@@ -40,6 +44,12 @@ class Classifier(NamedTuple):
     task: WaferTask
     """Without wafers: how maps become grids."""
     calibration: Calibration
+
+
+def untrained() -> Classifier:
+    """What the preset smoke begins with: it answers at random, and proves that everything around it runs."""
+    config = Config().override(**PRESETS["smoke"])
+    return Classifier(config, model.initialise(config.model, jax.random.key(0)), WaferTask(), Calibration())
 
 
 def refuse_existing(directory: Path) -> None:
