@@ -12,23 +12,16 @@ broken maps get a row with the reason.
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import jax
-
-from trm_jax.core import model
-from trm_jax.core.config import Config
 from trm_jax.support.cli import main
 from trm_jax.support.schema import require
 from trm_jax.training.processes import configure
-from trm_jax.wafer.checkpoint import Calibration, Classifier, load_checkpoint
-from trm_jax.wafer.classify import classify
-from trm_jax.wafer.data import load
-from trm_jax.wafer.maps import source
 from trm_jax.wafer.maps.answers import check_output, decide, write_answers
-from trm_jax.wafer.maps.validate import ReadResult
-from trm_jax.wafer.presets import PRESETS
-from trm_jax.wafer.task import WaferTask
+
+if TYPE_CHECKING:
+    from trm_jax.wafer.checkpoint import Classifier
+    from trm_jax.wafer.maps.validate import ReadResult
 
 
 @dataclass(frozen=True)
@@ -53,12 +46,17 @@ class Arguments:
     """smoke: an untrained model on 1,200 generated wafers."""
 
 
-def prepare(arguments: Arguments) -> tuple[Classifier, ReadResult]:
+def prepare(arguments: Arguments) -> "tuple[Classifier, ReadResult]":
     """Classifier and maps. Raises ValueError or FileNotFoundError."""
+    from trm_jax.wafer.checkpoint import load_checkpoint, untrained  # here: --help needs no jax
+    from trm_jax.wafer.data import load
+    from trm_jax.wafer.maps import source
+    from trm_jax.wafer.maps.validate import ReadResult
+
     if arguments.preset == "smoke":
-        config = Config().override(**PRESETS["smoke"])
-        params = model.initialise(config.model, jax.random.key(0))
-        return Classifier(config, params, WaferTask(), Calibration()), ReadResult(load(smoke=True), [])
+        ignored = [name for name in ("checkpoint", "input") if getattr(arguments, name) is not None]
+        require(not ignored, f"--preset smoke has a model and maps of its own; leave out --{' and --'.join(ignored)}")
+        return untrained(), ReadResult(load(smoke=True), [])
     if arguments.checkpoint is None or arguments.input is None:
         raise ValueError("give --checkpoint and --input, or --preset smoke")
     maps = source.read(arguments.input, sys.stderr.isatty(), to_classify=True, pass_bins=arguments.pass_bins)
@@ -71,6 +69,8 @@ def run(arguments: Arguments) -> None:
     require(batch >= 1, f"--batch must be at least 1, got {batch}")
     require(threshold is None or 0 <= threshold <= 1, f"--threshold is a probability, got {threshold}")
     check_output(arguments.output, arguments.force)
+    from trm_jax.wafer.classify import classify
+
     classifier, maps = prepare(arguments)
     classified = classify(classifier, maps.wafers, threshold, batch)
     review_threshold = classifier.calibration.review_threshold

@@ -11,7 +11,7 @@ import pytest
 from trm_jax.core.config import Config
 from trm_jax.core.task import override
 from trm_jax.study import runner
-from trm_jax.study.runner import Arm, build_arms
+from trm_jax.study.arms import Arm, build_arms
 from trm_jax.study.sudoku import STUDIES
 from trm_jax.sudoku.task import Sudoku
 from trm_jax.training.checkpoint import Checkpoints

@@ -41,7 +41,7 @@ class RecursionConfig:
     """Write the recursion out instead of scanning: a larger program, sometimes faster, and what export needs."""
 
     def __post_init__(self) -> None:
-        check_types(self)
+        check_types(self, "recursion.")
         for name in ("N_sup", "T", "n"):
             require(getattr(self, name) >= 1, f"recursion.{name} must be at least 1, got {getattr(self, name)}")
         fraction = self.curriculum_fraction
@@ -71,7 +71,7 @@ class LossConfig:
     """Carried only: probability that a sample must run a random minimum of 2..N_sup steps."""
 
     def __post_init__(self) -> None:
-        check_types(self)
+        check_types(self, "loss.")
         require(self.halt_weight >= 0, f"loss.halt_weight must not be negative, got {self.halt_weight}")
         require(0 <= self.exploration <= 1, f"loss.exploration is a probability, got {self.exploration}")
 
@@ -100,7 +100,7 @@ class OptimConfig:
     """Decay of the moving average of the weights that is evaluated, debiased; 0 evaluates the weights themselves."""
 
     def __post_init__(self) -> None:
-        check_types(self)
+        check_types(self, "optim.")
         require(self.learning_rate > 0, f"optim.learning_rate must be positive, got {self.learning_rate}")
         require(self.clip > 0, f"optim.clip must be positive, got {self.clip}")
         require(self.warmup >= 0, f"optim.warmup must not be negative, got {self.warmup}")
@@ -131,7 +131,7 @@ class RunConfig:
     """Most devices that share a batch, of those that seeds leave over; 0: what measured best on this platform."""
 
     def __post_init__(self) -> None:
-        check_types(self)
+        check_types(self, "run.")
         for name in ("steps", "batch", "chunk", "evaluate_every", "checkpoint_every"):
             require(getattr(self, name) >= 1, f"run.{name} must be at least 1, got {getattr(self, name)}")
         for name in ("evaluate_every", "checkpoint_every"):

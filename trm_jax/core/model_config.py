@@ -26,7 +26,7 @@ class ImageEncoder:
     mean of theirs. Weights do not depend on it."""
 
     def __post_init__(self) -> None:
-        check_types(self)
+        check_types(self, "model.encoder.")
         require(self.image >= 4, f"model.encoder.image must be at least 4, got {self.image}")
         require(self.channels >= 1, f"model.encoder.channels must be at least 1, got {self.channels}")
         factor = 2 ** len(self.widths)
@@ -138,7 +138,7 @@ class ModelConfig:
         return self.hidden_multiple * math.ceil(round(self.expansion * width * 2 / 3) / self.hidden_multiple)
 
     def __post_init__(self) -> None:
-        check_types(self)
+        check_types(self, "model.")
         positive = ("vocabulary", "classes", "width", "heads", "hidden_multiple", "puzzles")
         for name in positive:
             require(getattr(self, name) >= 1, f"model.{name} must be at least 1, got {getattr(self, name)}")

@@ -15,9 +15,10 @@ from pathlib import Path
 from trm_jax.edge import benchmark
 from trm_jax.edge.bodies import Limits
 from trm_jax.edge.classify import check, classify
-from trm_jax.edge.format import QUESTION, check_sums
+from trm_jax.edge.format import QUESTION
 from trm_jax.edge.monitor import Monitor
 from trm_jax.edge.package import PROVIDERS, Model, Options, choose, needed_files, open_model, report
+from trm_jax.support.checksums import check_sums
 from trm_jax.wafer.maps import source
 from trm_jax.wafer.maps.answers import check_output, decide, write_answers
 

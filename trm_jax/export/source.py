@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from trm_jax.core.config import Config
+from trm_jax.support.checksums import SUMS, check_sums
 from trm_jax.support.schema import require
-from trm_jax.training.checkpoint import load_weights
+from trm_jax.training.checkpoint import load_weights, save_weights
+from trm_jax.wafer.checkpoint import untrained
 
 CALIBRATION, REFERENCE = "calibration.json", "reference.json"
 """Files beside the weights."""
@@ -40,6 +42,8 @@ def read_source(checkpoint: Path, reference: Path | None = None, untrained: bool
     """
     weights = checkpoint / "weights" if (checkpoint / "weights").is_dir() else checkpoint
     config, params, task = load_weights(weights)
+    if weights != checkpoint and (checkpoint / SUMS).exists():
+        check_sums(checkpoint, [CALIBRATION, REFERENCE])
     path = weights.parent / CALIBRATION
     calibrated = path.is_file()
     values = _read(path) if calibrated else {"temperature": 1.0, "review_threshold": 0.9}
@@ -60,3 +64,9 @@ def _read(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path} is not JSON: {error}") from None
+
+
+def save_untrained(path: Path) -> None:
+    """Write the weights with which the wafer preset smoke begins."""
+    classifier = untrained()
+    save_weights(path, classifier.params, classifier.config, classifier.task)

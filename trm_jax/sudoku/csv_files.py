@@ -122,7 +122,12 @@ def _parse(table: _Table, column: str, box: Box) -> np.ndarray:
 
 
 def _solve_all(table: _Table, puzzles: np.ndarray, box: Box) -> np.ndarray:
-    solved = [solve(puzzle, box, limit=2) for puzzle in puzzles]
+    solved = []
+    for row, puzzle in enumerate(puzzles):
+        try:
+            solved.append(solve(puzzle, box, limit=2))
+        except ValueError as error:
+            table.refuse(np.arange(len(puzzles)) == row, "question", f"is {error}")
     counts = np.array([len(solutions) for solutions in solved])
     table.refuse(counts == 0, "question", "has no solution")
     table.refuse(counts > 1, "question", "has more than one solution")

@@ -59,8 +59,12 @@ def _largest_divisor(number: int, most: int) -> int:
     return max(count for count in range(1, most + 1) if number % count == 0)
 
 
-def over_seeds(function: Callable, mesh: Mesh, donate: bool = False, vectorized: bool | None = None) -> Any:
+def over_seeds(
+    function: Callable, mesh: Mesh, donate: bool = False, vectorized: bool | None = None, mapped: int = 1
+) -> Any:
     """Compile ``function(state, *shared)`` for a leading axis S of the state, sharded over the devices of the mesh.
+
+    The first ``mapped`` arguments have the axis S, the others are the same for all seeds.
 
     Seeds that share a device are vectorised, except on CPU, where a matrix product with its own weights for each seed
     has no fast kernel: there they run one after another (docs/log.md has the times). ``vectorized`` says it for any
@@ -69,18 +73,19 @@ def over_seeds(function: Callable, mesh: Mesh, donate: bool = False, vectorized:
     if vectorized is None:
         vectorized = mesh.devices.flat[0].platform != "cpu"
 
-    def local(state, *shared):
+    def local(*arguments):
+        of_seeds, shared = arguments[:mapped], arguments[mapped:]
         if vectorized:
-            return jax.vmap(lambda seed: function(seed, *shared))(state)
-        return jax.lax.map(lambda seed: function(seed, *shared), state)
+            return jax.vmap(lambda *seed: function(*seed, *shared))(*of_seeds)
+        return jax.lax.map(lambda seed: function(*seed, *shared), of_seeds)
 
-    def run(state, *shared):
-        specs = (P("seed"), *(P() for _ in shared))
+    def run(*arguments):
+        specs = tuple(P("seed") if index < mapped else P() for index in range(len(arguments)))
         # Only `seed` is split by hand; along `data` the compiler divides the work, as `shard_batch` asks it to.
         sharded = jax.shard_map(
             local, mesh=mesh, in_specs=specs, out_specs=P("seed"), axis_names={"seed"}, check_vma=False
         )
-        return sharded(state, *shared)
+        return sharded(*arguments)
 
     # Without a fixed sharding a carried state would come back split along `data`, and the next call compile anew.
     result = NamedSharding(mesh, P("seed"))

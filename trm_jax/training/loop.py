@@ -2,7 +2,8 @@
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
@@ -10,16 +11,16 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from tqdm import tqdm
 
 from trm_jax.core import train_step
 from trm_jax.core.config import Config, LossConfig, RecursionConfig, RunConfig
 from trm_jax.core.sharding import tree_where
-from trm_jax.core.task import Task, run_options
+from trm_jax.core.task import Examples, Task, run_options
 from trm_jax.core.train_step import TrainingData, TrainState
+from trm_jax.support import progress
 from trm_jax.training.checkpoint import Checkpoints
 from trm_jax.training.devices import cpu_keeps_batch_whole, over_seeds, place_seeds, replicate, run_mesh, to_host
-from trm_jax.training.predict import scores
+from trm_jax.training.predict import Samples, scores
 from trm_jax.training.processes import broadcast_from_first, is_first_process
 from trm_jax.training.run_directory import RunDirectory
 
@@ -64,13 +65,11 @@ def eval_weights(config: Config) -> Callable[[TrainState], Any]:
 
 
 def _fit(task: Task, config: Config, run: RunDirectory, name: str) -> TrainingRun:
-    seeds = np.array(config.run.seeds)
     mesh = run_mesh(config)
     _say_idle(config, mesh)
-    data = replicate(mesh, train_step.training_data(task.examples("train"), config.run.steps))
-    validation = task.examples("validation")
+    validation = samples_of(task, config, "validation")
     evaluated = eval_weights(config)
-    training = _start(config, data, mesh, seeds)
+    training, data = begin(task, config, mesh)
     checkpoints = Checkpoints(run.path / "checkpoints")
     if checkpoints.latest() is not None:
         training = checkpoints.restore(training)
@@ -79,15 +78,16 @@ def _fit(task: Task, config: Config, run: RunDirectory, name: str) -> TrainingRu
     state, best = training.state, training.best
     seconds = to_host(training.seconds)
     compiled: dict[tuple[int, int], Callable] = {}
-    hidden = not is_first_process()
-    with tqdm(total=config.run.steps, initial=step, desc=name, unit="step", file=sys.stderr, disable=hidden) as bar:
+    shown = is_first_process()
+    with _said(lambda: step, config, run), progress.steps(name, config.run.steps, step, shown) as bar:
         while step < config.run.steps and not _out_of_patience(config, best, step):
             N_sup, end = _phase(config, step)
             K = min(config.run.chunk, end - step)
             if (K, N_sup) not in compiled:
+                bar.set_description(f"{name}, compiling")
                 phase = config.override(**{"recursion.N_sup": N_sup})
-                chunk = over_seeds(_chunk(task, phase, K), mesh, donate=True)
-                compiled[K, N_sup] = chunk.lower(state, data).compile()
+                compiled[K, N_sup] = compile_chunk(task, phase, K, mesh, state, data)
+                bar.set_description(name)
             started = time.perf_counter()
             state, metrics = jax.block_until_ready(compiled[K, N_sup](state, data))
             seconds = seconds + (time.perf_counter() - started)
@@ -121,16 +121,61 @@ def first_phase(config: Config) -> int:
     return round(config.recursion.curriculum_fraction * config.run.steps / config.run.chunk) * config.run.chunk
 
 
-def _chunk(task: Task, config: Config, K: int) -> Callable:
-    return lambda state, data: train_step.train_chunk(config, task, K, state, data)
+def compile_chunk(task: Task, config: Config, K: int, mesh, state: TrainState, data: TrainingData):
+    """The compiled program of K updates of all seeds."""
+
+    def chunk(state, data):
+        return train_step.train_chunk(config, task, K, state, data)
+
+    mapped = 1 + _by_seed(task, config)
+    return over_seeds(chunk, mesh, donate=True, mapped=mapped).lower(state, data).compile()
 
 
-def _start(config: Config, data: TrainingData, mesh, seeds: np.ndarray) -> TrainingRun:
-    state = _initial_state(_shape_of_state(config))(place_seeds(mesh, seeds), data)
+def _by_seed(task: Task, config: Config) -> bool:
+    """Whether every seed has samples of its own."""
+    return task.for_seed(config.run.seeds[0]) != task
+
+
+@contextmanager
+def _said(step: Callable[[], int], config: Config, run: RunDirectory) -> Iterator[None]:
+    """Ctrl-C inside says where the run was."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(
+            f"stopped at step {step():,} of {config.run.steps:,}; the same command goes on ({run.path})"
+        ) from None
+
+
+def samples_of(task: Task, config: Config, part: str) -> Samples:
+    """The samples of a part: one for all seeds, or those of each seed."""
+    tasks = [task.for_seed(seed) for seed in config.run.seeds]
+    return [of_seed.examples(part) for of_seed in tasks] if _by_seed(task, config) else task.examples(part)
+
+
+def _data(task: Task, config: Config, mesh) -> TrainingData:
+    """What training draws from, on the devices: for all seeds, or with an axis S where each has its own."""
+    samples = samples_of(task, config, "train")
+    if isinstance(samples, Examples):
+        return replicate(mesh, train_step.training_data(samples, config.run.steps))
+    seeds = [train_step.training_data(examples, config.run.steps) for examples in samples]
+
+    def stack(*leaves):
+        longest = max(len(leaf) for leaf in leaves)
+        filled = [np.concatenate([leaf, leaf[-1:].repeat(longest - len(leaf), 0)]) for leaf in map(np.asarray, leaves)]
+        return np.stack(filled)
+
+    return place_seeds(mesh, jax.tree.map(stack, *seeds))
+
+
+def begin(task: Task, config: Config, mesh) -> tuple[TrainingRun, TrainingData]:
+    """The run before its first update, and what it draws from."""
+    seeds, data = np.array(config.run.seeds), _data(task, config, mesh)
+    state = _initial_state(_shape_of_state(config), _by_seed(task, config))(place_seeds(mesh, seeds), data)
     none = replicate(mesh, np.full(len(seeds), -np.inf, np.float32))
     steps = replicate(mesh, np.zeros(len(seeds), np.int32))
     best = Best(jax.tree.map(jax.numpy.zeros_like, state.params), none, steps)
-    return TrainingRun(state, best, replicate(mesh, np.zeros(len(seeds), np.float32)))
+    return TrainingRun(state, best, replicate(mesh, np.zeros(len(seeds), np.float32))), data
 
 
 def _shape_of_state(config: Config) -> Config:
@@ -141,9 +186,9 @@ def _shape_of_state(config: Config) -> Config:
 
 
 @cache
-def _initial_state(config: Config) -> Callable:
+def _initial_state(config: Config, by_seed: bool) -> Callable:
     """Compiled state before the first update; arms that differ only in how they train share the program."""
-    return over_seeds(lambda seed, data: train_step.init(config, data, seed), run_mesh(config))
+    return over_seeds(lambda seed, data: train_step.init(config, data, seed), run_mesh(config), mapped=1 + by_seed)
 
 
 def _replicated(mesh, seconds: np.ndarray):

@@ -124,3 +124,9 @@ def test_nothing_but_rejected_maps(tmp_path: Path) -> None:
     none = build_wafers(np.full(25, 7, np.uint8), np.array([5]), np.array([5]), {"row": row, "group": row}, "test")
     write_answers(tmp_path / "a.csv", none, np.zeros((0, 9)), np.zeros(0, int), 0.5)
     assert written(tmp_path / "a.csv")[1][-1] == "has a cell 7; cells are 0, 1 or 2"
+
+
+def test_what_equals_the_threshold_is_decided_but_a_threshold_of_one_decides_nothing() -> None:
+    found = np.array([[0.7, 0.3], [np.nextafter(0.7, 0), 0.3], [1.0, 0.0]])
+    assert decide(found, 0.7).review.tolist() == [False, True, False]
+    assert decide(found, 1.0).review.tolist() == [True, True, True]

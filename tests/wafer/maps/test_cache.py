@@ -17,7 +17,7 @@ from legacy_frame import write_legacy_frame
 from trm_jax.wafer.data import load
 from trm_jax.wafer.maps import cache, source
 from trm_jax.wafer.maps.validate import ReadResult, Rejected
-from trm_jax.wafer.maps.wafers import UNKNOWN, Wafers
+from trm_jax.wafer.maps.wafers import CLASSES, UNKNOWN, Wafers
 from trm_jax.wafer.synthetic import synthetic_wafers
 
 SCRIPT = Path(__file__).resolve().parents[3] / "experiments" / "wafer_prepare.py"
@@ -67,6 +67,19 @@ def test_an_interrupted_preparation_leaves_the_old_cache(
         with pytest.raises(OSError, match="disk full"):
             cache.write_cache(path, loaded, ORIGIN | {"sha256": "1"})
     assert {file.name: file.read_bytes() for file in path.iterdir()} == before and list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(("label", "kept"), [(len(CLASSES) - 1, True), (len(CLASSES), False), (UNKNOWN - 1, False)])
+def test_a_label_beyond_the_classes_is_refused(tmp_path: Path, loaded: ReadResult, label: int, kept: bool) -> None:
+    cache.write_cache(tmp_path / "cache", loaded, ORIGIN)
+    records = np.load(tmp_path / "cache" / "wafers.npy")
+    records["label"][3] = label
+    np.save(tmp_path / "cache" / "wafers.npy", records)
+    if kept:
+        assert cache.read_cache(tmp_path / "cache").wafers.label[3] == label
+    else:
+        with pytest.raises(ValueError, match="it has labels that are not classes"):
+            cache.read_cache(tmp_path / "cache")
 
 
 def test_nothing_but_a_cache_is_replaced(tmp_path: Path, loaded: ReadResult) -> None:

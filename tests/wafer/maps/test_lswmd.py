@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from legacy_frame import write_legacy_frame
 
-from trm_jax.wafer.maps import source
+from trm_jax.wafer.maps import lswmd, source
 from trm_jax.wafer.maps.lswmd import read_pickle, words
 from trm_jax.wafer.maps.wafers import CLASSES, UNKNOWN, Wafers
 
@@ -108,6 +108,11 @@ def test_broken_maps_and_unknown_words_are_left_out_with_their_row(tmp_path: Pat
     assert wafers.row.tolist() == [0, 8, 9, 10, 12] and wafers.label.tolist()[2:4] == [UNKNOWN, UNKNOWN]
 
 
+def test_a_wafer_whose_lot_has_no_name_is_a_lot_of_its_own() -> None:
+    lots = ["a", "", float("nan"), "a", None, ["b"]]
+    assert lswmd._groups(lots, np.arange(6)).tolist() == [0, 1, 2, 0, 3, 4]
+
+
 NOTHING = st.sampled_from([None, float("nan"), "", " ", 0, 0.0])
 NESTED = st.recursive(NOTHING, lambda inner: st.lists(inner, max_size=3), max_leaves=6)
 
@@ -166,6 +171,17 @@ HOSTILE = {
     "eval": (call("builtins", "eval", text("1/0")), "asks for builtins.eval"),
     "code inside numpy": (call("numpy.testing", "rundocs", b""), "asks for numpy.testing.rundocs"),
     "eval inside pandas": (call("pandas.core.computation.eval", "eval", b""), "asks for pandas.*eval"),
+    "name like numpy": (call("numpyx", "_reconstruct", b""), "asks for numpyx._reconstruct"),
+    "name like pandas": (call("pandas_", "DataFrame", b""), "asks for pandas_.DataFrame"),
+    "encode of another": (call("evil", "encode", text("a") + text("latin1")), "asks for evil.encode"),
+    "function renamed": (
+        text("numpy") + text("dtype") + pickle.STACK_GLOBAL + b"}" + text("name") + text("eval") + b"s" + pickle.BUILD,
+        "state of a plain value",
+    ),
+    "dropped memo": (
+        pickle.BINUNICODE + struct.pack("<I", 300) + b"a" * 300 + pickle.MEMOIZE + b"h\x00",
+        "entry 0 twice",
+    ),
     "dotted name": (text("numpy") + text("os.system") + pickle.STACK_GLOBAL, "asks for numpy.os.system"),
     "call of a result": (call("builtins", "slice", b"NNN") + b")R", "calls what is not a function"),
     "huge string": (pickle.BINUNICODE8 + struct.pack("<Q", 2**40), "longer than the file"),
