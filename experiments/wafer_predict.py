@@ -32,6 +32,8 @@ class Arguments:
     """Directory of a checkpoint; needed unless --preset smoke."""
     input: Path | None = None
     """Maps to classify; needed unless --preset smoke."""
+    pass_bins: str = ""
+    """Bins of passing dies, such as 1 or 1,2, for files that have bins instead of the codes 0, 1, 2."""
     output: Path = Path("answers.csv")
     """Table to write."""
     force: bool = False
@@ -57,7 +59,8 @@ def prepare(arguments: Arguments) -> "tuple[Classifier, ReadResult]":
         return untrained(), ReadResult(load(smoke=True), [])
     if arguments.checkpoint is None or arguments.input is None:
         raise ValueError("give --checkpoint and --input, or --preset smoke")
-    return load_checkpoint(arguments.checkpoint), source.read(arguments.input, sys.stderr.isatty(), to_classify=True)
+    maps = source.read(arguments.input, sys.stderr.isatty(), to_classify=True, pass_bins=arguments.pass_bins)
+    return load_checkpoint(arguments.checkpoint), maps
 
 
 def run(arguments: Arguments) -> None:

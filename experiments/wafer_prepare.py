@@ -30,6 +30,8 @@ class Arguments:
 
     input: Path | None = None
     """LSWMD.pkl, an .npz, a folder of maps, or a cache; TRM_DATA or ../shared/data if not given."""
+    pass_bins: str = ""
+    """Bins of passing dies, such as 1 or 1,2, for files that have bins instead of the codes 0, 1, 2."""
     preset: Literal["none", "smoke"] = "none"
     """smoke: generated maps instead of an input."""
     output: Path | None = None
@@ -79,7 +81,7 @@ def source_of(arguments: Arguments) -> tuple[dict[str, Any], Callable[[], ReadRe
         raise FileNotFoundError("there are no wafer maps to prepare; give --input, or set TRM_DATA")
     origin["source"], origin["sha256"] = path.name, cache.source_sha256(path)
     origin["notice"] = cache.notice(path)
-    return origin, lambda: source.read(path, arguments.progress)
+    return origin, lambda: source.read(path, arguments.progress, pass_bins=arguments.pass_bins)
 
 
 def run(arguments: Arguments) -> None:

@@ -183,7 +183,7 @@ class _Machine:
 
     def result(self) -> Any:
         arguments, function = self.stack.pop(), self.stack.pop()
-        if type(function) is not Named or type(arguments) is not tuple:
+        if not isinstance(function, Named) or type(arguments) is not tuple:
             raise pickle.UnpicklingError("it calls what is not a function")
         return self.call(function.name, arguments)
 

@@ -112,10 +112,10 @@ def test_an_output_that_exists_or_cannot_be_written_is_refused_before_the_work(t
 def test_no_cell_can_be_taken_for_a_formula(tmp_path: Path) -> None:
     names = ("=HYPERLINK(1).csv", "+1.csv", "-1.csv", "@x.csv", "\tx.csv", "a=b.csv")
     rows = loaded([0, 1, 2, 3, 4], [])
-    rejected = ReadResult(rows.wafers, [Rejected(5, "=1+1")], names)
+    rejected = ReadResult(rows.wafers, [Rejected(5, "=1+1")], {"file": names})
     write_answers(tmp_path / "a.csv", rejected, probabilities(0, 0, 0, 0, 0), np.ones(5, int), 0.5)
     lines = written(tmp_path / "a.csv")[1:]
-    assert [line[-2] for line in lines] == [f"'{name}" for name in names[:-1]] + ["a=b.csv"]
+    assert [line[0] for line in lines] == [f"'{name}" for name in names[:-1]] + ["a=b.csv"]
     assert lines[-1][-1] == "'=1+1" and plain_cell("\r=1") == "'\r=1" and plain_cell("") == ""
 
 

@@ -170,7 +170,7 @@ def test_places_are_searched_in_order(tmp_path: Path, monkeypatch: pytest.Monkey
     (tmp_path / "env").mkdir()
     monkeypatch.setenv("TRM_DATA", str(tmp_path / "env"))
     assert source.find(None) == tmp_path / "env" and source.find(shared) == shared
-    with pytest.raises(FileNotFoundError, match=r"no wafer maps at \S*nowhere; give a cache"):
+    with pytest.raises(FileNotFoundError, match=r"no wafer maps at \S*nowhere; give a frame"):
         source.find(tmp_path / "nowhere")
     monkeypatch.setenv("TRM_DATA", str(tmp_path / "nowhere"))
     with pytest.raises(FileNotFoundError, match=r"nowhere \(from TRM_DATA\)"):
@@ -182,11 +182,11 @@ def test_loading_tells_how_many_maps_were_left_out(tmp_path: Path, capsys: pytes
         np.savetxt(tmp_path / f"{index}.csv", np.ones((rows, 7)), "%d", ",")
     assert len(load(tmp_path)) == 1
     message = capsys.readouterr().err
-    assert "2 broken maps left out, the first: row 1 ('1.csv') is 3 x 7" in message and message.count("\n") == 1
+    assert "2 broken maps, the first: row 1 ('1.csv') is 3 x 7" in message and message.count("\n") == 1
     (tmp_path / "0.csv").unlink()
     with pytest.raises(ValueError, match=r"has no wafer map that can be used: row 0 .*'1.csv'"):
         load(tmp_path)
-    with pytest.raises(ValueError, match=r"maps.txt is an unknown kind of file; give a cache, an .npz"):
+    with pytest.raises(ValueError, match=r"maps.txt is an unknown kind of file; give a frame"):
         (tmp_path / "maps.txt").touch()
         load(tmp_path / "maps.txt")
 
@@ -246,7 +246,7 @@ def test_a_mistake_on_the_command_line_ends_in_one_line(tmp_path: Path) -> None:
     command = [sys.executable, SCRIPT, "--input", tmp_path / "nowhere.pkl"]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 1 and result.stdout == "" and result.stderr.count("\n") == 1
-    assert result.stderr.startswith(f"error: no wafer maps at {tmp_path / 'nowhere.pkl'}; give a cache")
+    assert result.stderr.startswith(f"error: no wafer maps at {tmp_path / 'nowhere.pkl'}; give a frame")
 
 
 def test_the_notice_goes_with_wm811k_only(tmp_path: Path, loaded: ReadResult) -> None:

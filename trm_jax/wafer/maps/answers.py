@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from trm_jax.support.files import replacing
-from trm_jax.wafer.maps.validate import ReadResult
+from trm_jax.wafer.maps.validate import NAMES, ReadResult
 from trm_jax.wafer.maps.wafers import CLASSES, UNKNOWN
 
 
@@ -117,21 +117,24 @@ def write_answers(
 ) -> None:
     """Write a CSV file with one line a map, whole or not at all; arguments and errors as those of ``answers``.
 
-    Columns: row, prediction, confidence, decision, steps, p_ and the name of each class; then label if any map has one,
-    file if each map has its own, and reason if any map was rejected. An existing file is replaced: see `check_output`.
+    Columns: file, lot, wafer and index as far as the source has them; row, prediction, confidence, decision, steps, p_
+    and the name of each class; then label if any map has one, and reason if any map was rejected. An existing file is
+    replaced: see `check_output`.
     """
     lines = answers(read, probabilities, steps, review_threshold)
     labelled, broken = bool((read.wafers.label != UNKNOWN).any()), bool(read.rejected)
+    names = [read.names[kind] for kind in NAMES if kind in read.names]
     columns = ["row", "prediction", "confidence", "decision", "steps", *(f"p_{name}" for name in CLASSES)]
     with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(columns + ["label"] * labelled + ["file"] * bool(read.files) + ["reason"] * broken)
+        known = [kind for kind in NAMES if kind in read.names]
+        writer.writerow(known + columns + ["label"] * labelled + ["reason"] * broken)
         for line in lines:
             shares = [f"{share:.6f}" for share in line.probabilities] or [""] * len(CLASSES)
             confidence = "" if line.confidence is None else f"{line.confidence:.6f}"
             cells = [line.row, line.prediction, confidence, line.decision, "" if line.steps is None else line.steps]
-            map_file = [plain_cell(read.files[line.row])] if read.files else []
-            writer.writerow(cells + shares + [line.label] * labelled + map_file + [plain_cell(line.reason)] * broken)
+            called = [plain_cell(name[line.row]) for name in names]
+            writer.writerow(called + cells + shares + [line.label] * labelled + [plain_cell(line.reason)] * broken)
 
 
 def plain_cell(text: str) -> str:
