@@ -24,6 +24,7 @@ ARROWS = {
     "study": {"support", "core", "training", "reporting", "sudoku"},
     "edge": {"support", "wafer.maps"},
     "export": {"support", "core", "training", "reporting", "edge", "sudoku", "sequences", "wafer", "wafer.maps"},
+    "think": {"support", "core", "training", "reporting", "sudoku", "wafer", "wafer.maps", "export"},
     "benchmark": {"support", "core", "training", "reporting", "sudoku"},
 }
 

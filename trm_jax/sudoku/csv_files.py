@@ -12,6 +12,7 @@ from trm_jax.sudoku.solver import Box, has_conflict, is_solution, relabelling_fo
 from trm_jax.support.files import replacing
 
 SUDOKU_EXTREME = Box(3, 3)
+CONTRADICT = "the givens contradict: a digit is repeated in a unit"
 
 
 def read_csv(path: str | os.PathLike[str], box: Box = SUDOKU_EXTREME) -> Puzzles:
@@ -23,7 +24,7 @@ def read_csv(path: str | os.PathLike[str], box: Box = SUDOKU_EXTREME) -> Puzzles
     """
     table = _read_table(Path(path))
     puzzles = _parse(table, "question", box)
-    table.refuse(has_conflict(puzzles, box), "question", "the givens contradict: a digit is repeated in a unit")
+    table.refuse(has_conflict(puzzles, box), "question", CONTRADICT)
     if "answer" not in table.columns:
         return Puzzles(puzzles, _solve_all(table, puzzles, box))
     solutions = _parse(table, "answer", box)
@@ -32,6 +33,14 @@ def read_csv(path: str | os.PathLike[str], box: Box = SUDOKU_EXTREME) -> Puzzles
     changed = (puzzles != 0) & (puzzles != solutions)
     table.refuse(changed.any(axis=1), "answer", "does not match the givens of the question")
     return Puzzles(puzzles, solutions)
+
+
+def read_questions(path: str | os.PathLike[str], box: Box = SUDOKU_EXTREME) -> np.ndarray:
+    """The puzzles of a file alone, (N, cells), whatever solutions they have. Raises ValueError as `read_csv` does."""
+    table = _read_table(Path(path))
+    puzzles = _parse(table, "question", box)
+    table.refuse(has_conflict(puzzles, box), "question", CONTRADICT)
+    return puzzles
 
 
 def read_splits(train_file: str, test_file: str, box: Box, train: int, validation: int, test: int) -> Splits:
