@@ -15,7 +15,7 @@ ARROWS = {
     "support": set(),
     "reporting": {"support"},
     "core": {"support"},
-    "training": {"support", "core"},
+    "training": {"support", "core", "official"},
     "official": {"support", "core"},
     "sudoku": {"support", "core"},
     "sequences": {"support", "core"},
