@@ -18,6 +18,7 @@ ARROWS = {
     "training": {"support", "core", "official"},
     "official": {"support", "core"},
     "sudoku": {"support", "core"},
+    "maze": {"support", "core"},
     "sequences": {"support", "core"},
     "wafer": {"support", "core", "training", "reporting", "edge"},
     "wafer.maps": {"support"},
