@@ -11,7 +11,6 @@ on where it was when the same command is given again. The preset smoke is nearly
 device and without optimisation: its programs are slower and round differently than those of the other presets.
 """
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -21,6 +20,7 @@ import tyro
 from trm_jax.study.runner import build_arms, run_study
 from trm_jax.study.sudoku import PRESETS, STUDIES
 from trm_jax.sudoku.task import Sudoku
+from trm_jax.support import xla_flags
 from trm_jax.support.cli import main
 from trm_jax.support.schema import parse_options
 from trm_jax.training.processes import configure
@@ -71,7 +71,7 @@ def run(arguments: Arguments) -> None:
 def configure_and_run(arguments: Arguments) -> None:
     """The whole command; the preset smoke compiles quickly, unless the user's own flags say otherwise."""
     if arguments.preset == "smoke":
-        os.environ["XLA_FLAGS"] = f"{QUICK_COMPILING} {os.environ.get('XLA_FLAGS', '')}"
+        xla_flags.add(QUICK_COMPILING)
     configure()
     run(arguments)
 

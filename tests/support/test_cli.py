@@ -2,7 +2,7 @@
 
 import pytest
 
-from trm_jax.support.cli import errors_in_one_line
+from trm_jax.support.cli import PAUSED, Paused, errors_in_one_line
 
 
 @pytest.mark.parametrize("error", [ValueError("bad"), FileNotFoundError("bad"), RuntimeError("bad")])
@@ -24,3 +24,10 @@ def test_a_mistake_of_the_program_keeps_its_traceback(error):
 def test_a_command_may_end_itself():
     with pytest.raises(SystemExit, match="3"), errors_in_one_line():
         raise SystemExit(3)
+
+
+def test_a_command_that_stopped_in_time_is_told_from_one_that_failed(capsys):
+    with pytest.raises(SystemExit) as stopped, errors_in_one_line():
+        raise Paused("stopped at step 8")
+    assert stopped.value.code == PAUSED == 75
+    assert capsys.readouterr().err == "stopped at step 8\n"

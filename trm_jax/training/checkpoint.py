@@ -13,6 +13,9 @@ from trm_jax.core.model import initialise
 from trm_jax.core.task import Task, run_options
 from trm_jax.support.schema import from_dict
 
+FILE_BYTES = 15 * 2**20
+"""Largest file of a checkpoint: some ways of carrying one to another machine take no larger ones."""
+
 
 class _Manager(ocp.CheckpointManager):
     def reached_preemption(self, step: int) -> bool:
@@ -20,23 +23,39 @@ class _Manager(ocp.CheckpointManager):
         return False
 
 
+def _handlers() -> ocp.handlers.DefaultCheckpointHandlerRegistry:
+    registry = ocp.handlers.DefaultCheckpointHandlerRegistry()
+    state, config = ocp.PyTreeCheckpointHandler(use_zarr3=True), ocp.JsonCheckpointHandler()
+    for args in (ocp.args.PyTreeSave, ocp.args.PyTreeRestore):
+        registry.add("state", args, state)
+    for args in (ocp.args.JsonSave, ocp.args.JsonRestore):
+        registry.add("config", args, config)
+    return registry
+
+
 class Checkpoints:
-    """The checkpoints of one run. A save is complete or absent: orbax writes aside and renames."""
+    """The checkpoints of one run. A save is complete or absent: orbax writes aside and renames.
+
+    Away from CPU, whose arrays are not copied, a save goes on in the background while training does.
+    """
 
     def __init__(self, directory: Path):
+        background = jax.default_backend() != "cpu" and jax.process_count() == 1
         options = ocp.CheckpointManagerOptions(
-            preservation_policy=LatestN(2), enable_async_checkpointing=False, create=True
+            preservation_policy=LatestN(2), enable_async_checkpointing=background, create=True
         )
-        self._manager = _Manager(directory.absolute(), options=options)
+        self._manager = _Manager(directory.absolute(), options=options, handler_registry=_handlers())
 
     def latest(self) -> int | None:
         """Step of the newest checkpoint, or None."""
         return self._manager.latest_step()
 
     def save(self, step: int, state: Any, options: dict[str, Any]) -> None:
-        """Save a pytree of arrays and the options of the run."""
+        """Save a pytree of arrays, in files of at most FILE_BYTES, and the options of the run."""
+        pieces = jax.tree.map(lambda _: ocp.SaveArgs(chunk_byte_size=FILE_BYTES // 4), state)
         args = ocp.args.Composite(
-            state=ocp.args.StandardSave(state), config=ocp.args.JsonSave(json.loads(json.dumps(options)))
+            state=ocp.args.PyTreeSave(state, pieces, ocdbt_target_data_file_size=FILE_BYTES // 2),
+            config=ocp.args.JsonSave(json.loads(json.dumps(options))),
         )
         self._manager.save(step, args=args)
 
@@ -45,7 +64,8 @@ class Checkpoints:
         step = self.latest()
         if step is None:
             raise FileNotFoundError(f"no checkpoint in {self._manager.directory}")
-        args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
+        wanted = ocp.args.PyTreeRestore(abstract, restore_args=ocp.checkpoint_utils.construct_restore_args(abstract))
+        args = ocp.args.Composite(state=wanted)
         return self._manager.restore(step, args=args)["state"]
 
     def close(self) -> None:

@@ -17,8 +17,19 @@ from trm_jax.core.config import Config, LossConfig, RecursionConfig, RunConfig
 from trm_jax.core.sharding import tree_where
 from trm_jax.core.task import Task, run_options
 from trm_jax.core.train_step import TrainingData, TrainState
+from trm_jax.support.cli import Paused
 from trm_jax.training.checkpoint import Checkpoints
-from trm_jax.training.devices import cpu_keeps_batch_whole, over_seeds, place_seeds, replicate, run_mesh, to_host
+from trm_jax.training.deadline import Deadline
+from trm_jax.training.devices import (
+    cpu_keeps_batch_whole,
+    over_seeds,
+    place_seeds,
+    replicate,
+    run_mesh,
+    seeds_at_once,
+    to_host,
+)
+from trm_jax.training.memory import compile_chunk, memory_limit, needed, require_fit
 from trm_jax.training.predict import scores
 from trm_jax.training.processes import broadcast_from_first, is_first_process
 from trm_jax.training.run_directory import RunDirectory
@@ -51,7 +62,8 @@ def fit(task: Task, config: Config, directory: Path, name: str = "run") -> Train
     The task's metric on validation, after the last supervision step, decides the best weights. Ends bitwise equal
     whether it was interrupted or not, and on other devices equal up to rounding. With several processes all of them
     must call it together, with the same arguments and a directory they all see.
-    Raises ValueError when the directory holds another run, Diverged when a loss is NaN or infinite.
+    Raises ValueError when the directory holds another run or memory is too small, Diverged when a loss is NaN or
+    infinite, Paused when ``run.minutes`` are over.
     """
     with RunDirectory(directory, run_options(task, config)) as run:
         return _fit(task, config, run, name)
@@ -60,7 +72,7 @@ def fit(task: Task, config: Config, directory: Path, name: str = "run") -> Train
 @cache
 def eval_weights(config: Config) -> Callable[[TrainState], Any]:
     """Compiled function from the state of all seeds to the weights that are evaluated; one program for a config."""
-    return over_seeds(partial(train_step.eval_params, config), run_mesh(config))
+    return over_seeds(partial(train_step.eval_params, config), run_mesh(config), at_once=seeds_at_once(config))
 
 
 def _fit(task: Task, config: Config, run: RunDirectory, name: str) -> TrainingRun:
@@ -77,7 +89,8 @@ def _fit(task: Task, config: Config, run: RunDirectory, name: str) -> TrainingRu
     step = int(to_host(training.state.step)[0])
     run.truncate_metrics(step)
     state, best = training.state, training.best
-    seconds = to_host(training.seconds)
+    chunks = LateMetrics(partial(_row, config, name, run.path), to_host(training.seconds))
+    deadline = Deadline(config.run.minutes)
     compiled: dict[tuple[int, int], Callable] = {}
     hidden = not is_first_process()
     with tqdm(total=config.run.steps, initial=step, desc=name, unit="step", file=sys.stderr, disable=hidden) as bar:
@@ -85,29 +98,76 @@ def _fit(task: Task, config: Config, run: RunDirectory, name: str) -> TrainingRu
             N_sup, end = _phase(config, step)
             K = min(config.run.chunk, end - step)
             if (K, N_sup) not in compiled:
-                phase = config.override(**{"recursion.N_sup": N_sup})
-                chunk = over_seeds(_chunk(task, phase, K), mesh, donate=True)
-                compiled[K, N_sup] = chunk.lower(state, data).compile()
-            started = time.perf_counter()
-            state, metrics = jax.block_until_ready(compiled[K, N_sup](state, data))
-            seconds = seconds + (time.perf_counter() - started)
+                _log(run, chunks.rows())
+                compiled[K, N_sup] = _compile(task, config, K, N_sup, mesh, state, data)
+                deadline.start()
+            state = chunks.run(compiled[K, N_sup], state, data, step + K)
             step += K
-            row = _row(config, metrics, step, name, run.path)
             done = step == config.run.steps
-            if done or step % config.run.evaluate_every == 0:
+            evaluates, saves = (done or step % every == 0 for every in _intervals(config))
+            rows = chunks.rows(behind=0 if evaluates or saves or deadline.limited else 1)
+            if evaluates:
                 weights = evaluated(state)
                 by_step = scores(task, config, weights, validation)
                 last = {key: values[:, -1] for key, values in by_step.items()}
                 best = _better(config, best, weights, last[task.metric], step)
-                row |= {f"validation_{key}": _to_list(values) for key, values in last.items()}
-                row["best_step"] = to_host(best.step).tolist()
+                rows[-1] |= {f"validation_{key}": _to_list(values) for key, values in last.items()}
+                rows[-1]["best_step"] = to_host(best.step).tolist()
                 bar.set_postfix({task.metric: f"{np.mean(last[task.metric]):.3f}"})
-            run.log(row)
-            if done or step % config.run.checkpoint_every == 0:
-                checkpoints.save(step, TrainingRun(state, best, _replicated(mesh, seconds)), run.options)
+            _log(run, rows)
+            late = not done and deadline.reached()
+            if saves or late:
+                checkpoints.save(step, TrainingRun(state, best, _replicated(mesh, chunks.seconds)), run.options)
             bar.update(K)
+            if late:
+                checkpoints.close()
+                raise Paused(f"{name} stopped at step {step} of {config.run.steps}: give the same command to go on")
+    _log(run, chunks.rows())
     checkpoints.close()
-    return TrainingRun(state, best, _replicated(mesh, seconds))
+    return TrainingRun(state, best, _replicated(mesh, chunks.seconds))
+
+
+def _compile(task: Task, config: Config, K: int, N_sup: int, mesh, state: TrainState, data: TrainingData) -> Callable:
+    """K steps of all seeds as one program. Raises ValueError where its memory does not fit, before it runs."""
+    program = compile_chunk(task, config.override(**{"recursion.N_sup": N_sup}), K, mesh, state, data)
+    require_fit(config, needed(program), memory_limit(mesh))
+    return program
+
+
+def _intervals(config: Config) -> tuple[int, int]:
+    return config.run.evaluate_every, config.run.checkpoint_every
+
+
+def _log(run: RunDirectory, rows: list[dict[str, Any]]) -> None:
+    for row in rows:
+        run.log(row)
+
+
+class LateMetrics:
+    """Metrics of chunks, read when the next chunk is on the device already, so that it need not wait for the host."""
+
+    def __init__(self, row: Callable[[Any, int], dict[str, Any]], seconds: np.ndarray):
+        self._row, self._waiting = row, list[tuple[int, Any]]()
+        self._started = 0.0
+        self.seconds = seconds
+        """(S,) time in which chunks ran."""
+
+    def run(self, program: Callable, state: TrainState, data: TrainingData, step: int) -> TrainState:
+        """Start a chunk that ends at ``step``; returns its state, which need not be there yet."""
+        self._started = self._started if self._waiting else time.perf_counter()
+        state, metrics = program(state, data)
+        self._waiting.append((step, metrics))
+        return state
+
+    def rows(self, behind: int = 0) -> list[dict[str, Any]]:
+        """Rows of all chunks since the last call but so many of the newest; waits until they have run."""
+        count = len(self._waiting) - behind
+        ready, self._waiting = self._waiting[:count], self._waiting[count:]
+        rows = [self._row(jax.block_until_ready(metrics), step) for step, metrics in ready]
+        if ready:
+            now = time.perf_counter()
+            self.seconds, self._started = self.seconds + (now - self._started), now
+        return rows
 
 
 def _phase(config: Config, step: int) -> tuple[int, int]:
@@ -119,10 +179,6 @@ def _phase(config: Config, step: int) -> tuple[int, int]:
 def first_phase(config: Config) -> int:
     """Updates of the depth curriculum's first phase, in whole chunks; 0 without one."""
     return round(config.recursion.curriculum_fraction * config.run.steps / config.run.chunk) * config.run.chunk
-
-
-def _chunk(task: Task, config: Config, K: int) -> Callable:
-    return lambda state, data: train_step.train_chunk(config, task, K, state, data)
 
 
 def _start(config: Config, data: TrainingData, mesh, seeds: np.ndarray) -> TrainingRun:
@@ -143,7 +199,7 @@ def _shape_of_state(config: Config) -> Config:
 @cache
 def _initial_state(config: Config) -> Callable:
     """Compiled state before the first update; arms that differ only in how they train share the program."""
-    return over_seeds(lambda seed, data: train_step.init(config, data, seed), run_mesh(config))
+    return over_seeds(lambda seed, data: train_step.init(config, data, seed), run_mesh(config), at_once=1)
 
 
 def _replicated(mesh, seconds: np.ndarray):
@@ -164,8 +220,10 @@ def _say_idle(config: Config, mesh) -> None:
 
 def _out_of_patience(config: Config, best: Best, step: int) -> bool:
     """Whether no seed has improved for as many evaluations as ``run.patience`` allows."""
+    if config.run.patience == 0:
+        return False
     waited = step - max(int(to_host(best.step).max()), first_phase(config))
-    return 0 < config.run.patience * config.run.evaluate_every <= waited
+    return config.run.patience * config.run.evaluate_every <= waited
 
 
 def _better(config: Config, best: Best, params, score: np.ndarray, step: int) -> Best:
@@ -179,7 +237,7 @@ def _better(config: Config, best: Best, params, score: np.ndarray, step: int) ->
     return tree_where(score > old, new, best)
 
 
-def _row(config: Config, metrics, step: int, name: str, directory: Path) -> dict[str, Any]:
+def _row(config: Config, name: str, directory: Path, metrics, step: int) -> dict[str, Any]:
     """Metrics of the chunk's last step, one value per seed, after a check that all of its steps were numbers."""
     host = to_host(metrics)  # each (S, K)
     broken = ~np.isfinite(host["loss"]) | ~np.isfinite(host["gradient_norm"])

@@ -9,7 +9,7 @@ import numpy as np
 from trm_jax.core import predict as core
 from trm_jax.core.config import Config
 from trm_jax.core.task import Examples, Task
-from trm_jax.training.devices import over_seeds, run_mesh, to_host
+from trm_jax.training.devices import over_seeds, run_mesh, seeds_at_once, to_host
 
 CHUNK = 512
 """Inputs answered in one call, in whole batches; the last call is padded, so one program serves any number."""
@@ -22,14 +22,15 @@ def predict(
     puzzle: np.ndarray | None = None,
     *,
     steps: int = 0,
-    batch: int = core.BATCH,
+    batch: int = 0,
     reduce: core.Reduce = core.most_probable,
     inference: bool = False,
 ) -> Any:
     """``reduce`` of the answers of S models to N inputs after each of ``steps`` supervision steps (0: N_sup).
 
-    Each leaf is a numpy array (S, N_sup, N, ...).
+    Computed in batches of so many (0: ``run.eval_batch``). Each leaf is a numpy array (S, N_sup, N, ...).
     """
+    batch = batch or config.run.eval_batch
     config = config.override(**{"recursion.N_sup": steps or config.recursion.N_sup})
     compiled = _compiled(config, batch, reduce, inference)
     chunk = min(max(CHUNK // batch, 1), -(-len(inputs) // batch)) * batch
@@ -47,7 +48,7 @@ def _padded(values: np.ndarray, size: int) -> np.ndarray:
 @cache
 def _compiled(config: Config, batch: int, reduce: core.Reduce, inference: bool) -> Any:
     function = partial(core.predict, config, batch=batch, reduce=reduce, inference=inference)
-    return over_seeds(function, run_mesh(config))
+    return over_seeds(function, run_mesh(config), at_once=seeds_at_once(config))
 
 
 def scores(task: Task, config: Config, params: Any, examples: Examples) -> dict[str, np.ndarray]:
