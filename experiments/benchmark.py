@@ -15,14 +15,17 @@ import importlib.metadata
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from trm_jax.benchmark import cases, growth, jax_side, measure, processes, regression, report
 from trm_jax.support.cli import main
+from trm_jax.support.files import check_folder
 from trm_jax.support.machine import cores
 from trm_jax.support.provenance import provenance
 from trm_jax.support.schema import require
 from trm_jax.training.processes import configure
+
+if TYPE_CHECKING:
+    from trm_jax.benchmark.report import Results
 
 PRESETS = {"smoke": (3, 0.1), "standard": (7, 0.5)}
 """Rounds, and seconds of a turn."""
@@ -49,8 +52,10 @@ class Arguments:
     """Compare some cases with torch.compile too (needs a C++ compiler)."""
 
 
-def measure_all(arguments: Arguments) -> report.Results:
+def measure_all(arguments: Arguments) -> "Results":
     """Results of everything that the arguments name."""
+    from trm_jax.benchmark import cases, growth, jax_side, measure, processes, report  # here: --help needs no jax
+
     started, small = time.perf_counter(), arguments.preset == "smoke"
     chosen = cases.choose(cases.all_cases(arguments.preset), arguments.cases)
     groups = set(arguments.cases or (("start",) if small else ("start", "memory")))
@@ -73,6 +78,10 @@ def measure_all(arguments: Arguments) -> report.Results:
 
 def run(arguments: Arguments) -> bool:
     """Measure, print, write and compare; True if nothing got slower than the baseline."""
+    from trm_jax.benchmark import regression, report
+
+    if arguments.output:
+        check_folder(arguments.output)
     require(arguments.rounds >= 0 and arguments.seconds >= 0, "--rounds and --seconds must not be negative")
     baseline = regression.read_rows(arguments.baseline, arguments.preset) if arguments.baseline else []
     results = measure_all(arguments)

@@ -14,29 +14,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import jax
-
-from trm_jax.core import model
-from trm_jax.core.config import Config
-from trm_jax.core.task import override
-from trm_jax.edge.format import write_sums
-from trm_jax.export import package, report
-from trm_jax.export.samples import samples_for
-from trm_jax.export.source import read_source
+from trm_jax.export.settings import Settings
 from trm_jax.support.cli import main
 from trm_jax.support.files import replacing_directory
 from trm_jax.support.schema import require
-from trm_jax.training.checkpoint import save_weights
 from trm_jax.training.processes import configure
-from trm_jax.wafer.presets import PRESETS
-from trm_jax.wafer.task import WaferTask
 
 ROOT = Path(__file__).resolve().parent.parent
 SMOKE: dict[str, Any] = {"calibration": 18, "samples": 45, "repeats": 20}
 
 
 @dataclass(frozen=True)
-class Arguments(package.Settings):
+class Arguments(Settings):
     """Write a package of ONNX files, with the measurements that say what they are worth."""
 
     checkpoint: Path | None = None
@@ -59,6 +48,11 @@ class Arguments(package.Settings):
 
 def run(arguments: Arguments) -> None:
     """Export, compare, measure and write the package."""
+    from trm_jax.export import package, report
+    from trm_jax.export.samples import samples_for
+    from trm_jax.export.source import read_source, save_untrained
+    from trm_jax.support.checksums import write_sums
+
     smoke = arguments.preset == "smoke"
     if smoke:
         arguments = replace(arguments, **SMOKE, output=arguments.output or ROOT / "runs/package-smoke")
@@ -70,8 +64,7 @@ def run(arguments: Arguments) -> None:
     with tempfile.TemporaryDirectory() as folder, replacing_directory(output, package.FILES) as directory:
         if checkpoint is None:
             checkpoint = Path(folder) / "weights"
-            task, config = override(WaferTask(), Config(), PRESETS["smoke"])
-            save_weights(checkpoint, model.initialise(config.model, jax.random.key(0)), config, task)
+            save_untrained(checkpoint)
         source = read_source(checkpoint, arguments.reference, untrained=arguments.checkpoint is None)
         counts = (arguments.calibration, arguments.samples)
         samples = samples_for(source, counts, arguments.data, arguments.fold, smoke)

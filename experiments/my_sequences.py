@@ -14,15 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import numpy as np
-import pandas as pd
 import tyro
 
-from trm_jax.sequences.task import Sequences
-from trm_jax.study.runner import Study, build_arms, run_study
 from trm_jax.support.cli import main
-from trm_jax.support.files import write_text
-from trm_jax.support.schema import parse_options, require
+from trm_jax.support.files import run_folder, write_text
+from trm_jax.support.flags import TRAINING, Training
+from trm_jax.support.schema import require
 from trm_jax.training.processes import configure
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -54,6 +51,7 @@ class Arguments:
     """CSV file to test on; without one a tenth of --data is held out."""
     preset: Literal["smoke", "cpu"] = "cpu"
     """Size: smoke (generated pairs, 20 updates) or cpu (two cores)."""
+    training: tyro.conf.OmitArgPrefixes[Training] = TRAINING
     arm: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
     """An arm to compare with, "NAME: option=value ...", e.g. "wide: model.width=64"; may be given several times."""
     options: tuple[str, ...] = ()
@@ -66,6 +64,9 @@ class Arguments:
 
 def write_smoke_pairs(path: Path) -> None:
     """A file of random digits and the same digits reversed."""
+    import numpy as np
+    import pandas as pd
+
     digits = np.random.default_rng(0).integers(0, 5, (300, 6)).astype(str)
     pairs = {"input": ["".join(row) for row in digits], "target": ["".join(row[::-1]) for row in digits]}
     write_text(path, pd.DataFrame(pairs).to_csv(index=False))
@@ -73,6 +74,11 @@ def write_smoke_pairs(path: Path) -> None:
 
 def run(arguments: Arguments) -> None:
     """Train what is missing, then write and print the results."""
+    from trm_jax.sequences.task import Sequences  # here, so that --help needs no jax
+    from trm_jax.study import preview
+    from trm_jax.study.arms import Study, build_arms
+    from trm_jax.study.runner import run_study
+
     data = arguments.data
     if data is None:
         require(arguments.preset == "smoke", "give --data FILE.csv, or --preset smoke")
@@ -81,8 +87,11 @@ def run(arguments: Arguments) -> None:
         write_smoke_pairs(data)
     task = Sequences(file=str(data), test_file=str(arguments.test or ""))
     study = Study(f"What is learned from {data.name}?", {"full": {}})
-    arms = build_arms(study, task, PRESETS[arguments.preset] | parse_options(arguments.options), (), arguments.arm)
-    run_study(study, arms, arguments.output / arguments.name, reuse=False)
+    directory = run_folder(arguments.output, arguments.name, "a study")
+    chosen = arguments.training.options(arguments.options)
+    arms = build_arms(study, task, PRESETS[arguments.preset] | chosen, (), arguments.arm)
+    if not preview.shown(arms, arguments.training):
+        run_study(study, arms, directory, reuse=False, smoke=arguments.preset == "smoke")
 
 
 if __name__ == "__main__":

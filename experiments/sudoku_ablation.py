@@ -1,6 +1,7 @@
 """Which part of a Tiny Recursive Model matters? Arms that differ in one thing, several seeds, paired intervals.
 
     make ablation                                            # study components, preset cpu: 14 minutes, two cores
+    python experiments/sudoku_ablation.py --list             # the studies, their arms, and the presets
     python experiments/sudoku_ablation.py --preset smoke     # proves in a minute that it runs
     python experiments/sudoku_ablation.py --study width      # another question
     python experiments/sudoku_ablation.py --arms full --arm "wide: model.width=48" --name wide   # an arm of your own
@@ -17,12 +18,14 @@ from typing import Annotated, Literal
 
 import tyro
 
-from trm_jax.study.runner import build_arms, run_study
+from trm_jax.study.arms import build_arms, overview
 from trm_jax.study.sudoku import PRESETS, STUDIES
 from trm_jax.sudoku.task import Sudoku
 from trm_jax.support import xla_flags
 from trm_jax.support.cli import main
-from trm_jax.support.schema import parse_options
+from trm_jax.support.files import run_folder
+from trm_jax.support.flags import TRAINING, Training
+from trm_jax.support.schema import did_you_mean, require
 from trm_jax.training.processes import configure
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -36,13 +39,14 @@ QUICK_COMPILING = (
 class Arguments:
     """Train the arms of a study; print exact accuracy with 95 % intervals over seeds and write a report."""
 
-    study: Literal[
-        "components", "paper", "latent_updates", "width", "supervision", "budget", "data", "depth", "transfer"
-    ] = "components"
-    """Question to answer; each names its arms (see trm_jax/study/sudoku.py)."""
+    study: str = "components"
+    """Question to answer; each names its arms. --list shows them."""
+    list: bool = False
+    """Print the studies with their arms and the presets with what they set, and do nothing else."""
     preset: Literal["smoke", "cpu", "full"] = "cpu"
     """Size of all arms: smoke (a minute), cpu (two cores), full (9x9 and the width of the paper, for a GPU; it
     has nothing to do with the arm of that name)."""
+    training: tyro.conf.OmitArgPrefixes[Training] = TRAINING
     name: str = ""
     """Name of the run under --output; STUDY-PRESET if empty."""
     arms: tuple[str, ...] = ()
@@ -60,21 +64,28 @@ class Arguments:
 
 
 def run(arguments: Arguments) -> None:
-    """Train what is missing, then write and print the results."""
-    study = STUDIES[arguments.study]
-    common = PRESETS[arguments.preset] | parse_options(arguments.options)
+    """Train what is missing, then write and print the results; the preset smoke compiles quickly."""
+    if arguments.list:
+        print(overview(STUDIES, PRESETS))
+        return
+    known = ", ".join(STUDIES)
+    require(
+        arguments.study in STUDIES,
+        f"unknown study {arguments.study}{did_you_mean(arguments.study, STUDIES)}; there are {known}",
+    )
+    study, smoke = STUDIES[arguments.study], arguments.preset == "smoke"
+    common = PRESETS[arguments.preset] | arguments.training.options(arguments.options)
     arms = build_arms(study, Sudoku(), common, arguments.arms, arguments.arm)
-    directory = arguments.output / (arguments.name or f"{arguments.study}-{arguments.preset}")
-    run_study(study, arms, directory, arguments.predicted, arguments.reuse)
-
-
-def configure_and_run(arguments: Arguments) -> None:
-    """The whole command; the preset smoke compiles quickly, unless the user's own flags say otherwise."""
-    if arguments.preset == "smoke":
+    directory = run_folder(arguments.output, arguments.name or f"{arguments.study}-{arguments.preset}", "a study")
+    if smoke:  # unless the user's own flags say otherwise
         xla_flags.add(QUICK_COMPILING)
     configure()
-    run(arguments)
+    from trm_jax.study import preview, runner  # here, so that --help and a misspelt name need no jax
+
+    if preview.shown(arms, arguments.training):
+        return
+    runner.run_study(study, arms, directory, arguments.predicted, arguments.reuse, smoke)
 
 
 if __name__ == "__main__":
-    main(Arguments, configure_and_run, __doc__)
+    main(Arguments, run, __doc__)

@@ -9,23 +9,17 @@ validation wafers, which are whole lots too; the test part chooses nothing. Pred
 repeated command trains only what is missing. The baseline with convolutions is `wafer_train.py --preset cnn`.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
 from trm_jax.support.cli import main
-from trm_jax.support.files import refuse_other_options, replacing
+from trm_jax.support.files import refuse_other_options, run_folder
 from trm_jax.support.provenance import provenance
-from trm_jax.wafer.baselines import rules
-from trm_jax.wafer.baselines.report import BaselineResult, write_report
-from trm_jax.wafer.baselines.rules import RULES, Rule
+from trm_jax.wafer.baselines import RULES, Rule
 from trm_jax.wafer.data import load
-from trm_jax.wafer.maps.wafers import Wafers
-from trm_jax.wafer.splits import Kind, Split, folds
+from trm_jax.wafer.splits import Kind, folds
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -52,33 +46,21 @@ class Arguments:
     """Folder of all runs."""
 
 
-def outcome(
-    path: Path, rule: Rule, wafers: Wafers, splits: list[Split], inputs: Callable[[], np.ndarray], seed: int
-) -> BaselineResult:
-    """Answers of a rule to all test wafers: those of an earlier run in ``path``, else those of a rule trained now."""
-    if path.exists():
-        with np.load(path, allow_pickle=False) as arrays:
-            return BaselineResult(
-                arrays["probabilities"], *(arrays[name].item() for name in BaselineResult._fields[1:])
-            )
-    tested = rules.cross_validate(rule, wafers, splits, inputs(), seed)
-    with replacing(path) as temporary, open(temporary, "wb") as file:
-        np.savez_compressed(file, **tested._asdict())
-    return tested
-
-
 def run(arguments: Arguments) -> None:
     """Train what is missing, write the report and print its table."""
+    from trm_jax.wafer.baselines import rules  # here: --help needs none of the libraries behind them
+    from trm_jax.wafer.baselines.report import BaselineResult, write_report
+
     wafers = load(arguments.data, arguments.preset == "smoke")
     splits = folds(wafers, arguments.folds, arguments.split)
-    directory = arguments.output / (arguments.name or f"baselines-{arguments.preset}")
+    directory = run_folder(arguments.output, arguments.name or f"baselines-{arguments.preset}", "wafer baselines")
     options = {name: getattr(arguments, name) for name in ("split", "folds", "seed")}
     options = {"source": wafers.source, "wafers": len(wafers), **options}
     refuse_other_options(directory / "options.json", options, "results")
     print(f"{wafers.source}: {sum(len(split.test) for split in splits):,} wafers are tested")
     inputs = cache(lambda extract: extract(wafers))  # the rules that share inputs compute them once
     tested: dict[str, BaselineResult] = {
-        rule: outcome(
+        rule: rules.outcome(
             directory / f"{rule}.npz", rule, wafers, splits, partial(inputs, rules.INPUTS[rule]), arguments.seed
         )
         for rule in arguments.models

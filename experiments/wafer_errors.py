@@ -14,9 +14,7 @@ from pathlib import Path
 from trm_jax.support.cli import main
 from trm_jax.support.provenance import provenance
 from trm_jax.support.schema import require
-from trm_jax.wafer.evaluation.error_page import write_errors
-from trm_jax.wafer.evaluation.pooled import pool
-from trm_jax.wafer.evaluation.stored import RunArguments
+from trm_jax.wafer.evaluation.arguments import RunArguments
 
 
 @dataclass(frozen=True)
@@ -35,6 +33,9 @@ class Arguments(RunArguments):
 
 def run(arguments: Arguments) -> None:
     """Read, list, draw and write."""
+    from trm_jax.wafer.evaluation.error_page import write_errors  # here: --help needs none of this
+    from trm_jax.wafer.evaluation.pooled import pool
+
     require(arguments.pictures >= 1, f"--pictures must be 1 or more, got {arguments.pictures}")
     require(arguments.max_on_page >= 1, f"--max-on-page must be 1 or more, got {arguments.max_on_page}")
     directory, wafers, _, folds = arguments.read()

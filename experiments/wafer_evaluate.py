@@ -11,27 +11,13 @@ check, the threshold above which wafers are decided automatically, and how well 
 report.md, report.html, results.csv, results.json and figures/, in under a minute for 50,000 wafers.
 """
 
-import sys
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 
-import jax
-import numpy as np
-
-from trm_jax.core import model
-from trm_jax.core.config import ModelConfig
 from trm_jax.support.cli import main
 from trm_jax.support.provenance import provenance
 from trm_jax.support.schema import require
-from trm_jax.wafer.checkpoint import load_checkpoint
-from trm_jax.wafer.classify import halting_times
-from trm_jax.wafer.evaluation.comparisons import read_baselines, read_controls, read_left_out
-from trm_jax.wafer.evaluation.pooled import HALTS, pool
-from trm_jax.wafer.evaluation.report import write_report
-from trm_jax.wafer.evaluation.results import compute
-from trm_jax.wafer.evaluation.stored import RunArguments
-from trm_jax.wafer.maps.wafers import Wafers
+from trm_jax.wafer.evaluation.arguments import RunArguments
 
 
 @dataclass(frozen=True)
@@ -55,24 +41,14 @@ class Arguments(RunArguments):
     """Folder for the report; RUN/evaluation if not given."""
 
 
-def time_halting(weights: Path, wafers: Wafers, index: np.ndarray) -> list[float]:
-    """Milliseconds a wafer at each of HALTS; empty without wafers or weights."""
-    if not len(index):
-        return []
-    if not weights.is_dir():
-        print(f"no weights at {weights}: early stopping is not timed", file=sys.stderr)
-        return []
-    return halting_times(load_checkpoint(weights), wafers.take(index), HALTS)
-
-
-def count_parameters(config: ModelConfig) -> int:
-    """Numbers in one net that predicts, without initialising any."""
-    config = replace(config, readout_bias=True)  # as `wafer.task.for_prediction` adds it
-    return model.count_parameters(config, jax.eval_shape(partial(model.initialise, config), jax.random.key(0)))
-
-
 def run(arguments: Arguments) -> None:
     """Read, compute, write and print the readiness check."""
+    from trm_jax.wafer.classify import count_parameters, time_halting  # here: --help needs none of this
+    from trm_jax.wafer.evaluation.comparisons import read_baselines, read_controls, read_left_out
+    from trm_jax.wafer.evaluation.pooled import HALTS, pool
+    from trm_jax.wafer.evaluation.report import write_report
+    from trm_jax.wafer.evaluation.results import compute
+
     require(arguments.timed >= 0, f"--timed is a number of wafers, got {arguments.timed}")
     directory, wafers, splits, folds = arguments.read()
     others = read_baselines(arguments.baselines, wafers, splits, folds) if arguments.baselines else {}
@@ -88,7 +64,7 @@ def run(arguments: Arguments) -> None:
         parameters=count_parameters(config.model),
         others=others,
         left_out=left_out,
-        milliseconds=time_halting(weights, wafers, folds[0].test.index[: arguments.timed]),
+        milliseconds=time_halting(weights, wafers, folds[0].test.index[: arguments.timed], HALTS),
     )
     used = ", ".join(fold.split.name for fold in folds)
     output = arguments.output or directory / "evaluation"

@@ -15,8 +15,6 @@ from typing import Literal
 
 from trm_jax.support.cli import main
 from trm_jax.support.schema import require
-from trm_jax.wafer.data import load
-from trm_jax.wafer.explore import explore, write
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -47,6 +45,9 @@ class Arguments:
 
 def run(arguments: Arguments) -> None:
     """Load, compute, draw and write."""
+    from trm_jax.wafer.data import load  # here: --help needs none of this
+    from trm_jax.wafer.explore import explore, write
+
     for name, minimum in (("limit", 0), ("seed", 0), ("examples", 1), ("pairs", 1)):
         value = getattr(arguments, name)
         require(value >= minimum, f"--{name} must be {minimum} or more, got {value}")

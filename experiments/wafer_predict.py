@@ -12,23 +12,17 @@ broken maps get a row with the reason.
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import jax
-
-from trm_jax.core import model
-from trm_jax.core.config import Config
 from trm_jax.support.cli import main
 from trm_jax.support.schema import require
 from trm_jax.training.processes import configure
-from trm_jax.wafer.checkpoint import Calibration, Classifier, load_checkpoint
-from trm_jax.wafer.classify import classify
-from trm_jax.wafer.data import load
-from trm_jax.wafer.maps import source
 from trm_jax.wafer.maps.answers import check_output, decide, write_answers
-from trm_jax.wafer.maps.validate import ReadResult
-from trm_jax.wafer.presets import PRESETS
-from trm_jax.wafer.task import WaferTask
+from trm_jax.wafer.maps.plausible import inspect, parse_codes
+
+if TYPE_CHECKING:
+    from trm_jax.wafer.checkpoint import Classifier
+    from trm_jax.wafer.maps.validate import ReadResult
 
 
 @dataclass(frozen=True)
@@ -39,8 +33,12 @@ class Arguments:
     """Directory of a checkpoint; needed unless --preset smoke."""
     input: Path | None = None
     """Maps to classify; needed unless --preset smoke."""
+    pass_bins: str = ""
+    """Bins of passing dies, such as 1 or 1,2, for files that have bins instead of the codes 0, 1, 2."""
     output: Path = Path("answers.csv")
     """Table to write."""
+    codes: str = ""
+    """How the cells are coded where they are not 0, 1, 2: `swapped`, or such as pass=1,fail=0,outline=disc."""
     force: bool = False
     """Replace the table if it exists."""
     threshold: float | None = None
@@ -51,15 +49,21 @@ class Arguments:
     """smoke: an untrained model on 1,200 generated wafers."""
 
 
-def prepare(arguments: Arguments) -> tuple[Classifier, ReadResult]:
+def prepare(arguments: Arguments) -> "tuple[Classifier, ReadResult]":
     """Classifier and maps. Raises ValueError or FileNotFoundError."""
+    from trm_jax.wafer.checkpoint import load_checkpoint, untrained  # here: --help needs no jax
+    from trm_jax.wafer.data import load
+    from trm_jax.wafer.maps import source
+    from trm_jax.wafer.maps.validate import ReadResult
+
     if arguments.preset == "smoke":
-        config = Config().override(**PRESETS["smoke"])
-        params = model.initialise(config.model, jax.random.key(0))
-        return Classifier(config, params, WaferTask(), Calibration()), ReadResult(load(smoke=True), [])
+        ignored = [name for name in ("checkpoint", "input") if getattr(arguments, name) is not None]
+        require(not ignored, f"--preset smoke has a model and maps of its own; leave out --{' and --'.join(ignored)}")
+        return untrained(), ReadResult(load(smoke=True), [])
     if arguments.checkpoint is None or arguments.input is None:
         raise ValueError("give --checkpoint and --input, or --preset smoke")
-    return load_checkpoint(arguments.checkpoint), source.read(arguments.input, sys.stderr.isatty(), to_classify=True)
+    maps = source.read(arguments.input, sys.stderr.isatty(), to_classify=True, pass_bins=arguments.pass_bins)
+    return load_checkpoint(arguments.checkpoint), maps
 
 
 def run(arguments: Arguments) -> None:
@@ -68,15 +72,22 @@ def run(arguments: Arguments) -> None:
     require(batch >= 1, f"--batch must be at least 1, got {batch}")
     require(threshold is None or 0 <= threshold <= 1, f"--threshold is a probability, got {threshold}")
     check_output(arguments.output, arguments.force)
-    classifier, maps = prepare(arguments)
+    parse_codes(arguments.codes)
+    from trm_jax.wafer.classify import classify
+
+    classifier, read = prepare(arguments)
+    maps, doubts, notes = inspect(read, arguments.codes, classifier.calibration.dies)
+    for note in notes:
+        print(note, file=sys.stderr)
     classified = classify(classifier, maps.wafers, threshold, batch)
     review_threshold = classifier.calibration.review_threshold
-    write_answers(arguments.output, maps, classified.probabilities, classified.steps, review_threshold)
+    write_answers(arguments.output, maps, classified.probabilities, classified.steps, review_threshold, doubts)
     count = len(maps.wafers)
     print(
         f"{maps.wafers.source}: {count:,} maps classified in {classified.seconds:.1f} s "
         f"({count / classified.seconds:,.0f} a second, compiling included), {classified.steps.mean():.2f} steps on "
-        f"average, {decide(classified.probabilities, review_threshold).review.mean():.1%} for review, "
+        f"average, {decide(classified.probabilities, review_threshold, doubts).review.mean():.1%} for review "
+        f"({len(doubts):,} maps with a reason), "
         f"{len(maps.rejected):,} broken; {arguments.output}"
     )
 

@@ -13,9 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from trm_jax.support.cli import main
-from trm_jax.wafer.checkpoint import refuse_existing, save_checkpoint
 from trm_jax.wafer.data import SMOKE_RUN, data_notice, run_and_wafers
-from trm_jax.wafer.ship import best_of_run, drift_reference, model_card, read_evaluation
 
 
 @dataclass(frozen=True)
@@ -42,6 +40,9 @@ class Arguments:
 
 def run(arguments: Arguments) -> None:
     """Write the checkpoint and say what it is."""
+    from trm_jax.wafer.checkpoint import refuse_existing, save_checkpoint  # here: --help needs no jax
+    from trm_jax.wafer.ship import best_of_run, drift_reference, model_card, read_evaluation
+
     smoke = arguments.preset == "smoke"
     output = arguments.output or (SMOKE_RUN.with_name("wafer-smoke-shipped") if smoke else None)
     if output is None:

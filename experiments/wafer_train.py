@@ -11,21 +11,22 @@ Only scores on validation are printed, to compare recipes by; those on test wafe
 An interrupted run goes on where it was when the same command is given again.
 """
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import tyro
+
 from trm_jax.core.config import Config
-from trm_jax.core.task import override
+from trm_jax.core.task import override, run_options
 from trm_jax.support.cli import main
-from trm_jax.support.files import refuse_other_options
-from trm_jax.support.schema import parse_options
+from trm_jax.support.files import refuse_other_options, run_folder
+from trm_jax.support.flags import TRAINING, Training
 from trm_jax.training.processes import configure
 from trm_jax.wafer.data import load
-from trm_jax.wafer.folds import Answering, choose_splits, describe, train_splits
 from trm_jax.wafer.maps.wafers import CLASSES
 from trm_jax.wafer.presets import PRESETS
-from trm_jax.wafer.task import WaferTask
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -39,6 +40,7 @@ class Arguments:
     preset: Literal["smoke", "edge", "cnn", "paper"] = "edge"
     """Size: smoke (1,200 synthetic wafers), edge (the model that ships), cnn (no recursion: the baseline), paper (a
     token for every cell, for a GPU)."""
+    training: tyro.conf.OmitArgPrefixes[Training] = TRAINING
     folds: tuple[int, ...] = ()
     """Numbers of the folds to train; all if empty."""
     all_lots: bool = False
@@ -61,11 +63,23 @@ class Arguments:
 
 def run(arguments: Arguments) -> None:
     """Train what is missing and print a line for every split and seed."""
-    task, config = override(WaferTask(), Config(), PRESETS[arguments.preset] | parse_options(arguments.options))
+    from trm_jax.wafer.folds import Answering, choose_splits, describe, train_splits  # here: --help needs no jax
+    from trm_jax.wafer.task import WaferTask
+
+    flags = arguments.training
+    options = PRESETS[arguments.preset] | flags.options(arguments.options)
+    task, config = override(WaferTask(), Config(), options)
+    if flags.show_config:
+        print(json.dumps(run_options(task, config), indent=2))
+        return
     wafers = load(arguments.data, arguments.preset == "smoke")
     splits = choose_splits(wafers, arguments.folds, arguments.all_lots, arguments.leave_out)
-    directory = arguments.output / (arguments.name or f"wafer-{arguments.preset}")
+    directory = run_folder(arguments.output, arguments.name or f"wafer-{arguments.preset}", "a wafer run")
     print(describe(config, wafers, arguments.views))
+    if flags.dry_run:
+        run = config.run
+        print(f"{run.steps:,} steps of {run.batch} wafers, {len(run.seeds)} seeds, {len(splits)} splits")
+        return
     about = {"source": wafers.source, "wafers": len(wafers), "left out": arguments.leave_out}
     answers = {"views": arguments.views, "prior": arguments.prior}
     refuse_other_options(directory / "wafers.json", about | answers, "a run")

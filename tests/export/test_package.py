@@ -11,6 +11,7 @@ import pytest
 from export_models import case
 
 from trm_jax.export import latency
+from trm_jax.export.package import check_output
 from trm_jax.sudoku.task import Sudoku
 from trm_jax.training.checkpoint import save_weights
 from trm_jax.wafer.task import WaferTask
@@ -73,7 +74,7 @@ def test_a_package_is_whole_and_true(tmp_path: Path) -> None:
     )
     with np.load(package / "initial.npz") as arrays:
         assert arrays["y"].shape == arrays["z"].shape == (1, 16, 8)
-    export_onnx.package.check_output(package)  # may be replaced
+    check_output(package)  # may be replaced
     assert sorted(path.name for path in tmp_path.iterdir()) == ["package", "reference.json", "ship"]
 
 

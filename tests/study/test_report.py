@@ -41,7 +41,7 @@ def about(text: str, arm: str) -> str:
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures stay undrawn where only the text is read."""
-    for name in ("accuracy", "impact", "cost", "learning_curves"):
+    for name in ("forest", "cost", "learning_curves"):
         monkeypatch.setattr(figures, name, lambda *_: None)
     monkeypatch.setattr(page, "svg", lambda _: "<svg/>")
 
@@ -147,18 +147,14 @@ def test_predicted_ranking_stands_beside_the_result(tmp_path: Path, undrawn) -> 
         write(tmp_path, study(), predicted=["no_z", "full", "no_x"])
 
 
-def test_each_difficulty_has_its_own_section_family_and_curves(tmp_path: Path, undrawn) -> None:
+def test_each_difficulty_has_its_own_section_and_family(tmp_path: Path, undrawn) -> None:
     rows = pd.concat([study(difficulty="10 blanks"), study(dict.fromkeys(SIX_ARMS, 0.9), difficulty="8-9 blanks")])
-    curves = {arm: table.assign(difficulty="10 blanks") for arm, table in learning().items()}
-    text = write(tmp_path, rows, curves)
+    text = write(tmp_path, rows)
     assert text.index("## 8-9 blanks") < text.index("## 10 blanks")
     easy, hard = text[text.index("## 8-9 blanks") :].split("## 10 blanks")
     assert not EFFECT.search(easy) and EFFECT.search(hard)
-    assert "figures/10-blanks-loss.svg" in hard and "loss" not in easy
-    separately = write(tmp_path / "alone", study(difficulty="10 blanks"), curves)
+    separately = write(tmp_path / "alone", study(difficulty="10 blanks"))
     assert about(hard, "no_z") == about(separately, "no_z")
-    both = write(tmp_path, pd.concat([study(), study().assign(study="width")]))
-    assert "## components, 9 blanks" in both and "## width, 9 blanks" in both
 
 
 def test_numbers_in_the_tables_are_those_of_the_rows(tmp_path: Path, undrawn) -> None:
@@ -206,11 +202,10 @@ class Page(HTMLParser):
 
 def test_report_is_whole_self_contained_and_the_same_in_both_forms(tmp_path: Path) -> None:
     means = {"full": 0.9, "no_z": 0.7, "no_ema": 0.89}
-    text = write(tmp_path, study(means), learning(means))
+    text = write(tmp_path, study(means, counts={"no_z": {"flops": 15_500_000}}), learning(means))
     page_text = (tmp_path / "report.html").read_text()
     page = Page(page_text)
-    names = {"9-blanks-" + name for name in ("accuracy", "impact", "parameters", "depth")}
-    names |= {"validation-exact", "loss"}
+    names = {"effects", "curves", "cost"}
     assert {path.stem for path in (tmp_path / "figures").iterdir()} == names
     assert set(re.findall(r"\(figures/(.+)\.svg\)", text)) == names
     assert len(page.images) == len(names)
@@ -273,3 +268,18 @@ def test_the_overview_marks_what_was_detected_and_nothing_else(tmp_path: Path, u
     down = {arm: ["\N{DOWNWARDS ARROW}" in cell for cell in shown] for arm, shown in cells.items()}
     assert down["`worse`"] == [True, False] and down["`same`"] == down["`full`"] == [False, False]
     assert re.match(r" (59|60|61)\.\d \(", cells["`worse`"][0])
+
+
+def test_a_figure_whose_axis_would_be_constant_is_not_drawn(tmp_path: Path) -> None:
+    text = write(tmp_path, study())
+    assert {path.stem for path in (tmp_path / "figures").iterdir()} == {"effects"}
+    assert "cost.svg" not in text and "curves.svg" not in text
+    write(tmp_path / "alone", study({"full": 0.9}))
+    assert not any((tmp_path / "alone" / "figures").iterdir())
+
+
+def test_a_smoke_test_draws_no_conclusions(tmp_path: Path, undrawn) -> None:
+    text = write(tmp_path, study({arm: 0.01 for arm in SIX_ARMS}), smoke=True)
+    assert "its numbers mean nothing" in text
+    for words in ("broken", "detected difference", "scores", "paper", "ranked"):
+        assert words not in text[: text.index("## How to read")], words

@@ -14,6 +14,7 @@ from trm_jax.sudoku.puzzles import Puzzles, solution_overlap
 from trm_jax.sudoku.solver import Box, relabelling_form
 from trm_jax.sudoku.task import Sudoku, levels, splits_of
 from trm_jax.training.devices import over_seeds, seed_mesh
+from trm_jax.training.loop import fit, samples_of
 from trm_jax.training.predict import scores, scores_by_level
 
 SMALL = Sudoku(train=60, validation=10, test=30)
@@ -98,9 +99,12 @@ def test_puzzles_can_come_from_files(tmp_path):
     splits = splits_of(changed(**files, train=40))
     np.testing.assert_array_equal(splits.train.puzzles, generated.train.puzzles[:40])
     np.testing.assert_array_equal(splits.validation.puzzles, generated.train.puzzles[-10:])
+    every = splits_of(changed(**files, train=60))  # as many as there are: those that validate do not train too
+    np.testing.assert_array_equal(every.train.puzzles, generated.train.puzzles[:-10])
     np.testing.assert_array_equal(splits.test.puzzles, generated.test.puzzles)
-    forms = {tuple(form) for form in relabelling_form(generated.test.solutions, BOX)}
-    assert forms <= {tuple(form) for form in splits.held_out} and splits.overlap == 0
+    held = np.concatenate([generated.train.solutions[-10:], generated.test.solutions])
+    np.testing.assert_array_equal(splits.held_out, np.unique(relabelling_form(held, BOX), axis=0))
+    assert splits.overlap == 0
     same = changed(train_file=files["test_file"], test_file=files["test_file"], train=20)
     assert splits_of(same).overlap > 0
     with pytest.raises(ValueError, match="has 60 puzzles, and "):
@@ -147,3 +151,27 @@ def test_puzzles_are_told_apart_by_blanks_unless_there_are_many_numbers(weights)
     by_level, whole = scores_by_level(SMALL, CONFIG, weights, test), scores(SMALL, CONFIG, weights, test)
     weighted = sum((test.levels == level).sum() * by_level[level]["cells"] for level in by_level)
     np.testing.assert_allclose(weighted / 30, whole["cells"], rtol=1e-5)
+
+
+def test_a_seed_with_puzzles_of_its_own_trains_and_scores_as_it_would_alone(tmp_path):
+    own = changed(same_for_seeds=False)
+    config = CONFIG.override(
+        **{"run.steps": 4, "run.chunk": 2, "run.evaluate_every": 2, "run.checkpoint_every": 4, "run.batch": 4}
+        | {"optim.warmup": 1, "optim.learning_rate": 1e-3}
+    )
+    first, second = (examples.arrays["inputs"] for examples in samples_of(own, config, "train"))
+    np.testing.assert_array_equal(first, inputs_of(SMALL))
+    np.testing.assert_array_equal(second, inputs_of(changed(seed=1)))
+
+    both = fit(own, config, tmp_path / "both")
+    alone = fit(changed(seed=1), config.override(**{"run.seeds": (1,)}), tmp_path / "alone")
+    jax.tree.map(
+        lambda two, one: np.testing.assert_allclose(two[1], one[0], atol=1e-5), both.state.params, alone.state.params
+    )
+    tests = samples_of(own, config, "test")
+    of_both = scores_by_level(own, config, both.state.params, tests)
+    weights = jax.tree.map(lambda leaf: leaf[1:], both.state.params)
+    of_one = scores_by_level(own, config.override(**{"run.seeds": (1,)}), weights, tests[1])
+    for level, measured in of_one.items():
+        assert measured["cells"].min() > 0
+        np.testing.assert_array_equal(of_both[level]["cells"][1:], measured["cells"])

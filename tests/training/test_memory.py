@@ -7,7 +7,8 @@ from toys import Toy
 
 from trm_jax.core import train_step
 from trm_jax.core.config import Config
-from trm_jax.training.memory import Memory, advice, describe, memory_of_run
+from trm_jax.study.preview import memory_of_run
+from trm_jax.training.memory import Memory, advice, describe
 
 CONFIG = Config().override(
     **{"model.width": 8, "model.layers": 1, "recursion.N_sup": 1, "recursion.T": 1, "recursion.n": 1, "run.batch": 8,

@@ -26,7 +26,8 @@ from trm_jax.core.task import Examples, Task
 from trm_jax.support.provenance import environment
 from trm_jax.support.timing import time_interleaved
 from trm_jax.training.devices import over_seeds, place_seeds, replicate, run_mesh
-from trm_jax.training.memory import Memory, compile_chunk, memory_limit, needed
+from trm_jax.training.loop import compile_chunk
+from trm_jax.training.memory import Memory, memory_limit, needed
 
 Record = dict[str, Any]
 Calls = Iterator[tuple[str, Callable[[], Record]]]

@@ -140,6 +140,12 @@ RELATIONS = 8
 """Kinds of relations between two cells, at most; the one after them is that to a prefix token."""
 
 
+def _relations_init(config: ModelConfig, key, shape):
+    """Random numbers; a cell and its neighbours start ahead, or among hundreds of cells nothing is learned of them."""
+    ahead = np.where((np.arange(RELATIONS + 1) >= 3) & (np.arange(RELATIONS + 1) < RELATIONS), 4.0, 0.0)
+    return nn.initializers.normal(0.5)(key, shape) + (ahead if config.relations == "neighbours" else 0.0)
+
+
 class SelfAttention(nn.Module):
     """Bidirectional multi-head attention; queries, keys and values are one product without bias.
 
@@ -161,7 +167,7 @@ class SelfAttention(nn.Module):
         angles = rotary_angles(self.config) if turns else None
         bias = None
         if self.config.relations != "none":
-            bias = self.param("relations", nn.initializers.normal(0.5), (heads, RELATIONS + 1))
+            bias = self.param("relations", partial(_relations_init, self.config), (heads, RELATIONS + 1))
             bias = jnp.take(bias, relation_kinds(self.config), axis=1)
         if on_cpu():
             mixed = _written_out(*jnp.moveaxis(qkv, (2, 3), (0, 2)), angles, bias).swapaxes(1, 2)

@@ -69,6 +69,14 @@ class Task:
         """The samples of "train", "validation" or "test"; the same at every call."""
         raise NotImplementedError
 
+    def for_seed(self, seed: int) -> "Task":
+        """The task with the samples of one training seed; itself where all seeds share them.
+
+        Seeds may differ in their samples alone: their parts are equally large, and `Examples.shared` arrays of
+        different lengths are filled up with their last entry.
+        """
+        return self
+
     def shape(self) -> dict[str, Any]:
         """Options of the model that the data dictate, e.g. ``{"model.vocabulary": 6}``."""
         return {}

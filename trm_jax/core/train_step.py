@@ -101,8 +101,9 @@ def init(config: Config, data: TrainingData, seed) -> TrainState:
         y, z = model.initial(config, params, config.run.batch)
         zeros = jnp.zeros(config.run.batch, jnp.int32)
         carry = Carry(batch, y, z, zeros, jnp.ones(config.run.batch, bool))
-    opt_state = optim.optimizer(config.optim, config.run.steps).init(params)
-    return TrainState(jnp.zeros((), jnp.int32), params, opt_state, optim.init_ema(params), training_key, carry)
+    opt_state = optim.optimizer(config.optim, config.run.steps).init(optim.split_table(params)[0])
+    ema = optim.init_ema(params, config.optim)
+    return TrainState(jnp.zeros((), jnp.int32), params, opt_state, ema, training_key, carry)
 
 
 def draw_batch(config: Config, task: Task, data: TrainingData, key, step) -> Batch:
@@ -129,8 +130,8 @@ def train_step(config: Config, task: Task, state: TrainState, data: TrainingData
     else:
         loss, samples = _summed_loss, (batch,)
     gradient, terms, carry = _gradient(partial(loss, config), config.run.accumulate, state.params, samples)
-    updates, opt_state = optim.optimizer(config.optim, config.run.steps).update(gradient, state.optimizer, state.params)
-    params = optax.apply_updates(state.params, updates)
+    drawn = (batch if carry is None else carry.batch).get("puzzle")
+    params, opt_state = _updated(config, state, gradient, drawn)
     metrics = {
         "loss": terms.total.sum(),
         "cross_entropy": terms.cross_entropy.sum(),
@@ -167,6 +168,18 @@ def _gradient(loss, parts: int, params, samples):
     total, (terms, carry) = jax.lax.scan(add, zeros, jax.tree.map(split, samples))
     total, terms = jax.tree.map(lambda leaf: leaf / parts, total), jax.tree.map(lambda leaf: leaf.mean(axis=0), terms)
     return total, terms, jax.tree.map(join, carry)
+
+
+def _updated(config: Config, state: TrainState, gradient, drawn):
+    """Weights and optimizer state after one update; ``drawn`` (B,) are the puzzles of the batch, None for the first."""
+    (weights, table), (slope, table_slope) = optim.split_table(state.params), optim.split_table(gradient)
+    updates, opt_state = optim.optimizer(config.optim, config.run.steps).update(slope, state.optimizer, weights)
+    params = optax.apply_updates(weights, updates)
+    if table is not None:
+        drawn = jnp.zeros(1, jnp.int32) if drawn is None else drawn
+        table = optim.update_table(config.optim, config.run.steps, table, table_slope, drawn, state.step)
+        params = {**params, optim.TABLE: table}
+    return params, opt_state
 
 
 def _summed_loss(config: Config, params, batch: Batch):
@@ -224,7 +237,7 @@ def train_chunk(config: Config, task: Task, K: int, state: TrainState, data: Tra
 
 
 def eval_params(config: Config, state: TrainState):
-    """Weights that are evaluated: the debiased moving average, or the weights themselves where ema is 0."""
+    """Weights that are evaluated: the moving average, or the weights themselves where ema is 0."""
     if config.optim.ema == 0:
         return state.params
     return optim.debiased_ema(config.optim, state.ema, state.step)

@@ -5,20 +5,22 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import onnx
 
 from trm_jax.core.model import count_parameters
-from trm_jax.edge.format import INITIAL, QUESTION, STEP, SUMS, Metadata
+from trm_jax.edge.format import INITIAL, QUESTION, STEP, Metadata
 from trm_jax.export import agreement, graph, latency
 from trm_jax.export.agreement import Agreement
 from trm_jax.export.int8 import Quantized, quantize
 from trm_jax.export.latency import Speed
 from trm_jax.export.rewrite import nodes
 from trm_jax.export.samples import Samples
+from trm_jax.export.settings import Settings
 from trm_jax.export.source import Source
+from trm_jax.support.checksums import SUMS
 from trm_jax.support.files import write_text
 from trm_jax.support.provenance import environment
 from trm_jax.support.schema import require
@@ -34,28 +36,8 @@ FLOAT: dict[graph.Kind, str] = {
 HALF, INT8 = "model_fp16.onnx", "model_int8.onnx"
 AS_IT_STANDS, OPTIMIZED = f"{INT8}, as it stands", f"{INT8}, optimized"
 JAX = "jitted JAX"
-Precision = Literal["float16", "int8"]
-
-
 FILES = ("*.onnx", "weights.bin", "*.npz", "labels.txt", "report.*", "model_card.md", SUMS)
 """Patterns of all files that a package may have."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How a package is made and measured."""
-
-    precisions: tuple[Precision, ...] = ("float16", "int8")
-    """Files to make beside those in float32, which share their weights."""
-    repeats: int = 400
-    """Timed calls of each file."""
-    tolerance: float = 1e-4
-    """Largest difference between a float32 file and JAX, in logits (relative where they exceed 1) or probabilities."""
-    int8_limit: float = 0.05
-    """Largest error of the int8 logits in units of their standard deviation; products stay float until it is met."""
-
-    def __post_init__(self) -> None:
-        require(self.repeats >= 1, f"repeats must be at least 1, got {self.repeats}")
 
 
 @dataclass(frozen=True)
@@ -152,6 +134,7 @@ def metadata_of(source: Source, samples: Samples) -> Metadata:
         config=json.loads(source.config.to_json()),
         provenance={"commit": machine["commit"], "machine": machine["machine"], "packages": packages},
         reference=source.reference,
+        dies=list(source.dies),
     )
 
 

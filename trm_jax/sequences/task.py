@@ -34,7 +34,7 @@ class Sequences(TokenTask):
     example_name: ClassVar[tuple[str, str]] = ("sequence", "sequences")
 
     def __post_init__(self) -> None:
-        check_types(self)
+        check_types(self, "task.")
         for name in ("validation_fraction", "test_fraction"):
             require(0 < getattr(self, name) < 0.5, f"task.{name} must be between 0 and 0.5")
 

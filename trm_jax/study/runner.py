@@ -3,8 +3,10 @@
 import json
 import os
 import shutil
+import sys
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,112 +15,83 @@ import numpy as np
 import pandas as pd
 
 from trm_jax.core import model
-from trm_jax.core.config import Config
-from trm_jax.core.task import Task, override, run_options
+from trm_jax.core.task import Task
+from trm_jax.study.arms import Arm, Study, check_names
 from trm_jax.study.findings import Wording
-from trm_jax.study.published import Paper
 from trm_jax.study.report import write_report
 from trm_jax.study.tables import accuracy_table
 from trm_jax.support.files import write_text
 from trm_jax.support.flops import matmul_flops
+from trm_jax.support.progress import duration
 from trm_jax.support.provenance import environment, provenance
-from trm_jax.support.schema import changed_fields, parse_options
+from trm_jax.support.schema import changed_fields
 from trm_jax.training.checkpoint import save_weights
 from trm_jax.training.devices import to_host
-from trm_jax.training.loop import eval_weights, fit
+from trm_jax.training.loop import eval_weights, fit, samples_of
 from trm_jax.training.predict import scores_by_level
 from trm_jax.training.processes import is_first_process, on_first_process
 from trm_jax.training.run_directory import RunDirectory, read_options
 
+SMOKE = "SMOKE TEST: it proves that the program runs. The numbers below mean nothing."
 REUSED = "reused_from.txt"  # in the directory of an arm that was copied
-Options = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Study:
-    """A question, the arms that answer it (options on top of the base), and options for all of them."""
-
-    question: str
-    arms: dict[str, Options]
-    base: Options = field(default_factory=dict)
-    reference: str = "full"
-    name: str = "study"
-    paper: Paper | None = None
-    """What was published about arms of these names, to set beside the results."""
-
-
-@dataclass(frozen=True)
-class Arm:
-    """One way to train."""
-
-    task: Task
-    config: Config
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """All options by section, as JSON knows them."""
-        return json.loads(json.dumps(run_options(self.task, self.config)))
-
-
-def build_arms(
-    study: Study,
-    task: Task,
-    common: Mapping[str, Any],
-    names: Sequence[str] = (),
-    added: Sequence[str] = (),
-) -> dict[str, Arm]:
-    """The arms to train by name, the reference arm first.
-
-    ``common`` are options of all arms. ``names`` chooses among the arms of the study; ``added`` are arms of the user,
-    each "NAME: option=value ...". Raises ValueError for an unknown arm or option.
-    """
-    extra = {}
-    for text in added:
-        title, colon, words = text.partition(":")
-        if not colon or not title.strip():
-            raise ValueError(f'an arm is "NAME: option=value ...", got {text!r}')
-        extra[title.strip()] = parse_options(words.split())
-    known = study.arms | extra
-    unknown = [arm for arm in names if arm not in known]
-    if unknown:
-        raise ValueError(f"unknown arm {', '.join(unknown)}; the study {study.name} has {', '.join(study.arms)}")
-    chosen = dict.fromkeys([study.reference, *(names or study.arms), *extra])
-    return {arm: Arm(*override(task, Config(), study.base | dict(common) | known[arm])) for arm in chosen}
 
 
 def run_study(
-    study: Study, arms: dict[str, Arm], directory: Path, predicted: Sequence[str] = (), reuse: bool = True
+    study: Study,
+    arms: dict[str, Arm],
+    directory: Path,
+    predicted: Sequence[str] = (),
+    reuse: bool = True,
+    smoke: bool = False,
 ) -> None:
     """Train the arms in ``directory``, write results.json and the report there, and print the tables.
 
     What is trained already is taken over, from any run beside the directory where ``reuse`` allows it. ``predicted``
-    is the user's own ranking of the arms, largest loss first.
-    Raises ValueError where the arms would be tested on different samples, or the directory holds other arms.
+    is the user's own ranking of the arms, largest loss first; ``smoke`` says that the numbers mean nothing.
+    Raises ValueError where the arms would be tested on different samples, the directory holds other arms, or one that
+    is predicted is not compared.
     """
+    check_names(study, predicted, [name for name in arms if name != study.reference])
     on_first_process(lambda: refuse_other_arms(directory, arms))
     reference = arms[study.reference]
-    test = reference.task.examples("test")
+    test = _first_seed(reference).examples("test")
     for arm in arms.values():
-        if not np.array_equal(arm.task.examples("test").arrays["inputs"], test.arrays["inputs"]):
+        if not np.array_equal(_first_seed(arm).examples("test").arrays["inputs"], test.arrays["inputs"]):
             raise ValueError("the arms would be tested on different samples; give them the same task options")
     if is_first_process():
-        print("\n".join(reference.task.protocol()))
+        print("\n".join([SMOKE] * smoke + _first_seed(reference).protocol()))
     rows: list[dict[str, Any]] = []
-    for name, arm in arms.items():
+    done: dict[str, Arm] = {}
+    began, costs = time.monotonic(), [arm.config.run.steps * arm.config.layer_applications for arm in arms.values()]
+    for place, (name, arm) in enumerate(arms.items(), 1):
         target = directory / "arms" / name
         if reuse and jax.process_count() == 1:
             reuse_arm(arm, target, directory.parent)
-        rows += [{"study": study.name, "arm": name, **row} for row in run_arm(arm, target, name)]
-    on_first_process(lambda: conclude(study, arms, directory, rows, predicted))
+        text = f"arm {place} of {len(arms)}, {name}"
+        rows += [{"study": study.name, "arm": name, **row} for row in run_arm(arm, target, text)]
+        done[name] = arm
+        known = [guess for guess in predicted if guess in done]
+        if done.keys() >= reported(directory):  # a whole report stays whole while the same command runs again
+            on_first_process(partial(conclude, study, done, directory, rows, known, smoke))
+        left = (time.monotonic() - began) * sum(costs[place:]) / max(1, sum(costs[:place]))
+        if is_first_process() and place < len(arms):
+            print(f"{text}: done, about {duration(left)} left for the others", file=sys.stderr, flush=True)
+    if is_first_process():
+        print_tables(rows, directory)
 
 
 def refuse_other_arms(directory: Path, arms: Mapping[str, Any]) -> None:
     """Raise ValueError for a directory whose report is about arms that this run would drop from it."""
-    results = directory / "results.json"
-    dropped = set(json.loads(results.read_text())["arms"]) - set(arms) if results.exists() else set()
+    dropped = reported(directory) - set(arms)
     if dropped:
         names = ", ".join(sorted(dropped))
         raise ValueError(f"{directory} holds results of other arms ({names}); choose another --name")
+
+
+def reported(directory: Path) -> set[str]:
+    """Names of the arms that the report of a directory is about."""
+    results = directory / "results.json"
+    return set(json.loads(results.read_text())["arms"]) if results.exists() else set()
 
 
 def reuse_arm(arm: Arm, target: Path, runs: Path) -> None:
@@ -152,7 +125,7 @@ def run_arm(arm: Arm, directory: Path, name: str) -> list[dict[str, Any]]:
     """Train an arm and look at the test samples once: a row for each seed and level of difficulty."""
     task, config = arm.task, arm.config
     training = fit(task, config, directory, name)
-    test, weights = task.examples("test"), eval_weights(config)(training.state)
+    test, weights = samples_of(task, config, "test"), eval_weights(config)(training.state)
     final = scores_by_level(task, config, weights, test)
     best = scores_by_level(task, config, training.best.params, test)
     keep_best(arm, training.best.params, directory)
@@ -161,7 +134,9 @@ def run_arm(arm: Arm, directory: Path, name: str) -> list[dict[str, Any]]:
     shared = {
         "parameters": model.count_parameters(config.model, params),
         "layer_applications": config.layer_applications,
-        "flops": matmul_flops(lambda params: model.forward(config, params, test.arrays["inputs"][:1]), params),
+        "flops": matmul_flops(
+            lambda params: model.forward(config, params, model.blank_inputs(config.model, 1)), params
+        ),
     }
     return [
         shared
@@ -183,7 +158,7 @@ def keep_best(arm: Arm, best: Any, directory: Path) -> None:
         target = directory / f"weights-{seed}"
         if not target.exists():
             params = jax.tree.map(lambda leaf, index=index: leaf[index], weights)
-            save_weights(target, params, arm.config, arm.task)
+            save_weights(target, params, arm.config, arm.task.for_seed(seed))
 
 
 def learning_curve(directory: Path) -> pd.DataFrame:
@@ -200,28 +175,33 @@ def learning_curve(directory: Path) -> pd.DataFrame:
     )
 
 
-def protocol(arms: Mapping[str, Arm], reference: str) -> list[str]:
+def protocol(arms: Mapping[str, Arm], reference: str, rule: str = "") -> list[str]:
     """What was done, in sentences made from the configs and the data."""
     task, run = arms[reference].task, arms[reference].config.run
     examples = task.example_name[1]
     changed = sorted({name for arm in arms.values() for name in changed_fields(arms[reference].options, arm.options)})
+    own = [f"Every seed draws its own {examples} and split."] if task.for_seed(run.seeds[0]) != task else []
     return [
-        *task.protocol(),
+        *_first_seed(arms[reference]).protocol(),
+        *own,
         f"{run.steps} updates of {run.batch} {examples}. The arms differ in "
         f"{', '.join(f'`{name}`' for name in changed) or 'nothing'} and nothing else: seeds, test {examples} and "
         "evaluation are the same. The final weights are scored after the last supervision step.",
         *(f"In `{name}` {arm.task.remark()}" for name, arm in arms.items() if arm.task.remark()),
+        *([f"Rule, written before the run: {rule}"] if rule else []),
     ]
 
 
-def conclude(study: Study, arms: dict[str, Arm], directory: Path, rows, predicted: Sequence[str]) -> None:
-    """Write results.json and the report, with what made them, and print the tables."""
+def conclude(
+    study: Study, arms: dict[str, Arm], directory: Path, rows, predicted: Sequence[str], smoke: bool = False
+) -> None:
+    """Write results.json and the report, with what made them."""
     sources = _sources(directory, arms)
     options = {name: arm.options for name, arm in arms.items()}
     write_text(directory / "results.json", json.dumps({"rows": rows, "arms": options, "made by": sources}, indent=1))
     task = arms[study.reference].task
     wording = Wording(*task.example_name)
-    _, counts = np.unique(_levels(task), return_counts=True)
+    _, counts = np.unique(_levels(_first_seed(arms[study.reference])), return_counts=True)
     table = pd.DataFrame(rows)
     write_report(
         directory,
@@ -229,17 +209,26 @@ def conclude(study: Study, arms: dict[str, Arm], directory: Path, rows, predicte
         {name: learning_curve(directory / "arms" / name) for name in arms},
         reference=study.reference,
         title=study.question,
-        protocol=protocol(arms, study.reference),
+        protocol=protocol(arms, study.reference, study.rule),
         provenance=sources,
         predicted=predicted,
         wording=wording,
         paper=study.paper,
         resolution=1 / counts.min(),
+        smoke=smoke,
     )
-    for level, group in table.groupby("difficulty", sort=False):
-        shown = accuracy_table(group)
-        print(f"\n{level}\n{shown.to_string(index=False)}")
+
+
+def print_tables(rows: Sequence[Mapping[str, Any]], directory: Path) -> None:
+    """The accuracies of all arms at every difficulty, and where the report is."""
+    for level, group in pd.DataFrame(rows).groupby("difficulty", sort=False):
+        print(f"\n{level}\n{accuracy_table(group).to_string(index=False)}")
     print(f"\nReport: {directory / 'report.html'}")
+
+
+def _first_seed(arm: Arm) -> Task:
+    """The task of an arm as its first seed sees it."""
+    return arm.task.for_seed(arm.config.run.seeds[0])
 
 
 def _levels(task: Task) -> np.ndarray:

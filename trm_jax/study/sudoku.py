@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
+from trm_jax.study.arms import Options, Study
 from trm_jax.study.published import TINY_RECURSIVE_MODELS
-from trm_jax.study.runner import Options, Study
 
 
 def _named(option: str, values, short: str) -> dict[str, Options]:
@@ -11,6 +11,15 @@ def _named(option: str, values, short: str) -> dict[str, Options]:
 
 
 _STUDIES: dict[str, Study] = {
+    "demo": Study(
+        "Does a net that thinks in steps beat the same net that answers at once?",
+        {"recursive": {}, "at_once": {"recursion.N_sup": 1, "recursion.T": 1, "recursion.n": 1}},
+        base={
+            "model.mixer": "attention", "model.positions": "rotary_2d", "task.blanks": (10, 10), "task.train": 5000,
+            "task.test": 500, "run.steps": 150, "run.seeds": (0, 1, 2),
+        },
+        reference="recursive",
+    ),
     "components": Study(
         "What does each component contribute?",
         {
@@ -63,15 +72,21 @@ _STUDIES: dict[str, Study] = {
             "deep": {},
             "shallow": {"recursion.N_sup": 1, "recursion.n": 1},
             "shallow_equal_compute": {"recursion.N_sup": 1, "recursion.n": 1, "run.steps": 2400},
+            "untied": {"recursion.N_sup": 1, "recursion.n": 1, "model.layers": 12, "model.separate_nets": True},
+            "no_z": {"model.use_z": False},
             "no_relations": {"model.relations": "none"},
         },
         base={
-            "task.box": (2, 3), "task.blanks": (23, 25), "task.train": 5000, "task.test": 2000, "model.width": 64,
+            "task.box": (2, 3), "task.blanks": (23, 25), "task.train": 3000, "task.test": 1000,
+            "task.same_for_seeds": False, "model.width": 64,
             "model.mixer": "attention", "model.positions": "rotary_2d", "model.relations": "boxes",
             "recursion.N_sup": 4, "recursion.T": 1, "recursion.n": 2, "optim.learning_rate": 3e-3,
-            "optim.weight_decay": 0.1, "optim.ema": 0.98, "run.seeds": (0, 1, 2, 3),
+            "optim.weight_decay": 0.1, "optim.ema": 0.98, "run.seeds": (0, 1, 2, 3, 4, 5),
         },
         reference="deep",
+        rule="More recursion solves harder puzzles at equal compute if `shallow_equal_compute` is lower than `deep` at "
+        "the largest number of blanks, and both halves of the seeds find it. The weights of `deep` are shared by 24 "
+        "layer applications; `untied` has as many layers with weights of their own.",
     ),
     "transfer": Study(
         "Does learning with few blanks first help with many?",

@@ -1,7 +1,7 @@
 """Sudoku as a task for the engine: generated puzzles or files, symmetries as augmentation, scores by blanks."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, ClassVar, Literal
 
@@ -41,7 +41,9 @@ class Sudoku(Task):
     augmented: bool = True
     """Apply Sudoku symmetries inside the training step, never one that leads to a held-out solution."""
     seed: int = 0
-    """Seed of the puzzles; shared by all arms and all training seeds."""
+    """Seed of the puzzles; shared by all arms."""
+    same_for_seeds: bool = True
+    """All training seeds share puzzles and split; false: every seed draws its own, by the sum of both seeds."""
     train_file: str = ""
     """CSV file with Sudoku-Extreme columns to train and validate on, instead of generated puzzles."""
     test_file: str = ""
@@ -53,7 +55,7 @@ class Sudoku(Task):
     level_name: ClassVar[str] = "blanks"
 
     def __post_init__(self) -> None:
-        check_types(self)
+        check_types(self, "task.")
         require(min(self.box) >= 1, f"task.box must be two positive numbers, got {self.box}")
         require(bool(self.train_file) == bool(self.test_file), "task.train_file and task.test_file go together")
         cells = (self.box[0] * self.box[1]) ** 2
@@ -67,11 +69,19 @@ class Sudoku(Task):
             "task.curriculum_fraction needs generated puzzles: leave it at 0 with task.train_file",
         )
         require(
+            self.same_for_seeds or not self.train_file,
+            "task.same_for_seeds=false needs generated puzzles: a file is the same for all seeds",
+        )
+        require(
             fraction == 0 or self.split == "class",
             "task.curriculum_fraction needs task.split=class, which keeps test solutions out of both training sets",
         )
         for name in ("train", "validation", "test"):
             require(getattr(self, name) >= 1, f"task.{name} must be at least 1, got {getattr(self, name)}")
+
+    def for_seed(self, seed: int) -> "Sudoku":
+        """The puzzles of one training seed."""
+        return self if self.same_for_seeds else replace(self, seed=self.seed + seed, same_for_seeds=True)
 
     def shape(self) -> dict[str, Any]:
         """Vocabulary, classes and grid of the board."""

@@ -1,11 +1,12 @@
 """Dataclasses as options: checked types, plain values in and out, and refusal of what is unknown."""
 
 import dataclasses
+import difflib
 import json
 import math
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any, Literal
 
@@ -29,13 +30,19 @@ def _flat(options: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def did_you_mean(word: str, known: Iterable[str], prefix: str = "") -> str:
+    """The known word that is most like a misspelt one, as a piece of its message; empty where none is like it."""
+    close = difflib.get_close_matches(word, list(known), 1)
+    return f" (did you mean {prefix}{close[0]}?)" if close else ""
+
+
 def from_dict(value: Any, kind: Any) -> Any:
     """Rebuild a dataclass, with its tuples, from what JSON knows. Raises ValueError for an unknown option."""
     if isinstance(kind, type) and is_dataclass(kind):
         known = {f.name: f.type for f in fields(kind)}
-        require(isinstance(value, dict), f"expected options of {kind.__name__}, got {value!r}")
+        require(isinstance(value, dict), f"expected options by name, got {value!r}")
         for name in value:
-            require(name in known, f"unknown option {name!r}; {kind.__name__} has {', '.join(known)}")
+            require(name in known, f"unknown option {name!r}{did_you_mean(name, known)}; known are {', '.join(known)}")
         return kind(**{name: from_dict(v, known[name]) for name, v in value.items()})
     if isinstance(kind, types.UnionType):
         part = optional_dataclass(kind)
@@ -66,7 +73,7 @@ def replace_nested(config: Any, options: Mapping[str, Any], prefix: str = "") ->
         if name not in known:
             what = f"option {prefix}{name}" if prefix or not dot else f"section {name!r}"
             parent = prefix.rstrip(".") or "the config"
-            raise ValueError(f"unknown {what}; {parent} has {', '.join(known)}")
+            raise ValueError(f"unknown {what}{did_you_mean(name, known, prefix)}; {parent} has {', '.join(known)}")
         if dot:
             sections.setdefault(name, {})[rest] = value
         else:
@@ -80,12 +87,15 @@ def replace_nested(config: Any, options: Mapping[str, Any], prefix: str = "") ->
     return dataclasses.replace(config, **changes)
 
 
-def check_types(config: Any) -> None:
-    """Refuse a value that is not of its field's declared type: a wrong option must not run silently."""
+def check_types(config: Any, prefix: str = "") -> None:
+    """Refuse a value that is not of its field's declared type: a wrong option must not run silently.
+
+    ``prefix`` is what stands before the name of a field where the user gives it, such as "run.".
+    """
     for f in fields(config):
         value = getattr(config, f.name)
         if not _matches(value, f.type):
-            raise ValueError(f"{type(config).__name__}.{f.name} must be {_describe(f.type)}, got {value!r}")
+            raise ValueError(f"{prefix}{f.name} must be {describe_type(f.type)}, got {value!r}")
 
 
 def _matches(value: Any, kind: Any) -> bool:
@@ -107,7 +117,7 @@ def _matches(value: Any, kind: Any) -> bool:
     return isinstance(value, kind)
 
 
-def _describe(kind: Any) -> str:
+def describe_type(kind: Any) -> str:
     if typing.get_origin(kind) is Literal:
         return "one of " + ", ".join(map(str, typing.get_args(kind)))
     return getattr(kind, "__name__", str(kind)) if typing.get_origin(kind) is None else str(kind)

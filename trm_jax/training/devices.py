@@ -73,29 +73,32 @@ def seeds_at_once(config: Config) -> int:
     return int(on_cpu() or (config.model.relations != "none" and cudnn_attention(config.model)))
 
 
-def over_seeds(function: Callable, mesh: Mesh, donate: bool = False, at_once: int = 1) -> Any:
+def over_seeds(function: Callable, mesh: Mesh, donate: bool = False, at_once: int = 1, mapped: int = 1) -> Any:
     """Compile ``function(state, *shared)`` for a leading axis S of the state, sharded over the devices of the mesh.
 
-    A device vectorises ``at_once`` of its seeds (0: all), one such group after another. ``donate`` lets the result take
-    the memory of the state.
+    The first ``mapped`` arguments have the axis S, the others are the same for all seeds. A device vectorises
+    ``at_once`` of its seeds (0: all), one such group after another. ``donate`` lets the result take the memory of the
+    state.
     """
 
-    def local(state, *shared):
-        def seed(state):
-            return function(state, *shared)
+    def local(*arguments):
+        of_seeds, shared = arguments[:mapped], arguments[mapped:]
 
-        mine = len(jax.tree.leaves(state)[0])
+        def seed(own):
+            return function(*own, *shared)
+
+        mine = len(jax.tree.leaves(of_seeds)[0])
         if at_once == 0 or at_once >= mine > 1:
-            return jax.vmap(seed)(state)
-        return jax.lax.map(seed, state, batch_size=at_once if at_once > 1 else None)
+            return jax.vmap(seed)(of_seeds)
+        return jax.lax.map(seed, of_seeds, batch_size=at_once if at_once > 1 else None)
 
-    def run(state, *shared):
-        specs = (P("seed"), *(P() for _ in shared))
+    def run(*arguments):
+        specs = tuple(P("seed") if index < mapped else P() for index in range(len(arguments)))
         # Only `seed` is split by hand; along `data` the compiler divides the work, as `shard_batch` asks it to.
         sharded = jax.shard_map(
             local, mesh=mesh, in_specs=specs, out_specs=P("seed"), axis_names={"seed"}, check_vma=False
         )
-        return sharded(state, *shared)
+        return sharded(*arguments)
 
     # Without a fixed sharding a carried state would come back split along `data`, and the next call compile anew.
     result = NamedSharding(mesh, P("seed"))

@@ -1,8 +1,8 @@
 """The training loop on the host: compiled chunks, evaluation, checkpoints, resuming, and stopping on a NaN."""
 
 import sys
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
@@ -10,13 +10,13 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from tqdm import tqdm
 
 from trm_jax.core import train_step
-from trm_jax.core.config import Config, LossConfig, RecursionConfig, RunConfig
+from trm_jax.core.config import Config, LossConfig, OptimConfig, RecursionConfig, RunConfig
 from trm_jax.core.sharding import tree_where
-from trm_jax.core.task import Task, run_options
+from trm_jax.core.task import Examples, Task, run_options
 from trm_jax.core.train_step import TrainingData, TrainState
+from trm_jax.support import progress
 from trm_jax.support.cli import Paused
 from trm_jax.training.checkpoint import Checkpoints
 from trm_jax.training.deadline import Deadline
@@ -29,10 +29,12 @@ from trm_jax.training.devices import (
     seeds_at_once,
     to_host,
 )
-from trm_jax.training.memory import compile_chunk, memory_limit, needed, require_fit
-from trm_jax.training.predict import scores
+from trm_jax.training.late import LateMetrics
+from trm_jax.training.memory import memory_limit, needed, require_fit
+from trm_jax.training.predict import Samples, scores
 from trm_jax.training.processes import broadcast_from_first, is_first_process
 from trm_jax.training.run_directory import RunDirectory
+from trm_jax.training.start import starting_weights
 
 
 class Best(NamedTuple):
@@ -76,14 +78,14 @@ def eval_weights(config: Config) -> Callable[[TrainState], Any]:
 
 
 def _fit(task: Task, config: Config, run: RunDirectory, name: str) -> TrainingRun:
-    seeds = np.array(config.run.seeds)
     mesh = run_mesh(config)
     _say_idle(config, mesh)
-    data = replicate(mesh, train_step.training_data(task.examples("train"), config.run.steps))
-    validation = task.examples("validation")
+    validation = samples_of(task, config, "validation")
     evaluated = eval_weights(config)
-    training = _start(config, data, mesh, seeds)
+    training, data = begin(task, config, mesh)
     checkpoints = Checkpoints(run.path / "checkpoints")
+    if config.run.init and checkpoints.latest() is None:
+        training = _from_weights(config, training, mesh)
     if checkpoints.latest() is not None:
         training = checkpoints.restore(training)
     step = int(to_host(training.state.step)[0])
@@ -92,14 +94,15 @@ def _fit(task: Task, config: Config, run: RunDirectory, name: str) -> TrainingRu
     chunks = LateMetrics(partial(_row, config, name, run.path), to_host(training.seconds))
     deadline = Deadline(config.run.minutes)
     compiled: dict[tuple[int, int], Callable] = {}
-    hidden = not is_first_process()
-    with tqdm(total=config.run.steps, initial=step, desc=name, unit="step", file=sys.stderr, disable=hidden) as bar:
+    with _said(lambda: step, config, run), progress.steps(name, config.run.steps, step, is_first_process()) as bar:
         while step < config.run.steps and not _out_of_patience(config, best, step):
             N_sup, end = _phase(config, step)
             K = min(config.run.chunk, end - step)
             if (K, N_sup) not in compiled:
                 _log(run, chunks.rows())
+                bar.set_description(f"{name}, compiling")
                 compiled[K, N_sup] = _compile(task, config, K, N_sup, mesh, state, data)
+                bar.set_description(name)
                 deadline.start()
             state = chunks.run(compiled[K, N_sup], state, data, step + K)
             step += K
@@ -108,8 +111,7 @@ def _fit(task: Task, config: Config, run: RunDirectory, name: str) -> TrainingRu
             rows = chunks.rows(behind=0 if evaluates or saves or deadline.limited else 1)
             if evaluates:
                 weights = evaluated(state)
-                by_step = scores(task, config, weights, validation)
-                last = {key: values[:, -1] for key, values in by_step.items()}
+                last = {key: values[:, -1] for key, values in scores(task, config, weights, validation).items()}
                 best = _better(config, best, weights, last[task.metric], step)
                 rows[-1] |= {f"validation_{key}": _to_list(values) for key, values in last.items()}
                 rows[-1]["best_step"] = to_host(best.step).tolist()
@@ -143,33 +145,6 @@ def _log(run: RunDirectory, rows: list[dict[str, Any]]) -> None:
         run.log(row)
 
 
-class LateMetrics:
-    """Metrics of chunks, read when the next chunk is on the device already, so that it need not wait for the host."""
-
-    def __init__(self, row: Callable[[Any, int], dict[str, Any]], seconds: np.ndarray):
-        self._row, self._waiting = row, list[tuple[int, Any]]()
-        self._started = 0.0
-        self.seconds = seconds
-        """(S,) time in which chunks ran."""
-
-    def run(self, program: Callable, state: TrainState, data: TrainingData, step: int) -> TrainState:
-        """Start a chunk that ends at ``step``; returns its state, which need not be there yet."""
-        self._started = self._started if self._waiting else time.perf_counter()
-        state, metrics = program(state, data)
-        self._waiting.append((step, metrics))
-        return state
-
-    def rows(self, behind: int = 0) -> list[dict[str, Any]]:
-        """Rows of all chunks since the last call but so many of the newest; waits until they have run."""
-        count = len(self._waiting) - behind
-        ready, self._waiting = self._waiting[:count], self._waiting[count:]
-        rows = [self._row(jax.block_until_ready(metrics), step) for step, metrics in ready]
-        if ready:
-            now = time.perf_counter()
-            self.seconds, self._started = self.seconds + (now - self._started), now
-        return rows
-
-
 def _phase(config: Config, step: int) -> tuple[int, int]:
     """Supervision steps of the update after ``step``, and the step until which they stay: the depth curriculum."""
     first = first_phase(config)
@@ -181,25 +156,84 @@ def first_phase(config: Config) -> int:
     return round(config.recursion.curriculum_fraction * config.run.steps / config.run.chunk) * config.run.chunk
 
 
-def _start(config: Config, data: TrainingData, mesh, seeds: np.ndarray) -> TrainingRun:
-    state = _initial_state(_shape_of_state(config))(place_seeds(mesh, seeds), data)
+def compile_chunk(task: Task, config: Config, K: int, mesh, state: TrainState, data: TrainingData):
+    """The compiled program of K updates of all seeds."""
+
+    def chunk(state, data):
+        return train_step.train_chunk(config, task, K, state, data)
+
+    mapped = 1 + _by_seed(task, config)
+    return over_seeds(chunk, mesh, True, seeds_at_once(config), mapped).lower(state, data).compile()
+
+
+def _by_seed(task: Task, config: Config) -> bool:
+    """Whether every seed has samples of its own."""
+    return task.for_seed(config.run.seeds[0]) != task
+
+
+@contextmanager
+def _said(step: Callable[[], int], config: Config, run: RunDirectory) -> Iterator[None]:
+    """Ctrl-C inside says where the run was."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(
+            f"stopped at step {step():,} of {config.run.steps:,}; the same command goes on ({run.path})"
+        ) from None
+
+
+def samples_of(task: Task, config: Config, part: str) -> Samples:
+    """The samples of a part: one for all seeds, or those of each seed."""
+    tasks = [task.for_seed(seed) for seed in config.run.seeds]
+    return [of_seed.examples(part) for of_seed in tasks] if _by_seed(task, config) else task.examples(part)
+
+
+def _data(task: Task, config: Config, mesh) -> TrainingData:
+    """What training draws from, on the devices: for all seeds, or with an axis S where each has its own."""
+    samples = samples_of(task, config, "train")
+    if isinstance(samples, Examples):
+        return replicate(mesh, train_step.training_data(samples, config.run.steps))
+    seeds = [train_step.training_data(examples, config.run.steps) for examples in samples]
+
+    def stack(*leaves):
+        longest = max(len(leaf) for leaf in leaves)
+        filled = [np.concatenate([leaf, leaf[-1:].repeat(longest - len(leaf), 0)]) for leaf in map(np.asarray, leaves)]
+        return np.stack(filled)
+
+    return place_seeds(mesh, jax.tree.map(stack, *seeds))
+
+
+def begin(task: Task, config: Config, mesh) -> tuple[TrainingRun, TrainingData]:
+    """The run before its first update, and what it draws from."""
+    seeds, data = np.array(config.run.seeds), _data(task, config, mesh)
+    state = _initial_state(_shape_of_state(config), _by_seed(task, config))(place_seeds(mesh, seeds), data)
     none = replicate(mesh, np.full(len(seeds), -np.inf, np.float32))
     steps = replicate(mesh, np.zeros(len(seeds), np.int32))
     best = Best(jax.tree.map(jax.numpy.zeros_like, state.params), none, steps)
-    return TrainingRun(state, best, replicate(mesh, np.zeros(len(seeds), np.float32)))
+    return TrainingRun(state, best, replicate(mesh, np.zeros(len(seeds), np.float32))), data
+
+
+def _from_weights(config: Config, training: TrainingRun, mesh) -> TrainingRun:
+    """The same state with the weights of ``run.init`` in every seed; optimizer and average begin anew."""
+    weights = starting_weights(config)
+    params = jax.tree.map(lambda leaf: np.repeat(leaf[None], len(config.run.seeds), axis=0), weights)
+    state = training.state._replace(params=place_seeds(mesh, params))
+    if config.optim.ema_start == "weights":
+        state = state._replace(ema=place_seeds(mesh, params))
+    return training._replace(state=state)
 
 
 def _shape_of_state(config: Config) -> Config:
     """The config with only those options that the state before the first update depends on."""
     run = replace(RunConfig(), batch=config.run.batch, seeds=config.run.seeds, data_parallel=config.run.data_parallel)
     loss = LossConfig(supervision=config.loss.supervision)
-    return Config(config.model, RecursionConfig(T=1), loss, run=run)
+    return Config(config.model, RecursionConfig(T=1), loss, OptimConfig(ema_start=config.optim.ema_start), run)
 
 
 @cache
-def _initial_state(config: Config) -> Callable:
+def _initial_state(config: Config, by_seed: bool) -> Callable:
     """Compiled state before the first update; arms that differ only in how they train share the program."""
-    return over_seeds(lambda seed, data: train_step.init(config, data, seed), run_mesh(config), at_once=1)
+    return over_seeds(lambda seed, data: train_step.init(config, data, seed), run_mesh(config), mapped=1 + by_seed)
 
 
 def _replicated(mesh, seconds: np.ndarray):

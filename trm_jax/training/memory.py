@@ -2,18 +2,11 @@
 
 import os
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
-import jax
-import numpy as np
-
-from trm_jax.core import train_step
 from trm_jax.core.config import Config
-from trm_jax.core.task import Task
-from trm_jax.core.train_step import TrainingData
 from trm_jax.support.schema import require
-from trm_jax.training.devices import over_seeds, place_seeds, replicate, run_mesh, seeds_at_once
+from trm_jax.training.devices import seeds_at_once
 
 
 @dataclass(frozen=True)
@@ -31,12 +24,6 @@ class Memory:
         return self.arguments + self.temporary
 
 
-def compile_chunk(task: Task, config: Config, K: int, mesh, state: Any, data: TrainingData) -> Any:
-    """K training steps of all seeds as one compiled program; state and data may be shapes."""
-    chunk = over_seeds(partial(train_step.train_chunk, config, task, K), mesh, True, seeds_at_once(config))
-    return chunk.lower(state, data).compile()
-
-
 def needed(program: Any) -> Memory:
     """Memory of a compiled program."""
     told = program.memory_analysis()
@@ -51,17 +38,6 @@ def memory_limit(mesh) -> int:
     if stats and "bytes_limit" in stats:
         return stats["bytes_limit"]
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // len(mesh.local_mesh.devices.flat)
-
-
-def memory_of_run(task: Task, config: Config) -> tuple[Memory, int]:
-    """Memory that a run will need on each device, and how much there is. Compiles a chunk; runs nothing."""
-    mesh = run_mesh(config)
-    data = train_step.training_data(task.examples("train"), config.run.steps)
-    seeds = place_seeds(mesh, np.array(config.run.seeds))
-    shapes = jax.eval_shape(over_seeds(lambda seed, data: train_step.init(config, data, seed), mesh), seeds, data)
-    state = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=seeds.sharding), shapes)
-    program = compile_chunk(task, config, min(config.run.chunk, config.run.steps), mesh, state, replicate(mesh, data))
-    return needed(program), memory_limit(mesh)
 
 
 def describe(config: Config, memory: Memory, limit: int) -> str:

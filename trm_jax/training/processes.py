@@ -6,9 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
-from jax.experimental import multihost_utils
 
 from trm_jax.support.machine import cores
 
@@ -24,6 +22,8 @@ def configure(cache: Path | None = None) -> None:
     ``cache`` defaults to ``$TRM_CACHE``, else ``~/.cache/trm_jax``. Raises ValueError, or RuntimeError when the
     processes do not find each other.
     """
+    import jax  # here and below, so that a command can explain its options without it
+
     if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
         jax.config.update("jax_num_cpu_devices", cores())
     cache = cache or Path(os.environ.get("TRM_CACHE", Path.home() / ".cache" / "trm_jax"))
@@ -67,11 +67,15 @@ def _on_tpu() -> bool:
 
 def is_first_process() -> bool:
     """Whether this process writes files and speaks to the user."""
+    import jax
+
     return jax.process_index() == 0
 
 
 def broadcast_from_first(array: np.ndarray) -> np.ndarray:
     """The array that the first process has; shape and dtype must be the same on all."""
+    from jax.experimental import multihost_utils
+
     return multihost_utils.broadcast_one_to_all(array)
 
 

@@ -1,16 +1,22 @@
 """Answers of a trained classifier to wafer maps, many at a time."""
 
+import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
 import numpy as np
 
+from trm_jax.core import model
+from trm_jax.core.config import ModelConfig
 from trm_jax.core.predict import adaptive_forward, last_step
 from trm_jax.training.devices import to_host
 from trm_jax.training.predict import predict
-from trm_jax.wafer.checkpoint import Classifier
+from trm_jax.wafer.checkpoint import Classifier, load_checkpoint
 from trm_jax.wafer.maps.wafers import Wafers
 
 CHUNK = 4096
@@ -96,3 +102,19 @@ def halting_times(
             jax.block_until_ready(answers)
             times.append(time.perf_counter() - start)
     return [1e3 * float(np.median(times[1:])) / len(wafers) for times in seconds]
+
+
+def time_halting(weights: Path, wafers: Wafers, index: np.ndarray, halts: Sequence[float]) -> list[float]:
+    """Milliseconds a wafer when it stops above each of ``halts``; empty without wafers or weights."""
+    if not len(index):
+        return []
+    if not weights.is_dir():
+        print(f"no weights at {weights}: early stopping is not timed", file=sys.stderr)
+        return []
+    return halting_times(load_checkpoint(weights), wafers.take(index), halts)
+
+
+def count_parameters(config: ModelConfig) -> int:
+    """Numbers in one net that predicts, without initialising any."""
+    config = replace(config, readout_bias=True)  # as `wafer.task.for_prediction` adds it
+    return model.count_parameters(config, jax.eval_shape(partial(model.initialise, config), jax.random.key(0)))

@@ -8,7 +8,6 @@ import warnings
 from typing import Literal, NamedTuple
 
 import numpy as np
-from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from trm_jax.wafer.maps.wafers import CLASSES, UNKNOWN, Wafers
 
@@ -110,6 +109,8 @@ def _deal(label: np.ndarray, group: np.ndarray | None, count: int, seed: int) ->
             f"cannot split {units:,} {what} ({most:,} wafers of the most frequent class) into {count} parts; "
             "there must be two parts or more, and something for each"
         )
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold  # slow to import
+
     kind = StratifiedKFold if group is None else StratifiedGroupKFold
     number = np.empty(len(label), np.int64)
     with warnings.catch_warnings():  # a class with fewer wafers than parts: `_check_classes` tells where it is missing

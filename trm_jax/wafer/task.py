@@ -51,7 +51,7 @@ class WaferTask(Task):
     example_name: ClassVar[tuple[str, str]] = ("wafer", "wafers")
 
     def __post_init__(self) -> None:
-        check_types(self)
+        check_types(self, "task.")
         require(0 <= self.balance <= 1, f"task.balance must be in 0..1, got {self.balance}")
         require(0 <= self.untouched <= 1, f"task.untouched is a probability, got {self.untouched}")
         require(0 <= self.noise[0] <= self.noise[1] <= 1, f"task.noise must be two shares, got {self.noise}")

@@ -7,7 +7,7 @@ import chex
 import numpy as np
 import pytest
 
-from trm_jax.wafer.baselines import rules
+from trm_jax.wafer.baselines import RULES, rules
 from trm_jax.wafer.maps.wafers import CLASSES
 from trm_jax.wafer.splits import folds
 from trm_jax.wafer.synthetic import synthetic_wafers
@@ -26,7 +26,7 @@ def inputs(wafers):
     return {extract: extract(wafers) for extract in set(rules.INPUTS.values())}
 
 
-@pytest.mark.parametrize("rule", rules.RULES)
+@pytest.mark.parametrize("rule", RULES)
 def test_rules_give_probabilities_and_trees_beat_the_constant(wafers, inputs, rule):
     split = folds(wafers)[0]
     values, labels = inputs[rules.INPUTS[rule]], wafers.label

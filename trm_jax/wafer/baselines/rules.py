@@ -2,20 +2,21 @@
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, get_args
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.tree import DecisionTreeClassifier
 
+from trm_jax.support.files import replacing
+from trm_jax.wafer.baselines import Rule
 from trm_jax.wafer.baselines.features import features
 from trm_jax.wafer.baselines.report import BaselineResult
 from trm_jax.wafer.maps.wafers import CLASSES, Wafers
 from trm_jax.wafer.splits import Split
 
-Rule = Literal["constant", "grid_size", "decision_tree", "boosting"]
-RULES: tuple[Rule, ...] = get_args(Rule)
 Inputs = Callable[[Wafers], np.ndarray]
 Labelled = tuple[np.ndarray, np.ndarray]
 TIMED = 30
@@ -97,3 +98,18 @@ def _milliseconds(classify: Callable[[], Any]) -> float:
         classify()
         seconds.append(time.perf_counter() - start)
     return 1e3 * float(np.median(seconds))
+
+
+def outcome(
+    path: Path, rule: Rule, wafers: Wafers, splits: list[Split], inputs: Callable[[], np.ndarray], seed: int
+) -> BaselineResult:
+    """Answers of a rule to all test wafers: those of an earlier run in ``path``, else those of a rule trained now."""
+    if path.exists():
+        with np.load(path, allow_pickle=False) as arrays:
+            return BaselineResult(
+                arrays["probabilities"], *(arrays[name].item() for name in BaselineResult._fields[1:])
+            )
+    tested = cross_validate(rule, wafers, splits, inputs(), seed)
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        np.savez_compressed(file, **tested._asdict())
+    return tested

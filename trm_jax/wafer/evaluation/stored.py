@@ -8,7 +8,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -18,10 +18,8 @@ from trm_jax.core.config import Config
 from trm_jax.support.files import DAMAGE, replacing
 from trm_jax.support.schema import require
 from trm_jax.training.run_directory import read_config
-from trm_jax.wafer.data import run_and_wafers
 from trm_jax.wafer.maps.wafers import CLASSES, Wafers
 from trm_jax.wafer.splits import Split
-from trm_jax.wafer.splits import folds as all_folds
 
 CURVE = ("loss", "validation_macro_f1", "best_step")
 """What is read of a training log, one value per seed in each row."""
@@ -245,26 +243,3 @@ class StoredRun(NamedTuple):
     """All splits of the wafers."""
     folds: list[Fold]
     """The splits that the run has done, with the seeds of all runs that are judged together."""
-
-
-@dataclass(frozen=True)
-class RunArguments:
-    """A run of wafer_train and the wafers that it was trained on."""
-
-    run: Path | None = None
-    """Directory of the run: a folder for each split, with predictions, config and curve; needed unless smoke."""
-    more_seeds: tuple[Path, ...] = ()
-    """Runs of the same recipe with other seeds, judged together with it."""
-    data: Path | None = None
-    """Prepared cache, .npz, .pkl or folder of maps; else $TRM_DATA, ../shared/data, or synthetic wafers."""
-    synthetic: int = 0
-    """Number of generated wafers that the run was trained on, instead of data."""
-    preset: Literal["none", "smoke"] = "none"
-    """smoke: the run that `wafer_train.py --preset smoke` leaves, on its generated wafers."""
-
-    def read(self) -> StoredRun:
-        """The run with its wafers. Raises ValueError where something is missing or does not belong together."""
-        directory, wafers = run_and_wafers(self.run, self.preset, self.synthetic, self.data)
-        splits = all_folds(wafers)
-        runs = [read_run(path, wafers, splits) for path in (directory, *self.more_seeds)]
-        return StoredRun(directory, wafers, splits, join_runs(runs))
