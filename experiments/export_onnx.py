@@ -48,10 +48,10 @@ class Arguments(Settings):
 
 def run(arguments: Arguments) -> None:
     """Export, compare, measure and write the package."""
-    from trm_jax.edge.format import write_sums  # here: --help needs neither jax nor onnx
     from trm_jax.export import package, report
     from trm_jax.export.samples import samples_for
     from trm_jax.export.source import read_source, save_untrained
+    from trm_jax.support.checksums import write_sums
 
     smoke = arguments.preset == "smoke"
     if smoke:

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from trm_jax.support.cli import main
-from trm_jax.support.files import write_text
+from trm_jax.support.files import run_folder, write_text
 from trm_jax.support.flags import TRAINING, Training
 from trm_jax.support.schema import require
 from trm_jax.training.processes import configure
@@ -87,11 +87,11 @@ def run(arguments: Arguments) -> None:
         write_smoke_pairs(data)
     task = Sequences(file=str(data), test_file=str(arguments.test or ""))
     study = Study(f"What is learned from {data.name}?", {"full": {}})
+    directory = run_folder(arguments.output, arguments.name, "a study")
     chosen = arguments.training.options(arguments.options)
     arms = build_arms(study, task, PRESETS[arguments.preset] | chosen, (), arguments.arm)
     if not preview.shown(arms, arguments.training):
-        smoke = arguments.preset == "smoke"
-        run_study(study, arms, arguments.output / arguments.name, reuse=False, smoke=smoke)
+        run_study(study, arms, directory, reuse=False, smoke=arguments.preset == "smoke")
 
 
 if __name__ == "__main__":

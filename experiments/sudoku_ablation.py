@@ -23,6 +23,7 @@ from trm_jax.study.arms import build_arms, overview
 from trm_jax.study.sudoku import PRESETS, STUDIES
 from trm_jax.sudoku.task import Sudoku
 from trm_jax.support.cli import main
+from trm_jax.support.files import run_folder
 from trm_jax.support.flags import TRAINING, Training
 from trm_jax.support.schema import did_you_mean, require
 from trm_jax.training.processes import configure
@@ -75,6 +76,7 @@ def run(arguments: Arguments) -> None:
     study, smoke = STUDIES[arguments.study], arguments.preset == "smoke"
     common = PRESETS[arguments.preset] | arguments.training.options(arguments.options)
     arms = build_arms(study, Sudoku(), common, arguments.arms, arguments.arm)
+    directory = run_folder(arguments.output, arguments.name or f"{arguments.study}-{arguments.preset}", "a study")
     if smoke:  # unless the user's own flags say otherwise
         os.environ["XLA_FLAGS"] = f"{QUICK_COMPILING} {os.environ.get('XLA_FLAGS', '')}"
     configure()
@@ -82,7 +84,6 @@ def run(arguments: Arguments) -> None:
 
     if preview.shown(arms, arguments.training):
         return
-    directory = arguments.output / (arguments.name or f"{arguments.study}-{arguments.preset}")
     runner.run_study(study, arms, directory, arguments.predicted, arguments.reuse, smoke)
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from trm_jax.support.cli import main
-from trm_jax.support.files import refuse_other_options
+from trm_jax.support.files import refuse_other_options, run_folder
 from trm_jax.support.provenance import provenance
 from trm_jax.wafer.baselines import RULES, Rule
 from trm_jax.wafer.data import load
@@ -53,7 +53,7 @@ def run(arguments: Arguments) -> None:
 
     wafers = load(arguments.data, arguments.preset == "smoke")
     splits = folds(wafers, arguments.folds, arguments.split)
-    directory = arguments.output / (arguments.name or f"baselines-{arguments.preset}")
+    directory = run_folder(arguments.output, arguments.name or f"baselines-{arguments.preset}", "wafer baselines")
     options = {name: getattr(arguments, name) for name in ("split", "folds", "seed")}
     options = {"source": wafers.source, "wafers": len(wafers), **options}
     refuse_other_options(directory / "options.json", options, "results")

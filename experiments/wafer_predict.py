@@ -18,6 +18,7 @@ from trm_jax.support.cli import main
 from trm_jax.support.schema import require
 from trm_jax.training.processes import configure
 from trm_jax.wafer.maps.answers import check_output, decide, write_answers
+from trm_jax.wafer.maps.plausible import inspect, parse_codes
 
 if TYPE_CHECKING:
     from trm_jax.wafer.checkpoint import Classifier
@@ -32,8 +33,12 @@ class Arguments:
     """Directory of a checkpoint; needed unless --preset smoke."""
     input: Path | None = None
     """Maps to classify; needed unless --preset smoke."""
+    pass_bins: str = ""
+    """Bins of passing dies, such as 1 or 1,2, for files that have bins instead of the codes 0, 1, 2."""
     output: Path = Path("answers.csv")
     """Table to write."""
+    codes: str = ""
+    """How the cells are coded where they are not 0, 1, 2: `swapped`, or such as pass=1,fail=0,outline=disc."""
     force: bool = False
     """Replace the table if it exists."""
     threshold: float | None = None
@@ -57,7 +62,8 @@ def prepare(arguments: Arguments) -> "tuple[Classifier, ReadResult]":
         return untrained(), ReadResult(load(smoke=True), [])
     if arguments.checkpoint is None or arguments.input is None:
         raise ValueError("give --checkpoint and --input, or --preset smoke")
-    return load_checkpoint(arguments.checkpoint), source.read(arguments.input, sys.stderr.isatty(), to_classify=True)
+    maps = source.read(arguments.input, sys.stderr.isatty(), to_classify=True, pass_bins=arguments.pass_bins)
+    return load_checkpoint(arguments.checkpoint), maps
 
 
 def run(arguments: Arguments) -> None:
@@ -66,17 +72,22 @@ def run(arguments: Arguments) -> None:
     require(batch >= 1, f"--batch must be at least 1, got {batch}")
     require(threshold is None or 0 <= threshold <= 1, f"--threshold is a probability, got {threshold}")
     check_output(arguments.output, arguments.force)
+    parse_codes(arguments.codes)
     from trm_jax.wafer.classify import classify
 
-    classifier, maps = prepare(arguments)
+    classifier, read = prepare(arguments)
+    maps, doubts, notes = inspect(read, arguments.codes, classifier.calibration.dies)
+    for note in notes:
+        print(note, file=sys.stderr)
     classified = classify(classifier, maps.wafers, threshold, batch)
     review_threshold = classifier.calibration.review_threshold
-    write_answers(arguments.output, maps, classified.probabilities, classified.steps, review_threshold)
+    write_answers(arguments.output, maps, classified.probabilities, classified.steps, review_threshold, doubts)
     count = len(maps.wafers)
     print(
         f"{maps.wafers.source}: {count:,} maps classified in {classified.seconds:.1f} s "
         f"({count / classified.seconds:,.0f} a second, compiling included), {classified.steps.mean():.2f} steps on "
-        f"average, {decide(classified.probabilities, review_threshold).review.mean():.1%} for review, "
+        f"average, {decide(classified.probabilities, review_threshold, doubts).review.mean():.1%} for review "
+        f"({len(doubts):,} maps with a reason), "
         f"{len(maps.rejected):,} broken; {arguments.output}"
     )
 

@@ -21,7 +21,7 @@ import tyro
 from trm_jax.core.config import Config
 from trm_jax.core.task import override, run_options
 from trm_jax.support.cli import main
-from trm_jax.support.files import refuse_other_options
+from trm_jax.support.files import refuse_other_options, run_folder
 from trm_jax.support.flags import TRAINING, Training
 from trm_jax.training.processes import configure
 from trm_jax.wafer.data import load
@@ -74,7 +74,7 @@ def run(arguments: Arguments) -> None:
         return
     wafers = load(arguments.data, arguments.preset == "smoke")
     splits = choose_splits(wafers, arguments.folds, arguments.all_lots, arguments.leave_out)
-    directory = arguments.output / (arguments.name or f"wafer-{arguments.preset}")
+    directory = run_folder(arguments.output, arguments.name or f"wafer-{arguments.preset}", "a wafer run")
     print(describe(config, wafers, arguments.views))
     if flags.dry_run:
         run = config.run

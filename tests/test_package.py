@@ -1,6 +1,7 @@
 """The package as a whole: what importing it brings in, and that its arrows point one way."""
 
 import ast
+import itertools
 import subprocess
 import sys
 from pathlib import Path
@@ -14,15 +15,16 @@ ARROWS = {
     "support": set(),
     "reporting": {"support"},
     "core": {"support"},
-    "training": {"support", "core"},
+    "training": {"support", "core", "official"},
     "official": {"support", "core"},
     "sudoku": {"support", "core"},
     "sequences": {"support", "core"},
     "wafer": {"support", "core", "training", "reporting", "edge"},
     "wafer.maps": {"support"},
-    "study": {"support", "core", "training", "reporting", "sudoku"},
+    "study": {"support", "core", "training", "reporting", "sudoku", "maze"},
     "edge": {"support", "wafer.maps"},
     "export": {"support", "core", "training", "reporting", "edge", "sudoku", "sequences", "wafer", "wafer.maps"},
+    "think": {"support", "core", "training", "reporting", "sudoku", "wafer", "wafer.maps", "export"},
     "__main__": {"support", "edge"},
     "face": {"core", "study", "wafer", "wafer.maps"},
     "options": {"support", "reporting", "core", "sudoku", "sequences", "wafer", "study"},
@@ -50,6 +52,22 @@ def test_arrows_point_one_way(path):
     name = package(".".join(path.relative_to(PACKAGE).with_suffix("").parts))
     allowed = ARROWS.get(name, set()) | {name} | ({"wafer.maps"} if name == "wafer" else set())
     assert imports(path) <= allowed, imports(path) - allowed
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_promises_are_exceptions_which_stay_under_python_o(path):
+    """The only asserts are those that tell a type checker that something is not None."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Assert):
+            assert ast.unparse(node.test).endswith(" is not None"), f"line {node.lineno}: {ast.unparse(node)}"
+
+
+def test_the_lock_file_has_every_pinned_version_with_hashes():
+    pinned = [line for line in (ROOT / "requirements.txt").read_text().splitlines() if line and line[0] != "#"]
+    locked = (ROOT / "requirements.lock").read_text().replace(" ; ", " \\").split("\n")
+    entries = {name.split(" ")[0]: following for name, following in itertools.pairwise(locked) if name[:1].isalnum()}
+    for requirement in pinned:
+        assert entries[requirement.lower().replace("_", "-")].startswith("    --hash=sha256:"), requirement
 
 
 def modules_after(statement: str) -> set[str]:

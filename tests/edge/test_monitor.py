@@ -258,3 +258,21 @@ def test_a_record_is_on_the_disk_before_append_returns(tmp_path: Path, monkeypat
     append(log, {"a": 1})
     append(log, {"a": 2})
     assert sizes == [9, 9, 18]  # the file, its directory; the file
+
+
+def test_the_p_of_a_score_is_that_of_the_highest_limit_passed_and_an_alarm_needs_a_third_of_alpha() -> None:
+    """Eight quantities, of which one moves: Holm's factor is 8."""
+    known = {"window": 2, "mean": [0.0] * PARTS, "spread": [1.0] * PARTS, "tail": [0.5, 0.0005, 0.0001, 1e-5],
+             "limits": {name: [1.0, 4.0, 5.0, 6.0] for name in QUANTITIES}}  # fmt: skip
+
+    def tested(score: float) -> tuple[float, int]:
+        values = np.zeros((2, PARTS))
+        values[:, 0] = score
+        window = examine(known, values)
+        return window.tests["defect density"]["p"], len(window.alarms)
+
+    assert tested(2.9) == (1.0, 0)  # below three standard errors nothing counts
+    assert tested(4.0) == (1.0, 0)  # passed 1 alone, whose 0.5 is corrected to 1
+    assert tested(4.1) == (pytest.approx(8 * 0.0005), 0)  # below ALPHA, but not a third of it
+    assert tested(5.5) == (pytest.approx(8 * 0.0001), 1)
+    assert tested(7.0) == (pytest.approx(8 * 1e-5), 1)

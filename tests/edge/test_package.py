@@ -13,8 +13,9 @@ from edge_models import SIZE
 from trm_jax.edge import package
 from trm_jax.edge.__main__ import main
 from trm_jax.edge.classify import answer, classify, inputs
-from trm_jax.edge.format import Metadata, check_sums, read_metadata, write_metadata, write_sums
+from trm_jax.edge.format import Metadata, read_metadata, write_metadata
 from trm_jax.edge.package import Options, choose, open_model, report
+from trm_jax.support.checksums import check_sums, write_sums
 from trm_jax.wafer.synthetic import synthetic_wafers
 
 
@@ -55,7 +56,7 @@ def test_a_changed_a_missing_and_an_unlisted_file(tmp_path: Path) -> None:
     content[len(content) // 2] ^= 1
     (directory / "model.onnx").write_bytes(content)
     for asked in (directory, directory / "model.onnx"):
-        with pytest.raises(ValueError, match=r"model\.onnx is not what was exported \(wrong SHA-256\)"):
+        with pytest.raises(ValueError, match=r"model\.onnx is not what was written \(wrong SHA-256\)"):
             choose(asked)
     assert choose(directory / "step.onnx")  # it is still what it was
     edge_models.save(directory / "mine.onnx", edge_models.plain())
@@ -80,7 +81,7 @@ def test_a_package_whose_checksums_are_deleted_empty_or_shortened_is_refused(tmp
         sums.unlink()
     else:
         sums.write_text("".join(sums.read_text().splitlines(keepends=True)[:lines]))
-    reason = "SHA256SUMS is missing" if lines is None else r"SHA256SUMS does not list \S+; copy the package again"
+    reason = "SHA256SUMS is missing" if lines is None else r"SHA256SUMS does not list \S+; copy the folder again"
     for path in (directory, directory / "model.onnx", directory / "step.onnx"):
         with pytest.raises(ValueError, match=reason):
             choose(path)

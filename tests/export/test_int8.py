@@ -98,3 +98,12 @@ def test_groups_follow_weights_and_attention_is_one() -> None:
     integers = [value for value in tensors(quantized.graph).values() if value.dtype == np.int8 and value.size > 8]
     contents = [(one.shape, one.tobytes()) for one in integers if one.ndim == 2]
     assert len(contents) == len(set(contents)) == len(groups) - 1 - len(quantized.kept_float)
+
+
+@pytest.mark.parametrize(
+    ("attribute", "place", "axis"), [(None, 0, 0), (None, 1, 1), ("transA", 0, 1), ("transB", 1, 0)]
+)
+def test_a_transposed_factor_has_its_channels_on_the_other_axis(attribute: str | None, place: int, axis: int) -> None:
+    names = ["inputs", "weight"] if place else ["weight", "inputs"]
+    node = helper.make_node("Gemm", names, ["logits"], "gemm", **({attribute: 1} if attribute else {}))
+    assert int8.channel_axes(graph_of([node], {"weight": LEFT}, [1, 4, 4]))["weight"][0]["axis"] == axis

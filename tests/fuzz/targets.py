@@ -1,11 +1,13 @@
 """Every reader of files, and both bodies of the service: valid inputs to begin with, and what reads them."""
 
 import asyncio
+import gzip
 import io
 import json
 import pickle
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -77,6 +79,27 @@ def folder_png(folder: Path) -> Target:
         Image.fromarray(cells).save(file, "PNG")
         seeds.append(file.getvalue())
     return Target(seeds, in_file(folder, "map.png", lambda path: source.read(path.parent)))
+
+
+def dies(folder: Path, name: str) -> Target:
+    """Maps of a fab: a list of dies, SINF, SEMI G85, an array of numpy, and MixedWM38's .npz."""
+    from wafer.maps.test_formats import die_lines, g85, klarf, sinf, stdf
+
+    cells = WAFERS.map(0)
+    array, mixed = io.BytesIO(), io.BytesIO()
+    np.save(array, cells)
+    np.savez(mixed, arr_0=cells[None].astype(np.int32), arr_1=np.eye(8, dtype=np.int64)[:1])
+    seeds = {
+        "dies.csv": "\n".join(["lot,wafer,x,y,bin", *die_lines(cells, before="a,1,")]).encode(),
+        "map.sinf": sinf(cells).encode(),
+        "map.xml": g85(cells).encode(),
+        "map.npy": array.getvalue(),
+        "mixed.npz": mixed.getvalue(),
+        "lot.stdf": stdf({"1": cells}),
+        "lot.klarf": klarf(cells).encode(),
+    }
+    content = [seeds[name], *([gzip.compress(seeds[name])] if name == "dies.csv" else [])]
+    return Target(content, in_file(folder, name, lambda path: source.read(path, to_classify=True, pass_bins="1")))
 
 
 def folder_labels(folder: Path) -> Target:
@@ -187,6 +210,13 @@ TARGETS: dict[str, Callable[[Path], Target]] = {
     "folder: csv": folder_csv,
     "folder: png": folder_png,
     "folder: labels.csv": folder_labels,
+    "list of dies": lambda folder: dies(folder, "dies.csv"),
+    "SINF": lambda folder: dies(folder, "map.sinf"),
+    "SEMI G85": lambda folder: dies(folder, "map.xml"),
+    "npy": lambda folder: dies(folder, "map.npy"),
+    "MixedWM38": lambda folder: dies(folder, "mixed.npz"),
+    **({"STDF": lambda folder: dies(folder, "lot.stdf")} if find_spec("Semi_ATE") else {}),
+    **({"KLARF": lambda folder: dies(folder, "lot.klarf")} if find_spec("klarf_reader") else {}),
     "cache": cache_files,
     "weights: pt": lambda folder: weights(folder, ".pt"),
     "weights: npz": lambda folder: weights(folder, ".npz"),

@@ -19,6 +19,7 @@ def test_an_interval_is_written_with_its_ends_where_they_are_known():
 
 def test_zero_at_an_end_is_covered():
     assert Interval(0.1, 0.0, 0.2).covers_zero and not Interval(0.1, 0.01, 0.2).covers_zero
+    assert Interval(-0.1, -0.2, 0.0).covers_zero and not Interval(-0.1, -0.2, -0.01).covers_zero
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import base64
 
 import jinja2
 import pytest
+from markdown_it import MarkdownIt
 from matplotlib.figure import Figure
 
 from trm_jax.reporting.markdown import bullets, table
@@ -30,6 +31,18 @@ def test_a_report_is_markdown_page_and_figures(tmp_path):
     drawing = (tmp_path / "new/figures/plot.svg").read_bytes()
     assert base64.b64encode(drawing).decode() in (tmp_path / "new/report.html").read_text()
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["figures", "report.html", "report.md"]
+
+
+def test_names_of_the_user_put_no_html_into_the_markdown(tmp_path):
+    names = ["<img src=x onerror=alert(1)>", "`", "<script>alert(1)</script>", "<!-- ", "</td>", "<?x?>", "a < b <3"]
+    write_report(tmp_path, "# <b>T</b>\n\n" + table(["arm"], [[name] for name in names]) + "\n\n" + bullets(names), {})
+    tokens = MarkdownIt("commonmark", {"html": True}).enable("table").parse((tmp_path / "report.md").read_text())
+    inside = [child for token in tokens for child in token.children or ()]
+    assert not {"html_block", "html_inline"} & {token.type for token in [*tokens, *inside]}
+    shown = [token.content for token in tokens if token.type == "inline"]
+    assert len(shown) == 2 + 2 * len(names)
+    page = (tmp_path / "report.html").read_text()
+    assert "<title>&lt;b&gt;T&lt;/b&gt;</title>" in page and page.count("&lt;script&gt;") == 2 and "a &lt; b" in page
 
 
 def test_columns_of_numbers_stand_to_the_right_and_pipes_are_kept():

@@ -3,10 +3,11 @@
 import re
 
 import numpy as np
+import pandas as pd
 from fake_study import SIX_ARMS
 
 from trm_jax.reporting.interval import Interval
-from trm_jax.study import findings
+from trm_jax.study import findings, tables
 from trm_jax.study.published import TINY_RECURSIVE_MODELS as PAPER
 from trm_jax.study.statistics import Comparison, compare_arms
 
@@ -72,3 +73,19 @@ def test_published_table_is_in_points_of_the_reference() -> None:
     assert PAPER.lookup("stop_gradient") is None and PAPER.lookup("full") is None
     arms = [arm for row in PAPER.rows for arm in row.arms]
     assert len(set(arms)) == len(arms)
+
+
+def test_a_loss_by_the_best_checkpoint_is_named_before_a_smaller_gain() -> None:
+    rows = pd.DataFrame({"arm": ["a", "b"], "exact": [0.8, 0.9], "best_exact": [0.81, 0.87]})
+    assert findings.best_checkpoints(rows, {}, {}) == [
+        "Choosing the best checkpoint on validation changes the mean of an arm by at most 3.0 points "
+        "(`b`: \N{MINUS SIGN}3.0)."
+    ]
+
+
+def test_the_interval_of_an_arm_is_cut_at_0_and_100_percent() -> None:
+    rows = pd.DataFrame({"arm": ["a", "a", "b", "b"], "exact": [0.9, 1.0, 0.0, 0.1], "best_exact": 0.5})
+    assert tables.accuracy_table(rows)["95 % interval"].tolist() == ["31.5 to 100.0", "0.0 to 68.5"]
+    rows = rows.assign(parameters=1, flops=1.0)
+    overview = tables.overview_table({"9": (rows, [])}, findings.Wording("puzzle", "puzzles"))
+    assert overview["9"].tolist() == ["95.0 (31.5 to 100.0)", "5.0 (0.0 to 68.5)"]

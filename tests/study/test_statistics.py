@@ -222,6 +222,14 @@ def test_interval_equals_scipy(count, confidence):
     np.testing.assert_allclose(interval, (values.mean(), low, high), rtol=1e-12)
 
 
+def test_an_interval_is_one_of_95_percent_unless_said_otherwise() -> None:
+    values = np.random.default_rng(0).normal(size=6)
+    assert mean_interval(values) == mean_interval(values, 0.95) != mean_interval(values, 0.9)
+    assert bootstrap_interval(values) == bootstrap_interval(values, 0.95) != bootstrap_interval(values, 0.9)
+    compared = compare_arms({"full": dict(enumerate(0 * values)), "other": dict(enumerate(values))}, "full")["other"]
+    assert compared.interval == mean_interval(values, 0.95)
+
+
 @pytest.mark.parametrize("confidence", [0.8, 0.95])
 @pytest.mark.parametrize("count", [3, 6])
 def test_interval_covers_the_true_mean_as_often_as_it_says(count, confidence):
@@ -240,3 +248,15 @@ def test_one_value_says_nothing_of_its_spread():
 def test_values_that_are_not_finite_are_refused(values):
     with pytest.raises(ValueError, match="needs finite values"):
         mean_interval(values)
+
+
+def test_a_difference_counts_as_found_again_when_both_halves_of_the_seeds_find_it():
+    def replicated(differences):
+        return compare_arms(by_seed(base=[0.5] * len(differences), arm=0.5 + np.array(differences)), "base")[
+            "arm"
+        ].replicated
+
+    assert replicated([0.1, 0.11, 0.12, 0.09, 0.1, 0.12]) is True
+    assert replicated([0.1, 0.11, 0.12, 0.3, -0.3, 0.1]) is False  # the second half does not
+    assert replicated([0.1, 0.11, 0.12, -0.1, -0.11, -0.12]) is False  # opposite directions
+    assert replicated([0.1, 0.11, 0.12, 0.09, 0.1]) is None

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from trm_jax.sudoku import solver
 from trm_jax.sudoku.csv_files import read_csv, write_csv
 from trm_jax.sudoku.puzzles import Puzzles, generate
 from trm_jax.sudoku.solver import Box, all_grids, is_solution, solve
@@ -117,12 +118,22 @@ def test_questions_without_one_solution_are_refused(tmp_path: Path, question: st
         read_csv(path, SMALL)
 
 
+def test_a_question_that_the_search_does_not_decide_is_refused_in_bounded_time(tmp_path: Path, monkeypatch) -> None:
+    """No digit can be placed by force, and no order of guesses finds the contradiction soon."""
+    undecided = ".....5.8....6.1.43..........1.5........1.6...3.......553.....61........4........."
+    monkeypatch.setattr(solver, "BUDGET", 2000)
+    with pytest.raises(ValueError, match=r"row 1 \(line 2\), column 'question': is undecided after 2,000 boards"):
+        read_csv(write_lines(tmp_path / "questions.csv", "question", undecided), LARGE)
+
+
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
         (b"", "is empty"),
         (b"question,answer\n", "is empty"),
-        (b"puzzle,answer\n1,2\n", "must have one column 'question'.*puzzle"),
+        (b"board,answer\n1,2\n", "must have one column 'question'.*board"),
+        (b"puzzle,answer\n1,2\n", "row 1 .line 2., column 'question': has 1 characters"),
+        (b"puzzle,question\n1,2\n", "must have one column 'question'"),
         (b"question,question\n1,2\n", "must have one column 'question'"),
         (b"question\n\xff\xfe123412341234\x00.\n", "row 1 .line 2.*bad character"),
         (b"question\n" + b"1" * 200_000 + b"\n", "line 2: field larger than"),

@@ -101,6 +101,12 @@ def test_split_by_class_shares_no_relabelled_solution() -> None:
     assert all(np.array_equal(one, same) for one, same in zip(again[:3], splits[:3], strict=True))
 
 
+def test_a_leak_between_the_parts_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trm_jax.sudoku.puzzles._divide_by_class", lambda box, counts, rng: [all_grids(box)] * 3)
+    with pytest.raises(RuntimeError, match="a validation or test solution is among the training puzzles"):
+        split_puzzles(SMALL, (8, 8), 50, 10, 10, seed=0)
+
+
 def test_random_split_states_its_overlap() -> None:
     assert split_puzzles(SMALL, (8, 8), 300, 50, 50, seed=0, by="random").overlap == 1
     splits = split_puzzles(SMALL, (8, 8), 6, 5, 40, seed=0, by="random")

@@ -46,13 +46,13 @@ def renamed(grid: np.ndarray) -> tuple[int, ...]:
 
 
 def test_box_gives_the_board_and_refuses_what_is_none() -> None:
-    assert [Box.from_side(side) for side in (4, 6, 9)] == [SMALL, MIDDLE, LARGE]
+    assert [Box.from_side(side) for side in (4, 6, 9, 16)] == [SMALL, MIDDLE, LARGE, Box(4, 4)]
     assert (MIDDLE.side, MIDDLE.cells) == (6, 36)
-    for side in (0, 5, 16):
-        with pytest.raises(ValueError, match=f"side {side}: choose 4, 6 or 9"):
+    for side in (0, 5, 25):
+        with pytest.raises(ValueError, match=f"side {side}: choose 4, 6, 9 or 16"):
             Box.from_side(side)
-    with pytest.raises(ValueError, match="4 x 4"):
-        Box(4, 4)
+    with pytest.raises(ValueError, match="4 x 5"):
+        Box(4, 5)
 
 
 def test_units_of_a_board_with_oblong_boxes() -> None:

@@ -8,7 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from trm_jax.support.files import refuse_other_options, replacing, replacing_directory, restore, write_text
+from trm_jax.support.files import (
+    RUN_KINDS,
+    refuse_other_options,
+    replacing,
+    replacing_directory,
+    restore,
+    run_folder,
+    write_text,
+)
 
 
 def record_calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
@@ -138,3 +146,22 @@ def test_results_of_other_options_are_refused(tmp_path):
     path.write_text('{"folds": ')
     with pytest.raises(ValueError, match=r"options.json is damaged .*; choose another name or remove \S+run$"):
         refuse_other_options(path, {"folds": (0, 2), "seed": 0}, "results")
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "../../escape", "/tmp/x", "a/b", "a\\b", "a\0"])
+def test_a_name_that_leads_out_of_the_folder_of_runs_is_refused(tmp_path, name):
+    with pytest.raises(ValueError, match="must be the plain name of a folder"):
+        run_folder(tmp_path, name, "a study")
+
+
+@pytest.mark.parametrize("kind", RUN_KINDS)
+def test_a_folder_that_holds_a_run_of_another_kind_is_refused_by_name(tmp_path, kind):
+    assert run_folder(tmp_path, "mine", kind) == tmp_path / "mine"
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / RUN_KINDS[kind]).touch()
+    for other in RUN_KINDS:
+        if other == kind:
+            assert run_folder(tmp_path, "mine", kind) == tmp_path / "mine"
+        else:
+            with pytest.raises(ValueError, match=f"mine holds {kind}, not {other}; choose another --name"):
+                run_folder(tmp_path, "mine", other)

@@ -1,6 +1,7 @@
 """Checkpoints: what comes back is bitwise what was saved, and nothing is overwritten."""
 
 import json
+import subprocess
 
 import jax
 import jax.numpy as jnp
@@ -74,6 +75,52 @@ def test_the_newest_of_the_last_two_checkpoints_is_restored(tmp_path):
     assert saved == json.loads(json.dumps(OPTIONS))
 
 
+def flip(path, bit: int) -> None:
+    """Turn over one bit of a file, counted from its start and again from there."""
+    data = bytearray(path.read_bytes())
+    data[bit // 8 % len(data)] ^= 1 << bit % 8
+    path.write_bytes(data)
+
+
+def files(directory) -> list:
+    return sorted(path for path in directory.rglob("*") if path.is_file())
+
+
+def test_a_damaged_newest_checkpoint_is_named_and_the_whole_one_before_it_is_used(tmp_path, capsys):
+    checkpoints = Checkpoints(tmp_path)
+    for step in (1, 2):
+        checkpoints.save(step, {"w": jnp.full(3, float(step))}, OPTIONS)
+    damaged = max(files(tmp_path / "2"), key=lambda path: path.stat().st_size)
+    flip(damaged, 12345)
+    assert checkpoints.restore({"w": jnp.zeros(3)})["w"].tolist() == [1.0] * 3
+    said = capsys.readouterr().err
+    assert f"warning: {damaged} is not what was written" in said and said.endswith(
+        "the whole checkpoint before it, 1\n"
+    )
+    assert said.count("\n") == 1
+    assert checkpoints.latest() == 1
+    checkpoints.save(2, {"w": jnp.full(3, 2.0)}, OPTIONS)  # the run makes it again
+    assert checkpoints.restore({"w": jnp.zeros(3)})["w"].tolist() == [2.0] * 3
+    assert capsys.readouterr().err == ""
+    for step in (1, 2):
+        flip(next((tmp_path / str(step) / "state").rglob("manifest.ocdbt")), 7)
+    with pytest.raises(ValueError, match=r"no checkpoint is whole: \S+/2/\S+ is not .*; \S+/1/\S+ is not"):
+        checkpoints.restore({"w": jnp.zeros(3)})
+    assert checkpoints.latest() == 2  # nothing is removed where nothing else is left
+    checkpoints.close()
+
+
+def test_a_checkpoint_of_a_version_without_checksums_is_restored_with_a_warning(tmp_path, capsys):
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(5, {"w": jnp.full(3, 5.0)}, OPTIONS)
+    (tmp_path / "5" / "SHA256SUMS").unlink()
+    assert checkpoints.restore({"w": jnp.zeros(3)})["w"].tolist() == [5.0] * 3
+    assert capsys.readouterr().err == (
+        f"warning: {tmp_path / '5'} has no checksums; it is read without knowing that it is whole\n"
+    )
+    checkpoints.close()
+
+
 def test_restoring_without_a_checkpoint_says_where_it_looked(tmp_path):
     checkpoints = Checkpoints(tmp_path / "empty")
     with pytest.raises(FileNotFoundError, match=f"no checkpoint in {tmp_path / 'empty'}"):
@@ -99,6 +146,37 @@ def test_weights_and_their_config_come_back_bitwise(saved):
     assert loaded_config == config and task == json.loads(json.dumps(task_options(TASK)))
     assert jax.tree.structure(loaded) == jax.tree.structure(params)
     assert raw(loaded) == raw(params) and len(raw(params)) >= 9
+
+
+def test_a_flipped_bit_in_any_file_of_weights_is_never_loaded(saved):
+    directory, _, params = saved
+    assert len(files(directory)) >= 8
+    for path in (path for path in files(directory) if path.name != "SHA256SUMS"):
+        whole = path.read_bytes()
+        for bit in np.random.default_rng(0).integers(0, 8 * len(whole), 5).tolist():
+            flip(path, bit)
+            with pytest.raises(ValueError, match=r"wrong SHA-256"):
+                load_weights(directory)
+            path.write_bytes(whole)
+        path.unlink()
+        with pytest.raises(ValueError, match=r"is missing, but SHA256SUMS lists it"):
+            load_weights(directory)
+        path.write_bytes(whole)
+    (directory / "params" / "more").touch()
+    with pytest.raises(ValueError, match="SHA256SUMS does not list params/more"):
+        load_weights(directory)
+    (directory / "params" / "more").unlink()
+    assert raw(load_weights(directory).params) == raw(params)
+    subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=directory, check=True)
+
+
+def test_weights_of_a_version_without_checksums_are_loaded_with_a_warning(saved, tmp_path, capsys):
+    directory, _, params = saved
+    older = tmp_path / "older"
+    subprocess.run(["cp", "-r", directory, older], check=True)
+    (older / "SHA256SUMS").unlink()
+    assert raw(load_weights(older).params) == raw(params)
+    assert capsys.readouterr().err.startswith(f"warning: {older} has no checksums")
 
 
 def test_weights_never_replace_a_directory_that_exists(saved, tmp_path):

@@ -45,6 +45,13 @@ def test_only_turns_and_mirrors_move_a_wafer():
     assert len(set(images())) == 8
 
 
+def test_the_share_of_noise_and_the_cells_it_hits_have_keys_of_their_own():
+    """With one key the first cell would be hit where its draw is below itself: never."""
+    grid = jnp.asarray(np.stack([np.zeros((4, 4)), np.ones((4, 4))], axis=-1), jnp.uint8)
+    noisy = jax.vmap(lambda key: add_failures(key, grid, (0.0, 1.0)))(jax.random.split(jax.random.key(0), 400))
+    np.testing.assert_allclose(np.asarray(noisy)[..., 0].mean(axis=0), 0.5, atol=0.1)
+
+
 def test_composition_reaches_all_eight_images():
     found = shares(changed(Augmentation(untouched=0.0, compose=True, **STILL)), images())
     assert (found > 0.08).all()

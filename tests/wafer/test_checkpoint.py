@@ -15,6 +15,7 @@ import pytest
 from trm_jax.core import model
 from trm_jax.core.config import Config
 from trm_jax.core.task import run_options, task_options
+from trm_jax.support.checksums import write_sums
 from trm_jax.training.checkpoint import save_weights
 from trm_jax.wafer import classify
 from trm_jax.wafer.checkpoint import Calibration, Classifier, load_checkpoint, save_checkpoint
@@ -56,6 +57,9 @@ def test_a_checkpoint_is_read_as_it_was_written(classifier, tmp_path):
     save_checkpoint(tmp_path / "edge", classifier, "# another\n", {"window": 250}, replace=True)
     assert (tmp_path / "edge" / "model_card.md").read_text() == "# another\n"
     (tmp_path / "edge" / "calibration.json").write_text('{"temperature": 0}')
+    with pytest.raises(ValueError, match=r"calibration\.json is not what was written"):
+        load_checkpoint(tmp_path / "edge")
+    write_sums(tmp_path / "edge")
     with pytest.raises(ValueError, match="temperature must be positive"):
         load_checkpoint(tmp_path / "edge")
     save_weights(tmp_path / "bare", classifier.params, CONFIG, TASK)

@@ -8,6 +8,7 @@ import numpy as np
 from trm_jax.edge.classify import classify as edge_classify
 from trm_jax.edge.monitor import examine, measured
 from trm_jax.edge.package import choose, open_model
+from trm_jax.support.checksums import check_sums
 from trm_jax.wafer.checkpoint import load_checkpoint
 from trm_jax.wafer.classify import classify
 from trm_jax.wafer.data import load
@@ -21,6 +22,9 @@ def test_it_is_small_and_says_what_it_is():
     assert sum(path.stat().st_size for path in SHIPPED.rglob("*") if path.is_file()) < 3e6
     card = (SHIPPED / "model_card.md").read_text(encoding="utf-8")
     shipped = load_checkpoint(SHIPPED)
+    listed = (SHIPPED / "SHA256SUMS").read_text(encoding="utf-8").split()[1::2]
+    assert {"calibration.json", "reference.json", "weights/SHA256SUMS"} <= set(listed)
+    check_sums(SHIPPED, listed)
     assert f"{shipped.calibration.review_threshold:.3f}" in card and "| Scratch |" in card
     assert 0.5 < shipped.calibration.review_threshold < 1
 

@@ -132,6 +132,12 @@ RELATIONS = 8
 """Kinds of relations between two cells, at most; the one after them is that to a prefix token."""
 
 
+def _relations_init(config: ModelConfig, key, shape):
+    """Random numbers; a cell and its neighbours start ahead, or among hundreds of cells nothing is learned of them."""
+    ahead = np.where((np.arange(RELATIONS + 1) >= 3) & (np.arange(RELATIONS + 1) < RELATIONS), 4.0, 0.0)
+    return nn.initializers.normal(0.5)(key, shape) + (ahead if config.relations == "neighbours" else 0.0)
+
+
 class SelfAttention(nn.Module):
     """Bidirectional multi-head attention; queries, keys and values are one product without bias.
 
@@ -157,7 +163,7 @@ class SelfAttention(nn.Module):
         scores = jnp.matmul(query * (width // heads) ** -0.5, key.swapaxes(-1, -2))
         scores = scores.astype(jnp.float32)
         if self.config.relations != "none":
-            bias = self.param("relations", nn.initializers.normal(0.5), (heads, RELATIONS + 1))
+            bias = self.param("relations", partial(_relations_init, self.config), (heads, RELATIONS + 1))
             scores = scores + jnp.take(bias, relation_kinds(self.config), axis=1)
         weights = nn.softmax(scores, axis=-1).astype(x.dtype)
         mixed = jnp.matmul(weights, value).swapaxes(1, 2).reshape(batch, tokens, width)

@@ -15,11 +15,13 @@ from pathlib import Path
 from trm_jax.edge import benchmark
 from trm_jax.edge.bodies import Limits
 from trm_jax.edge.classify import check, classify
-from trm_jax.edge.format import QUESTION, check_sums
+from trm_jax.edge.format import QUESTION
 from trm_jax.edge.monitor import Monitor
 from trm_jax.edge.package import PROVIDERS, Model, Options, choose, needed_files, open_model, report
+from trm_jax.support.checksums import check_sums
 from trm_jax.wafer.maps import source
 from trm_jax.wafer.maps.answers import check_output, decide, write_answers
+from trm_jax.wafer.maps.plausible import CODES, inspect, parse_codes
 
 
 def parser() -> argparse.ArgumentParser:
@@ -35,18 +37,20 @@ def parser() -> argparse.ArgumentParser:
     common.add_argument("--cache", type=Path, help="directory for engines and timings of TensorRT")
     monitored = argparse.ArgumentParser(add_help=False)
     monitored.add_argument("--monitor", type=Path, metavar="LOG", help="watch for drift; JSON lines are added to LOG")
+    coded = argparse.ArgumentParser(add_help=False)
+    coded.add_argument("--codes", default="", help=CODES)
     source = argparse.ArgumentParser(add_help=False)
     source.add_argument("--input", type=Path, required=True, help="cache, .npz, .pkl or folder of maps")
 
     command = commands.add_parser(
-        "classify", parents=[common, source, monitored], help="answer for every map of a file"
+        "classify", parents=[common, source, coded, monitored], help="answer for every map of a file"
     )
     command.add_argument("--output", type=Path, required=True, help="CSV file to write")
     command.add_argument("--force", action="store_true", help="replace the output if it exists")
     command = commands.add_parser("benchmark", parents=[common, source], help="measure every file of a package, or one")
     command.add_argument("--repeats", type=int, default=100, help="batches to measure (default 100)")
     command.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    command = commands.add_parser("serve", parents=[common, monitored], help="answer over HTTP")
+    command = commands.add_parser("serve", parents=[common, coded, monitored], help="answer over HTTP")
     command.add_argument("--host", default="127.0.0.1", help="address (default 127.0.0.1); others need a token")
     command.add_argument("--port", type=int, default=8000, help="port (default 8000)")
     command.add_argument("--token", default=os.environ.get("TRM_EDGE_TOKEN", ""), help="or TRM_EDGE_TOKEN")
@@ -67,15 +71,20 @@ def load_model(arguments: argparse.Namespace) -> Model:
 def run_classify(arguments: argparse.Namespace) -> None:
     """Write answers.csv, and tell of drift."""
     check_output(arguments.output, arguments.force)
+    parse_codes(arguments.codes)
     model = load_model(arguments)
     monitor = Monitor(model.metadata.reference, arguments.monitor) if arguments.monitor else None
     read = source.read(arguments.input, to_classify=True)
+    read, doubts, notes = inspect(read, arguments.codes, model.metadata.dies)
+    for note in notes:
+        print(note, file=sys.stderr)
     result = classify(model, read.wafers, arguments.batch, arguments.threshold)
     threshold = model.metadata.review_threshold
-    write_answers(arguments.output, read, result.probabilities, result.steps, threshold)
-    reviewed = int(decide(result.probabilities, threshold).review.sum())
+    write_answers(arguments.output, read, result.probabilities, result.steps, threshold, doubts)
+    reviewed = int(decide(result.probabilities, threshold, doubts).review.sum())
     print(
-        f"{len(read.wafers):,} maps answered, {reviewed:,} of them to review, {len(read.rejected):,} rejected; "
+        f"{len(read.wafers):,} maps answered, {reviewed:,} of them to review ({len(doubts):,} with a reason), "
+        f"{len(read.rejected):,} rejected; "
         f"{result.steps.mean():.2f} supervision steps a map; written to {arguments.output}"
     )
     if monitor is not None:
@@ -129,6 +138,7 @@ def run_serve(arguments: argparse.Namespace) -> None:
         raise ValueError(
             f"serving needs more packages ({error.name}): pip install fastapi uvicorn prometheus_client"
         ) from None
+    parse_codes(arguments.codes)
     if arguments.waiting < 0 or arguments.body < 1:
         raise ValueError("--waiting must be at least 0, --body at least 1")
     # Before the model: TensorRT takes minutes to build an engine.
@@ -136,7 +146,9 @@ def run_serve(arguments: argparse.Namespace) -> None:
         model = load_model(arguments)
         monitor = Monitor(model.metadata.reference, arguments.monitor) if arguments.monitor else None
         limits = Limits(body=arguments.body, waiting=arguments.waiting)
-        service = server.Service(model, arguments.batch, arguments.threshold, monitor, arguments.token, limits)
+        service = server.Service(
+            model, arguments.batch, arguments.threshold, monitor, arguments.token, limits, arguments.codes
+        )
         server.run(service, listener)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from trm_jax.support.archives import TooLarge
 from trm_jax.wafer.maps.npz import read_npz
-from trm_jax.wafer.maps.validate import LARGEST_SIDE, ReadResult, build_wafers
+from trm_jax.wafer.maps.validate import LARGEST_SIDE, ReadOptions, ReadResult, build_wafers
 from trm_jax.wafer.maps.wafers import FAIL
 
 _FORM = '{"maps": [[[0, 1, 2, ...], ...], ...]}'
@@ -33,7 +33,9 @@ class Limits(NamedTuple):
 
 def read_npz_body(body: bytes, limits: Limits) -> ReadResult:
     """Maps of an .npz in the layout of the data sets. Raises TooLarge, or ValueError for a body that is not one."""
-    return read_npz(io.BytesIO(body), name="the body", max_bytes=limits.unpacked, max_maps=limits.maps)
+    return read_npz(
+        io.BytesIO(body), ReadOptions(to_classify=True), "the body", max_bytes=limits.unpacked, max_maps=limits.maps
+    )
 
 
 def read_json(body: bytes, limits: Limits) -> ReadResult:

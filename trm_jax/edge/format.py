@@ -1,17 +1,13 @@
-"""The format of an exported package: names of its files, metadata inside its models, checksums beside them.
+"""The format of an exported package: names of its files and metadata inside its models.
 
 The export writes what the device reads, both by this module.
 """
 
 import json
 import math
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from trm_jax.support.files import sha256, write_text
-
-SUMS = "SHA256SUMS"
 STEP, INITIAL, QUESTION = "step.onnx", "initial.npz", "question.onnx"
 """A supervision step, its first states, and the model that makes x of the inputs."""
 WEIGHTS = "weights.bin"
@@ -19,6 +15,7 @@ WEIGHTS = "weights.bin"
 _TYPES: dict[str, Any] = {
     "labels": list, "preprocessing": dict, "temperature": (int, float), "review_threshold": (int, float),
     "config": dict, "provenance": dict, "reference": dict,
+    "dies": list,
 }  # fmt: skip
 
 
@@ -34,6 +31,8 @@ class Metadata(NamedTuple):
     provenance: dict[str, Any]
     reference: dict[str, Any]
     """What the inputs looked like in validation, for drift alarms; {} if unknown."""
+    dies: list[float] = [0, 1e9]  # noqa: RUF012
+    """Fewest and most dies of the maps that were trained on; what has others is for review."""
 
 
 def write_metadata(metadata: Metadata) -> dict[str, str]:
@@ -43,11 +42,13 @@ def write_metadata(metadata: Metadata) -> dict[str, str]:
 
 def read_metadata(texts: Mapping[str, str]) -> Metadata:
     """Metadata from the texts in a model file. Raises ValueError for one that is missing or not of its type."""
-    missing = [name for name in _TYPES if name not in texts]
+    missing = [name for name in _TYPES if name not in texts and name not in Metadata._field_defaults]
     if missing:
         raise ValueError(f"no metadata {', '.join(missing)}; export it with experiments/export_onnx.py")
     values = {}
     for name, types in _TYPES.items():
+        if name not in texts:
+            continue
         try:
             values[name] = json.loads(texts[name])
         except (ValueError, RecursionError) as error:
@@ -61,41 +62,6 @@ def read_metadata(texts: Mapping[str, str]) -> Metadata:
             f"review_threshold {metadata.review_threshold} must be 0 to 1"
         )
     return metadata
-
-
-def write_sums(directory: Path) -> None:
-    """Write the checksums of all files of a package, as `sha256sum --check` reads them."""
-    files = sorted(path for path in directory.iterdir() if path.name != SUMS)
-    write_text(directory / SUMS, "".join(f"{sha256(path)}  {path.name}\n" for path in files))
-
-
-def check_sums(directory: Path, names: Iterable[str]) -> None:
-    """Compare these files with SHA256SUMS, which must list every one of them.
-
-    Raises ValueError for a list that is missing or damaged, and for a file that is not listed, missing or changed.
-    """
-    sums = _read_sums(directory / SUMS)
-    for name in sorted(names):
-        path = directory / name
-        if name not in sums:
-            raise ValueError(f"{directory / SUMS} does not list {name}; copy the package again")
-        if not path.is_file():
-            raise ValueError(f"{path} is missing, but {SUMS} lists it; copy the package again")
-        if sha256(path) != sums[name]:
-            raise ValueError(f"{path} is not what was exported (wrong SHA-256); copy the package again")
-
-
-def _read_sums(path: Path) -> dict[str, str]:
-    if not path.is_file():
-        raise ValueError(f"{path} is missing, so that nothing says whether the files are whole; copy the package again")
-    sums = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
-        digest, _, name = line.partition(" ")
-        name = name[1:]  # after the blank or asterisk that says how the file was read
-        if len(digest) != 64 or not name:
-            raise ValueError(f"{path}, line {number}, is not a checksum and a file name; copy the package again")
-        sums[name] = digest.lower()
-    return sums
 
 
 def one_line(error: Exception) -> str:

@@ -13,14 +13,13 @@ from trm_jax.edge.format import (
     INITIAL,
     QUESTION,
     STEP,
-    SUMS,
     WEIGHTS,
     Metadata,
-    check_sums,
     one_line,
     read_metadata,
 )
 from trm_jax.support.archives import ArrayArchive
+from trm_jax.support.checksums import SUMS, check_sums
 from trm_jax.support.files import DAMAGE, restore
 from trm_jax.wafer.maps.grid import Representation
 from trm_jax.wafer.maps.wafers import CLASSES
@@ -239,5 +238,5 @@ def _question(step: Model, options: Options | None) -> Model:
         raise ValueError(f"{beside} is missing; {step.path.name} needs it")
     question = open_model(beside, options)
     if (question.kind, question.batch, question.metadata) != ("question", step.batch, step.metadata):
-        raise ValueError(f"{beside} is not of the same export as {step.path.name}; copy the package again")
+        raise ValueError(f"{beside} is not of the same export as {step.path.name}; copy the folder again")
     return question

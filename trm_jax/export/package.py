@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 
 from trm_jax.core.model import count_parameters
-from trm_jax.edge.format import INITIAL, QUESTION, STEP, SUMS, Metadata
+from trm_jax.edge.format import INITIAL, QUESTION, STEP, Metadata
 from trm_jax.export import agreement, graph, latency
 from trm_jax.export.agreement import Agreement
 from trm_jax.export.int8 import Quantized, quantize
@@ -20,6 +20,7 @@ from trm_jax.export.rewrite import nodes
 from trm_jax.export.samples import Samples
 from trm_jax.export.settings import Settings
 from trm_jax.export.source import Source
+from trm_jax.support.checksums import SUMS
 from trm_jax.support.files import write_text
 from trm_jax.support.provenance import environment
 from trm_jax.support.schema import require
@@ -133,6 +134,7 @@ def metadata_of(source: Source, samples: Samples) -> Metadata:
         config=json.loads(source.config.to_json()),
         provenance={"commit": machine["commit"], "machine": machine["machine"], "packages": packages},
         reference=source.reference,
+        dies=list(source.dies),
     )
 
 

@@ -26,8 +26,8 @@ ASSUMED = "temperature 1 and review threshold 0.9 were assumed, not fitted"
 def write(directory: Path, source: Source, samples: Samples, results: Results) -> None:
     """Write report.json, report.md and model_card.md."""
     write_text(directory / "report.json", json.dumps(_numbers(source, samples, results), indent=1))
-    write_text(directory / "report.md", report(source, samples, results))
-    write_text(directory / "model_card.md", card(source, samples, results))
+    write_text(directory / "report.md", markdown.without_html(report(source, samples, results)))
+    write_text(directory / "model_card.md", markdown.without_html(card(source, samples, results)))
 
 
 def _numbers(source: Source, samples: Samples, results: Results) -> Any:

@@ -22,6 +22,11 @@ def _numeric(cells: Sequence[str]) -> bool:
     return bool(written) and all(NUMBER.match(cell) for cell in written)
 
 
+def without_html(text: str) -> str:
+    """Markdown in which what would be raw HTML is text: names of files and arms are the user's."""
+    return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", text)
+
+
 def bullets(lines: Iterable[object]) -> str:
     """Lines as a list."""
     return "\n".join(f"- {line}" for line in lines)

@@ -37,7 +37,7 @@ def template(package: str, name: str) -> jinja2.Template:
 
 
 def write_report(directory: Path, text: str, figures: Mapping[str, Figure]) -> None:
-    """Write report.md, report.html and figures/NAME.svg, each file whole or not at all.
+    """Write report.md without raw HTML, report.html and figures/NAME.svg, each file whole or not at all.
 
     ``text`` is Markdown that shows a figure as ``![caption](figures/NAME.svg)``.
     """
@@ -46,7 +46,7 @@ def write_report(directory: Path, text: str, figures: Mapping[str, Figure]) -> N
     for name, picture in pictures.items():
         write_text(directory / name, picture)
     text = re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
-    write_text(directory / "report.md", text)
+    write_text(directory / "report.md", markdown.without_html(text))
     write_text(directory / "report.html", html_page(text, {name: text.encode() for name, text in pictures.items()}))
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from trm_jax.core.config import Config
 from trm_jax.core.task import Task, override, run_options
 from trm_jax.study.published import Paper
+from trm_jax.support.files import refuse_path
 from trm_jax.support.schema import did_you_mean, parse_options
 
 Options = dict[str, Any]
@@ -58,7 +59,7 @@ def build_arms(
         title, colon, words = text.partition(":")
         if not colon or not title.strip():
             raise ValueError(f'an arm is "NAME: option=value ...", got {text!r}')
-        extra[title.strip()] = parse_options(words.split())
+        extra[refuse_path(title.strip(), "the arm")] = parse_options(words.split())
     known = study.arms | extra
     check_names(study, names, known)
     chosen = dict.fromkeys([study.reference, *(names or study.arms), *extra])

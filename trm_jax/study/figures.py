@@ -134,7 +134,10 @@ def name_ends(axes: Axes, points: Mapping[str, tuple[float, float]], colour_of: 
     axes.autoscale_view()
     ordered = sorted(points, key=lambda arm: points[arm][1])
     heights = (axes.transScale + axes.transLimits).transform([points[arm] for arm in ordered])[:, 1]
-    gap = 13 / 72 / (axes.figure.get_figheight() / len(axes.figure.axes) - 0.5)  # a line of text
+    figure = axes.get_figure(root=True)
+    if figure is None:
+        raise ValueError("axes without a figure have no height")
+    gap = 13 / 72 / (figure.get_figheight() / len(figure.axes) - 0.5)  # a line of text
     steps = gap * np.arange(len(ordered))
     free = np.clip(isotonic_regression(heights - steps).x, 0, max(0, 1 - steps[-1]))
     for arm, height in zip(ordered, free + steps, strict=True):

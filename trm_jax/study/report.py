@@ -160,14 +160,6 @@ def _compare(rows: pd.DataFrame, column: str, frame: Frame) -> dict[str, Compari
     return compare_arms(scores, frame.reference, resolution=frame.resolution)
 
 
-def _compare(rows: pd.DataFrame, column: str, frame: Frame) -> dict[str, Comparison]:
-    scores = {
-        str(arm): dict(zip(group["seed"].tolist(), group[column].tolist(), strict=True))
-        for arm, group in rows.groupby("arm", sort=False)
-    }
-    return compare_arms(scores, frame.reference, resolution=frame.resolution)
-
-
 def _figures(
     rows: pd.DataFrame,
     groups: Mapping[str, pd.DataFrame],

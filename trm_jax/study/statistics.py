@@ -11,6 +11,8 @@ seed. One rule decides, everything else is shown beside it:
 - **Spread**: scores are shares of a finite set of test examples, so the spread of differences is never taken as less
   than one example (``resolution``). An arm that is worse by the same amount in every seed is thereby judged by how
   that amount compares with an example, not by a division by zero.
+- **Found again**: a difference that rests on one set of seeds may be that set's. The first and the second half of the
+  seeds are each tested alone, and the report says whether both find it.
 - **A single shared seed** decides nothing: p is NaN and the interval is infinite.
 """
 
@@ -51,6 +53,9 @@ class Comparison:
     """Smallest true difference that would be found with 80 % power at this number of seeds and this spread."""
     detected: bool
     """The decision: ``p_holm`` is at most alpha and the bootstrap interval excludes zero."""
+    replicated: bool | None = None
+    """Whether the first and the second half of the seeds each find it: p at most alpha in the same direction. None for
+    fewer than six seeds."""
 
 
 class Agreement(NamedTuple):
@@ -182,6 +187,7 @@ def compare_arms(
             p_holm=p_holm,
             detectable=detectable_difference(len(values), _spread(values, resolution), max(1, tested), alpha),
             detected=p_holm <= alpha and not bootstrap.covers_zero,
+            replicated=_replicated(values, resolution, alpha),
         )
     return comparisons
 
@@ -205,6 +211,14 @@ def _paired_t(differences: np.ndarray, resolution: float) -> float:
         return math.nan
     statistic = abs(differences.mean()) / (_spread(differences, resolution) / math.sqrt(count))
     return float(2 * stats.t.sf(statistic, count - 1))
+
+
+def _replicated(differences: np.ndarray, resolution: float, alpha: float) -> bool | None:
+    halves = np.array_split(differences, 2)
+    if min(map(len, halves)) < 3:
+        return None
+    same = np.sign(halves[0].mean()) == np.sign(halves[1].mean())
+    return bool(same and all(_paired_t(half, resolution) <= alpha for half in halves))
 
 
 def _spread(differences: np.ndarray, resolution: float) -> float:

@@ -59,7 +59,8 @@ def cost_table(rows: pd.DataFrame, wording: Wording) -> pd.DataFrame:
 def impact_table(comparisons: Sequence[Comparison]) -> pd.DataFrame:
     """Paired differences to the reference arm in percentage points, with all that was computed about them."""
     columns = ["Arm", "Difference", "95 % (t)", "95 % (bootstrap)", "Effect size", "p (Holm)"]
-    columns += ["Detectable", "Decision"]
+    columns += ["Detectable", "Decision", "Both halves"]
+    halves = {None: "too few seeds", True: "yes", False: "no"}
     lines = [
         [
             f"`{comparison.arm}`",
@@ -70,6 +71,7 @@ def impact_table(comparisons: Sequence[Comparison]) -> pd.DataFrame:
             findings.p_text(comparison.p_holm),
             magnitude(comparison.detectable) if math.isfinite(comparison.detectable) else "none",
             _decision(comparison),
+            halves[comparison.replicated],
         ]
         for comparison in comparisons
     ]

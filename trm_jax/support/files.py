@@ -28,6 +28,21 @@ DAMAGE = (
     SyntaxError, tokenize.TokenError,  # numpy parses headers as Python
 )  # fmt: skip
 
+RUN_KINDS = {
+    "a study": "arms", "a wafer run": "wafers.json", "wafer baselines": "options.json", "a single run": "config.json",
+}  # fmt: skip
+"""Kinds of runs, and the file or folder by which each is known."""
+
+
+def not_the_file(head: bytes) -> str:
+    """What stands in place of a data file, judged by its first bytes, as the end of a sentence; empty if nothing."""
+    text = head[:200].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if text.startswith(b"version https://git-lfs"):
+        return "is a Git-LFS pointer, not the file itself: run `git lfs pull`, or download it from its page"
+    if text.startswith((b"<!doctype html", b"<html", b"<?xml")):
+        return "is a web page, not the file itself: download it again, logged in if the page asks for it"
+    return "" if head else "is empty"
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -131,6 +146,25 @@ def sha256(path: Path) -> str:
         while piece := file.read(2**20):
             digest.update(piece)
     return digest.hexdigest()
+
+
+def refuse_path(name: str, what: str) -> str:
+    """The name of a new folder. Raises ValueError for one that would lead elsewhere, such as ``../x``."""
+    if name in ("", ".", "..") or set(name) & set("/\\\0"):
+        raise ValueError(f"{what} {name!r} must be the plain name of a folder, without / and not '..'")
+    return name
+
+
+def run_folder(output: Path, name: str, kind: str) -> Path:
+    """Where a run of a kind goes, a key of `RUN_KINDS`; the folder need not exist.
+
+    Raises ValueError for a name that leads out of ``output``, or a folder that holds a run of another kind.
+    """
+    directory = output / refuse_path(name, "--name")
+    for other, file in RUN_KINDS.items():
+        if other != kind and (directory / file).exists():
+            raise ValueError(f"{directory} holds {other}, not {kind}; choose another --name")
+    return directory
 
 
 def refuse_other_options(path: Path, options: Mapping[str, Any], what: str) -> None:

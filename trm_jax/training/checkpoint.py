@@ -1,17 +1,21 @@
 """Checkpoints with orbax: whole training states to resume from, and weights alone to use."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import LatestN
 
 from trm_jax.core.config import Config, migrate
 from trm_jax.core.model import initialise
 from trm_jax.core.task import Task, run_options
+from trm_jax.support.checksums import check_all, write_sums
 from trm_jax.support.schema import from_dict
+from trm_jax.training.processes import broadcast_from_first, is_first_process, on_first_process
 
 
 class _Manager(ocp.CheckpointManager):
@@ -21,7 +25,10 @@ class _Manager(ocp.CheckpointManager):
 
 
 class Checkpoints:
-    """The checkpoints of one run. A save is complete or absent: orbax writes aside and renames."""
+    """The checkpoints of one run. A save is complete or absent: orbax writes aside and renames.
+
+    Then the checksums of its files are written into it, which `restore` checks.
+    """
 
     def __init__(self, directory: Path):
         options = ocp.CheckpointManagerOptions(
@@ -39,14 +46,39 @@ class Checkpoints:
             state=ocp.args.StandardSave(state), config=ocp.args.JsonSave(json.loads(json.dumps(options)))
         )
         self._manager.save(step, args=args)
+        on_first_process(lambda: write_sums(self._path(step)))
 
     def restore(self, abstract: Any) -> Any:
-        """Newest checkpoint, in the structure, dtypes and shardings of ``abstract``. Raises FileNotFoundError."""
-        step = self.latest()
-        if step is None:
+        """Newest whole checkpoint, in the structure, dtypes and shardings of ``abstract``.
+
+        Damaged ones are named and then removed: a run makes them again. Raises FileNotFoundError where there is none,
+        ValueError where none is whole.
+        """
+        if self.latest() is None:
             raise FileNotFoundError(f"no checkpoint in {self._manager.directory}")
+        chosen = [-1]
+        on_first_process(lambda: chosen.append(self._newest_whole()))
+        step = int(broadcast_from_first(np.asarray(chosen[-1])))
+        for damaged in [later for later in self._manager.all_steps() if later > step]:
+            self._manager.delete(damaged)
         args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
         return self._manager.restore(step, args=args)["state"]
+
+    def _newest_whole(self) -> int:
+        damages = []
+        for step in sorted(self._manager.all_steps(), reverse=True):
+            try:
+                _check(self._path(step))
+            except ValueError as error:
+                damages.append(str(error))
+                continue
+            for damage in damages:
+                print(f"warning: {damage}; goes on from the whole checkpoint before it, {step}", file=sys.stderr)
+            return step
+        raise ValueError(f"no checkpoint is whole: {'; '.join(damages)}")
+
+    def _path(self, step: int) -> Path:
+        return Path(self._manager.directory) / str(step)
 
     def close(self) -> None:
         """Release the files."""
@@ -75,12 +107,14 @@ def save_weights(directory: Path, params: Any, config: Config, task: Task) -> No
             config=ocp.args.JsonSave(json.loads(json.dumps(run_options(task, config)))),
         )
         checkpointer.save(directory.absolute(), args=args)
+    write_sums(directory)
 
 
 def load_weights(directory: Path) -> Weights:
     """What `save_weights` wrote, now or in an earlier version.
 
-    Raises FileNotFoundError with the path, or ValueError for a directory of something else, with those below that fit.
+    Raises FileNotFoundError with the path, or ValueError for a directory of something else, with those below that fit,
+    and for files that are not what was written.
     """
     if not directory.is_dir():
         raise FileNotFoundError(f"no checkpoint directory at {directory}")
@@ -90,6 +124,7 @@ def load_weights(directory: Path) -> Weights:
         ]
         meant = f"; did you mean {' or '.join(below[:3])}?" if below else ""
         raise ValueError(f"{directory} is not a checkpoint: it has no config and params{meant}")
+    _check(directory)
     with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
         restored = checkpointer.restore(directory.absolute(), args=ocp.args.Composite(config=ocp.args.JsonRestore()))
         options = migrate(restored["config"])
@@ -105,3 +140,9 @@ def load_weights(directory: Path) -> Weights:
 
 def _has_weights(directory: Path) -> bool:
     return all((directory / name).is_dir() for name in ("config", "params"))
+
+
+def _check(directory: Path) -> None:
+    """Raise ValueError for files that are not what was written; those without checksums only get a warning."""
+    if not check_all(directory) and is_first_process():
+        print(f"warning: {directory} has no checksums; it is read without knowing that it is whole", file=sys.stderr)

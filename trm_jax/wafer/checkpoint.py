@@ -10,6 +10,8 @@ import jax
 from trm_jax.core import model
 from trm_jax.core.config import Config
 from trm_jax.core.task import task_from_options
+from trm_jax.reporting.markdown import without_html
+from trm_jax.support.checksums import SUMS, check_sums, write_sums
 from trm_jax.support.files import replacing_directory, restore, write_text
 from trm_jax.support.schema import check_types, from_dict, require
 from trm_jax.training.checkpoint import load_weights, save_weights
@@ -27,6 +29,8 @@ class Calibration:
     """Logits are divided by it before the softmax."""
     review_threshold: float = 1.0
     """A wafer whose highest probability is below it is flagged for review; 1 flags every wafer."""
+    dies: tuple[float, float] = (0.0, 1e9)
+    """Fewest and most dies of the maps that were trained on; a wafer with others is flagged for review."""
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -69,7 +73,8 @@ def save_checkpoint(
         save_weights(temporary / WEIGHTS, classifier.params, classifier.config, classifier.task)
         write_text(temporary / CALIBRATION, json.dumps(asdict(classifier.calibration), indent=2) + "\n")
         write_text(temporary / REFERENCE, json.dumps(reference) + "\n")
-        write_text(temporary / CARD, card)
+        write_text(temporary / CARD, without_html(card))
+        write_sums(temporary)
 
 
 def load_checkpoint(directory: Path) -> Classifier:
@@ -77,6 +82,8 @@ def load_checkpoint(directory: Path) -> Classifier:
     restore(directory)
     if not (directory / WEIGHTS).is_dir():
         return load_classifier(directory, Calibration())
+    if (directory / SUMS).exists():  # without it the weights give the warning
+        check_sums(directory, [CALIBRATION, REFERENCE])
     try:
         options = json.loads((directory / CALIBRATION).read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from trm_jax.wafer.maps import cache
 from trm_jax.wafer.maps.source import find, read
+from trm_jax.wafer.maps.validate import ReadResult
 from trm_jax.wafer.maps.wafers import Wafers
 from trm_jax.wafer.synthetic import synthetic_wafers
 
@@ -26,11 +27,17 @@ def load(path: Path | None = None, smoke: bool = False) -> Wafers:
     source = find(path)
     if source is None:
         return synthetic_wafers(SYNTHETIC)
-    wafers, rejected, _ = read(source, progress=sys.stderr.isatty())
-    if rejected:
-        example = f"row {rejected[0].row} {rejected[0].reason}"
-        print(f"{source}: {len(rejected):,} broken maps left out, the first: {example}", file=sys.stderr)
-    return wafers
+    found = read(source, progress=sys.stderr.isatty())
+    report(found, source)
+    return found.wafers
+
+
+def report(found: ReadResult, source: Path) -> None:
+    """Say on stderr what of a source was left out."""
+    for note in found.notes:
+        print(f"{source}: {note}", file=sys.stderr)
+    if found.rejected:
+        print(f"{source}: {len(found.rejected):,} broken maps, the first: {found.first_reason}", file=sys.stderr)
 
 
 def data_notice(wafers: Wafers, path: Path | None = None) -> str:

@@ -125,3 +125,23 @@ def test_a_share_by_hand():
     assert interval.value == 0.5 and 0 <= interval.low < 0.1 < 0.9 < interval.high <= 1
     nothing = metrics.share(hits, np.zeros_like(of), np.array([4, 4, 9, 9]), np.array([[1, 1]]))
     assert nothing == Interval(0, 0, 0)
+
+
+def test_classes_that_nobody_has_do_not_count():
+    """Class 1 is named but nobody has it; class 3 is neither."""
+    confusion = np.array([[3, 1, 0, 0], [0, 0, 0, 0], [0, 0, 2, 0], [0, 0, 0, 0]])
+    scores = metrics.scores(confusion)
+    assert scores.macro_f1 == pytest.approx((6 / 7 + 1) / 2) and scores.balanced_accuracy == pytest.approx(0.875)
+
+
+def test_bootstrap_draws_follow_their_seed():
+    np.testing.assert_array_equal(metrics.resample(9), metrics.resample(9))
+    assert not np.array_equal(metrics.resample(9), metrics.resample(9, seed=1))
+
+
+def test_a_confidence_on_the_border_of_two_bins_is_in_the_lower_one():
+    """0.6 is the upper end of the ninth of 15 bins, where 0.55 lies: one gap of |1.15 - 1|, not two."""
+    probabilities = np.array([[0.6, 0.4], [0.55, 0.45]])
+    counts = metrics.count(np.array([0, 1]), probabilities, np.zeros(2, int))
+    assert np.flatnonzero(counts.calibration[0, :, 0]).tolist() == [8]
+    assert metrics.calibration_error(counts.calibration.sum(axis=0), 2) == pytest.approx(0.15 / 2)

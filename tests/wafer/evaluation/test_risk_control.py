@@ -63,3 +63,29 @@ def test_a_faultless_classifier_needs_enough_lots():
 def test_rates_are_shares():
     with pytest.raises(ValueError, match="alpha must be between 0 and 1, got 2"):
         guaranteed_threshold(np.ones(3), np.ones(3, bool), np.arange(3), alpha=2)
+
+
+def test_the_e_value_of_lots_of_unequal_sizes_by_hand():
+    """Stakes are shares of the largest lot: lots of 4 and 1 wafers, one error in the large one, alpha a half."""
+    right, lot = np.array([True, True, True, False, True]), np.array([0, 0, 0, 0, 1])
+    gains = np.array([(0.5 * 4 - 1) / 4, 0.5 / 4])
+    expected = 0.9 * np.prod(1 + gains) + 0.1 * np.prod(1 + 0.25 * gains)
+    assert betting_e_value(np.full(5, 0.7), right, lot, 0.5, 0.6) == pytest.approx(expected, rel=1e-12)
+    # A confidence that equals the threshold is decided, as on the device.
+    assert betting_e_value(np.full(5, 0.7), right, lot, 0.5, 0.7) == pytest.approx(expected, rel=1e-12)
+    assert betting_e_value(np.full(5, 0.7), right, lot, 0.5, np.nextafter(0.7, 1)) == pytest.approx(1)
+
+
+def test_the_search_ends_with_the_first_threshold_that_fails():
+    """20 faultless sure lots are too few, so the 400 faultless ones below them are never asked about."""
+    confidence = np.repeat([0.999, 0.7], [20, 400])
+    right, lot = np.ones(420, bool), np.arange(420)
+    assert betting_e_value(confidence, right, lot, 0.1, 0.7) > 1e6
+    assert guaranteed_threshold(confidence, right, lot, 0.1, 0.1) is None
+
+
+def test_each_of_two_starts_has_half_of_delta():
+    """140 faultless lots give an e-value between 1 / delta and 2 / delta."""
+    lot = np.arange(140)
+    assert 10 < betting_e_value(np.ones(140), np.ones(140, bool), lot, 0.02, 0.9) < 20
+    assert guaranteed_threshold(np.ones(140), np.ones(140, bool), lot) is None

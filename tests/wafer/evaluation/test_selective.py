@@ -63,9 +63,18 @@ def test_thresholds_come_from_validation_and_are_judged_on_test(used, pooled):
     mask = decided_by(BY_LOT, table, used, pooled)
     np.testing.assert_array_equal(mask[seed, tested], decided[tested])
     assert not decided_by(BY_LOT, table.assign(threshold=np.nan), used, pooled).any()
+    sure = pooled.probabilities(3).max(axis=-1)[seed, np.flatnonzero(tested)[0]]  # equal to a limit: decided
+    assert decided_by(BY_LOT, table.assign(threshold=sure), used, pooled)[seed, np.flatnonzero(tested)[0]]
     all_shares = selective.shares(mask, pooled, draws_of(pooled))
     assert all_shares["coverage"].value == pytest.approx(mask.mean())
     assert all_shares["wrong"].value == pytest.approx((mask & pooled.wrong()).mean())
+
+
+def test_a_wafer_whose_confidence_equals_the_threshold_is_decided(used, pooled, monkeypatch):
+    sure = pooled.probabilities(3).max(axis=-1)[0, pooled.fold == 0]
+    monkeypatch.setattr(selective, "guaranteed_threshold", lambda *_: float(sure.max()))
+    table = thresholds(used[:1], WAFERS, pooled, 0.5, 0.5)
+    assert table["coverage"].iloc[0] == (sure == sure.max()).mean() > 0
 
 
 def test_errors_that_come_in_groups_are_noticed():

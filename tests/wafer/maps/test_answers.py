@@ -112,10 +112,10 @@ def test_an_output_that_exists_or_cannot_be_written_is_refused_before_the_work(t
 def test_no_cell_can_be_taken_for_a_formula(tmp_path: Path) -> None:
     names = ("=HYPERLINK(1).csv", "+1.csv", "-1.csv", "@x.csv", "\tx.csv", "a=b.csv")
     rows = loaded([0, 1, 2, 3, 4], [])
-    rejected = ReadResult(rows.wafers, [Rejected(5, "=1+1")], names)
+    rejected = ReadResult(rows.wafers, [Rejected(5, "=1+1")], {"file": names})
     write_answers(tmp_path / "a.csv", rejected, probabilities(0, 0, 0, 0, 0), np.ones(5, int), 0.5)
     lines = written(tmp_path / "a.csv")[1:]
-    assert [line[-2] for line in lines] == [f"'{name}" for name in names[:-1]] + ["a=b.csv"]
+    assert [line[0] for line in lines] == [f"'{name}" for name in names[:-1]] + ["a=b.csv"]
     assert lines[-1][-1] == "'=1+1" and plain_cell("\r=1") == "'\r=1" and plain_cell("") == ""
 
 
@@ -124,3 +124,9 @@ def test_nothing_but_rejected_maps(tmp_path: Path) -> None:
     none = build_wafers(np.full(25, 7, np.uint8), np.array([5]), np.array([5]), {"row": row, "group": row}, "test")
     write_answers(tmp_path / "a.csv", none, np.zeros((0, 9)), np.zeros(0, int), 0.5)
     assert written(tmp_path / "a.csv")[1][-1] == "has a cell 7; cells are 0, 1 or 2"
+
+
+def test_what_equals_the_threshold_is_decided_but_a_threshold_of_one_decides_nothing() -> None:
+    found = np.array([[0.7, 0.3], [np.nextafter(0.7, 0), 0.3], [1.0, 0.0]])
+    assert decide(found, 0.7).review.tolist() == [False, True, False]
+    assert decide(found, 1.0).review.tolist() == [True, True, True]

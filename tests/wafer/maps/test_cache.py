@@ -17,7 +17,7 @@ from legacy_frame import write_legacy_frame
 from trm_jax.wafer.data import load
 from trm_jax.wafer.maps import cache, source
 from trm_jax.wafer.maps.validate import ReadResult, Rejected
-from trm_jax.wafer.maps.wafers import UNKNOWN, Wafers
+from trm_jax.wafer.maps.wafers import CLASSES, UNKNOWN, Wafers
 from trm_jax.wafer.synthetic import synthetic_wafers
 
 SCRIPT = Path(__file__).resolve().parents[3] / "experiments" / "wafer_prepare.py"
@@ -67,6 +67,19 @@ def test_an_interrupted_preparation_leaves_the_old_cache(
         with pytest.raises(OSError, match="disk full"):
             cache.write_cache(path, loaded, ORIGIN | {"sha256": "1"})
     assert {file.name: file.read_bytes() for file in path.iterdir()} == before and list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(("label", "kept"), [(len(CLASSES) - 1, True), (len(CLASSES), False), (UNKNOWN - 1, False)])
+def test_a_label_beyond_the_classes_is_refused(tmp_path: Path, loaded: ReadResult, label: int, kept: bool) -> None:
+    cache.write_cache(tmp_path / "cache", loaded, ORIGIN)
+    records = np.load(tmp_path / "cache" / "wafers.npy")
+    records["label"][3] = label
+    np.save(tmp_path / "cache" / "wafers.npy", records)
+    if kept:
+        assert cache.read_cache(tmp_path / "cache").wafers.label[3] == label
+    else:
+        with pytest.raises(ValueError, match="it has labels that are not classes"):
+            cache.read_cache(tmp_path / "cache")
 
 
 def test_nothing_but_a_cache_is_replaced(tmp_path: Path, loaded: ReadResult) -> None:
@@ -157,7 +170,7 @@ def test_places_are_searched_in_order(tmp_path: Path, monkeypatch: pytest.Monkey
     (tmp_path / "env").mkdir()
     monkeypatch.setenv("TRM_DATA", str(tmp_path / "env"))
     assert source.find(None) == tmp_path / "env" and source.find(shared) == shared
-    with pytest.raises(FileNotFoundError, match=r"no wafer maps at \S*nowhere; give a cache"):
+    with pytest.raises(FileNotFoundError, match=r"no wafer maps at \S*nowhere; give a frame"):
         source.find(tmp_path / "nowhere")
     monkeypatch.setenv("TRM_DATA", str(tmp_path / "nowhere"))
     with pytest.raises(FileNotFoundError, match=r"nowhere \(from TRM_DATA\)"):
@@ -169,11 +182,11 @@ def test_loading_tells_how_many_maps_were_left_out(tmp_path: Path, capsys: pytes
         np.savetxt(tmp_path / f"{index}.csv", np.ones((rows, 7)), "%d", ",")
     assert len(load(tmp_path)) == 1
     message = capsys.readouterr().err
-    assert "2 broken maps left out, the first: row 1 ('1.csv') is 3 x 7" in message and message.count("\n") == 1
+    assert "2 broken maps, the first: row 1 ('1.csv') is 3 x 7" in message and message.count("\n") == 1
     (tmp_path / "0.csv").unlink()
     with pytest.raises(ValueError, match=r"has no wafer map that can be used: row 0 .*'1.csv'"):
         load(tmp_path)
-    with pytest.raises(ValueError, match=r"maps.txt is an unknown kind of file; give a cache, an .npz"):
+    with pytest.raises(ValueError, match=r"maps.txt is an unknown kind of file; give a frame"):
         (tmp_path / "maps.txt").touch()
         load(tmp_path / "maps.txt")
 
@@ -233,7 +246,7 @@ def test_a_mistake_on_the_command_line_ends_in_one_line(tmp_path: Path) -> None:
     command = [sys.executable, SCRIPT, "--input", tmp_path / "nowhere.pkl"]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 1 and result.stdout == "" and result.stderr.count("\n") == 1
-    assert result.stderr.startswith(f"error: no wafer maps at {tmp_path / 'nowhere.pkl'}; give a cache")
+    assert result.stderr.startswith(f"error: no wafer maps at {tmp_path / 'nowhere.pkl'}; give a frame")
 
 
 def test_the_notice_goes_with_wm811k_only(tmp_path: Path, loaded: ReadResult) -> None:

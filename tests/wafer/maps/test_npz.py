@@ -36,7 +36,7 @@ def test_the_real_file(data_root: Path) -> None:
     path = data_root / "wm811k" / "wm811k_labelled.npz"
     if not path.is_file():
         pytest.skip(f"no {path}")
-    wafers, rejected, _ = source.read(path)
+    wafers, rejected, *_ = source.read(path)
     found = dict(zip(CLASSES, np.bincount(wafers.label).tolist(), strict=True))
     expected = {"Center": 3446, "Donut": 489, "Edge-Loc": 4045, "Edge-Ring": 7725, "Loc": 2879}
     expected |= {"Near-full": 115, "Random": 686, "Scratch": 961, "none": 29402}
@@ -53,7 +53,7 @@ def test_the_real_file(data_root: Path) -> None:
 
 
 def test_names_map_to_our_classes_and_the_rest_may_be_missing(tmp_path: Path, arrays: dict) -> None:
-    wafers, rejected, _ = read_npz(save(tmp_path / "maps.npz", arrays))
+    wafers, rejected, *_ = read_npz(save(tmp_path / "maps.npz", arrays))
     assert [CLASSES[label] if label != UNKNOWN else "" for label in wafers.label] == ["none", "", "Near-full"]
     assert wafers.row.tolist() == [0, 1, 2] and wafers.group.tolist() == [0, 0, 0] and rejected == []
     assert np.array_equal(wafers.map(1), arrays["flat"][30:60].reshape(6, 5))
@@ -89,7 +89,7 @@ def test_a_label_without_a_class_is_a_reason_to_leave_a_map_out(tmp_path: Path, 
 
 def test_maps_to_classify_may_have_labels_of_other_classes(tmp_path: Path, arrays: dict) -> None:
     arrays |= {"label": np.array([1, 0, -1], np.int8), "classes": np.array(["Loch", "Loc"])}
-    wafers, rejected, _ = source.read(save(tmp_path / "maps.npz", arrays), to_classify=True)
+    wafers, rejected, *_ = source.read(save(tmp_path / "maps.npz", arrays), to_classify=True)
     assert wafers.label.tolist() == [CLASSES.index("Loc"), UNKNOWN, UNKNOWN] and rejected == []
 
 
@@ -100,8 +100,8 @@ def test_maps_to_classify_may_have_labels_of_other_classes(tmp_path: Path, array
         ({"classes": None}, "no array 'classes'"),
         ({"classes": np.array(["none", "Loch"])}, "unknown class 'Loch'"),
         ({"flat": np.zeros(84, np.uint8)}, "adds up to 85 cells, but flat has 84"),
-        ({"flat": np.zeros(85)}, "flat must be one row of bytes, not float64"),
-        ({"flat": np.zeros((5, 17), np.uint8)}, "flat must be one row of bytes"),
+        ({"flat": np.zeros(85)}, "flat must be one row of integers, not float64"),
+        ({"flat": np.zeros((5, 17), np.uint8)}, "flat must be one row of integers"),
         ({"height": np.array([5, 6, 5], object)}, "height is an array of objects, which could run code"),
         ({"height": np.array([5, 6, -5])}, "height has entries outside 0 to 32767"),
         ({"width": np.array([6, 5, 2**40])}, "width has entries outside 0 to 32767"),

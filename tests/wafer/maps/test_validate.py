@@ -49,7 +49,8 @@ def test_a_class_is_known_however_it_is_written(name: str, data: st.DataObject) 
 @given(st.text("centrdougl-_ 2ß\n", max_size=12))
 def test_no_other_word_is_a_class(word: str) -> None:
     letters = "".join(letter for letter in word.casefold() if letter.isalnum())
-    if letters not in {"".join(filter(str.isalnum, name.casefold())) for name in CLASSES} | {"", "nan", "unlabelled"}:
+    others = {"", "nan", "null", "clean", "local", "edgelocal", "donuts", "unlabelled"}
+    if letters not in {"".join(filter(str.isalnum, name.casefold())) for name in CLASSES} | others:
         with pytest.raises(ValueError, match="unknown class"):
             class_index(word)
         assert class_or_unknown(word) == UNKNOWN
@@ -57,6 +58,9 @@ def test_no_other_word_is_a_class(word: str) -> None:
 
 def test_empty_words_are_unlabelled_and_none_is_a_class() -> None:
     assert class_or_unknown("edge ring") == CLASSES.index("Edge-Ring")
+    assert CLASSES[class_index("Edge-Local")] == "Edge-Loc" and CLASSES[class_index("No_Defect")] == "none"
+    with pytest.raises(ValueError, match=r"unknown class 'Scrach'; .* \(did you mean Scratch\?\)"):
+        class_index("Scrach")
     assert class_index("") == class_index("unlabelled") == UNKNOWN and CLASSES[class_index("none")] == "none"
 
 

@@ -2,15 +2,22 @@
 
 import csv
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
 
 from trm_jax.support.files import replacing
-from trm_jax.wafer.maps.validate import ReadResult
+from trm_jax.wafer.maps.validate import NAMES, ReadResult
 from trm_jax.wafer.maps.wafers import CLASSES, UNKNOWN
+
+Thresholds = float | tuple[float, ...]
+"""Confidence below which a wafer is for review: of all classes, or of each predicted class."""
+Doubts = Mapping[int, str]
+"""Why a person should look at a wafer, by its position."""
+NO_DOUBTS: Doubts = MappingProxyType({})
 
 
 class Decisions(NamedTuple):
@@ -21,11 +28,11 @@ class Decisions(NamedTuple):
     confidence: np.ndarray
     """Its probability."""
     review: np.ndarray
-    """bool, True where a person should look: the confidence is below the threshold, or the threshold is 1."""
+    """bool, True where a person should look: the map is doubted, its confidence below the threshold, or that is 1."""
 
 
 class Answer(NamedTuple):
-    """What is said about one map; a map that was rejected has no more than a row and a reason."""
+    """What is said about one map; one that was rejected has no more than a row and a reason."""
 
     row: int
     decision: str
@@ -56,24 +63,32 @@ def check_output(path: Path, force: bool = False) -> None:
         raise ValueError(f"--output: {path} exists; give another name, or --force to replace it")
 
 
-def decide(probabilities: np.ndarray, review_threshold: float) -> Decisions:
+def decide(probabilities: np.ndarray, review_threshold: Thresholds, doubts: Doubts = NO_DOUBTS) -> Decisions:
     """Class, confidence and whether to review, of probabilities (N, classes).
 
-    A threshold of 1 says that nothing may be decided, also not where a probability is rounded to 1.
+    ``review_threshold`` is one for all classes, or one for each predicted class. A threshold of 1 says that nothing may
+    be decided, also not where a probability is rounded to 1. What has a reason in ``doubts``, by its position, is for
+    review however sure the model is.
     """
     confidence = probabilities.max(axis=1)
-    return Decisions(
-        probabilities.argmax(axis=1), confidence, (confidence < review_threshold) | (review_threshold >= 1)
-    )
+    predicted = probabilities.argmax(axis=1)
+    limit = np.broadcast_to(review_threshold, probabilities.shape[1])[predicted]
+    review = (confidence < limit) | (limit >= 1)
+    review[list(doubts)] = True
+    return Decisions(predicted, confidence, review)
 
 
 def answers(
-    read: ReadResult, probabilities: np.ndarray, steps: np.ndarray, review_threshold: float
+    read: ReadResult,
+    probabilities: np.ndarray,
+    steps: np.ndarray,
+    review_threshold: Thresholds,
+    doubts: Doubts = NO_DOUBTS,
 ) -> Iterator[Answer]:
     """One answer for every map, also for rejected ones, in the order of the source.
 
-    ``probabilities`` (N, 9) and ``steps`` (N,) belong to ``read.wafers``. Raises ValueError if they do not fit, or are
-    NaN.
+    ``probabilities`` (N, 9), ``steps`` (N,) and the positions in ``doubts`` belong to ``read.wafers``. Raises
+    ValueError if they do not fit, or are NaN.
     """
     count = len(read.wafers)
     if probabilities.shape != (count, len(CLASSES)) or steps.shape != (count,):
@@ -83,11 +98,16 @@ def answers(
         )
     if not np.isfinite(probabilities).all():
         raise ValueError("probabilities have values that are NaN or infinite")
-    return _answers(read, probabilities, steps, decide(probabilities, review_threshold) if count else None)
+    decisions = decide(probabilities, review_threshold, doubts) if count else None
+    return _answers(read, probabilities, steps, decisions, doubts)
 
 
 def _answers(
-    read: ReadResult, probabilities: np.ndarray, steps: np.ndarray, decisions: Decisions | None
+    read: ReadResult,
+    probabilities: np.ndarray,
+    steps: np.ndarray,
+    decisions: Decisions | None,
+    doubts: Doubts,
 ) -> Iterator[Answer]:
     wafers = read.wafers
     # A rejected map stands before the first usable one of a higher row; rows of a source ascend.
@@ -109,29 +129,38 @@ def _answers(
                 steps=int(steps[index]),
                 probabilities=tuple(probabilities[index].tolist()),
                 label="" if label == UNKNOWN else CLASSES[label],
+                reason=doubts.get(index, ""),
             )
 
 
 def write_answers(
-    path: Path, read: ReadResult, probabilities: np.ndarray, steps: np.ndarray, review_threshold: float
+    path: Path,
+    read: ReadResult,
+    probabilities: np.ndarray,
+    steps: np.ndarray,
+    review_threshold: Thresholds,
+    doubts: Doubts = NO_DOUBTS,
 ) -> None:
     """Write a CSV file with one line a map, whole or not at all; arguments and errors as those of ``answers``.
 
-    Columns: row, prediction, confidence, decision, steps, p_ and the name of each class; then label if any map has one,
-    file if each map has its own, and reason if any map was rejected. An existing file is replaced: see `check_output`.
+    Columns: file, lot, wafer and index as far as the source has them; row, prediction, confidence, decision, steps, p_
+    and the name of each class; then label if any map has one, and reason if any map was rejected or doubted. A file
+    that exists is replaced: see `check_output`.
     """
-    lines = answers(read, probabilities, steps, review_threshold)
-    labelled, broken = bool((read.wafers.label != UNKNOWN).any()), bool(read.rejected)
+    lines = answers(read, probabilities, steps, review_threshold, doubts)
+    labelled, broken = bool((read.wafers.label != UNKNOWN).any()), bool(read.rejected or doubts)
+    names = [read.names[kind] for kind in NAMES if kind in read.names]
     columns = ["row", "prediction", "confidence", "decision", "steps", *(f"p_{name}" for name in CLASSES)]
     with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(columns + ["label"] * labelled + ["file"] * bool(read.files) + ["reason"] * broken)
+        known = [kind for kind in NAMES if kind in read.names]
+        writer.writerow(known + columns + ["label"] * labelled + ["reason"] * broken)
         for line in lines:
             shares = [f"{share:.6f}" for share in line.probabilities] or [""] * len(CLASSES)
             confidence = "" if line.confidence is None else f"{line.confidence:.6f}"
             cells = [line.row, line.prediction, confidence, line.decision, "" if line.steps is None else line.steps]
-            map_file = [plain_cell(read.files[line.row])] if read.files else []
-            writer.writerow(cells + shares + [line.label] * labelled + map_file + [plain_cell(line.reason)] * broken)
+            called = [plain_cell(name[line.row]) for name in names]
+            writer.writerow(called + cells + shares + [line.label] * labelled + [plain_cell(line.reason)] * broken)
 
 
 def plain_cell(text: str) -> str:

@@ -1,16 +1,37 @@
 """Which wafer maps cannot be used, and which say what an earlier one has said or contradicted."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
 
-from trm_jax.wafer.maps.wafers import FAIL, NO_DIE, UNKNOWN, Wafers
+from trm_jax.wafer.maps.wafers import FAIL, NO_DIE, UNKNOWN, Wafers, class_index, class_or_unknown
 
 SMALLEST_SIDE, LARGEST_SIDE = 5, 1024
 LOT_BLOCK = 250  # consecutive wafers that stay together where the source names no lots: ten lots of 25
+NAMES = ("file", "lot", "wafer", "index")
+"""Kinds of names, in the order of the table of answers."""
 _MAX_EMPTY, _MAX_REJECTED = 100_000, 300_000
+
+
+class ReadOptions(NamedTuple):
+    """How a source is read."""
+
+    to_classify: bool = False
+    """A label that names none of the nine classes is no label, instead of a reason to leave the map out."""
+    pass_bins: frozenset[str] = frozenset()
+    """Names of the bins of passing dies, as `bins.bin_name` writes them, for files that have bins."""
+    progress: bool = False
+    """Show a bar."""
+
+    def label(self, word: str) -> int:
+        """Index of the class that a label names, or UNKNOWN. Raises ValueError for one that names none."""
+        return class_or_unknown(word) if self.to_classify else class_index(word)
+
+
+DEFAULTS = ReadOptions()
 
 
 class Rejected(NamedTuple):
@@ -25,8 +46,15 @@ class ReadResult(NamedTuple):
 
     wafers: Wafers
     rejected: list[Rejected]
-    files: tuple[str, ...] = ()
-    """The file of every row, where each map has its own."""
+    names: Mapping[str, Sequence[str]] = MappingProxyType({})
+    """What the source calls the maps: for some of NAMES the name by row."""
+    notes: tuple[str, ...] = ()
+    """What was not read, such as files that are no maps; a sentence each."""
+
+    @property
+    def first_reason(self) -> str:
+        """Which map was rejected first, and why."""
+        return f"row {self.rejected[0].row} {self.rejected[0].reason}" if self.rejected else ""
 
 
 class Copies(NamedTuple):
@@ -110,9 +138,10 @@ def cell_errors(flat: np.ndarray, start: np.ndarray, area: np.ndarray) -> dict[i
     filled = np.flatnonzero(area)
     if not len(filled):
         return {}
-    # Every second piece is what lies between two maps; the last map may end where there is no cell to begin another.
-    pieces = np.stack([start[filled], start[filled] + area[filled]], axis=1).ravel()
-    highest = np.maximum.reduceat(flat, pieces[:-1] if pieces[-1] == len(flat) else pieces)[::2]
+    # Every second piece begins with the last cell of a map: beyond it there may be none.
+    last = start[filled] + area[filled] - 1
+    pieces = np.stack([start[filled], last], axis=1).ravel()
+    highest = np.maximum(np.maximum.reduceat(flat, pieces)[::2], flat[last])
     bad = np.flatnonzero((highest > FAIL) | (highest == NO_DIE))
     _check_rejected(len(bad), len(area))
     return {

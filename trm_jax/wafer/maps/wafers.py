@@ -3,6 +3,7 @@
 A cell is 0 where there is no die (or it was not tested), 1 for a passing die, 2 for a failing die.
 """
 
+import difflib
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 
@@ -71,7 +72,11 @@ class Wafers:
                 yield part, self.flat[cells].reshape(len(part), height, width)
 
 
-_UNLABELLED = ("", "unlabelled", "unlabeled", "nan")
+_UNLABELLED = ("", "unlabelled", "unlabeled", "nan", "null", "unknown")
+_OTHER_NAMES = {
+    "edgelocal": "Edge-Loc", "local": "Loc", "scratches": "Scratch", "donuts": "Donut",
+    "normal": "none", "clean": "none", "nodefect": "none", "nopattern": "none",
+}  # fmt: skip
 
 
 def _normalized(word: str) -> str:
@@ -79,15 +84,19 @@ def _normalized(word: str) -> str:
 
 
 _INDEX = {_normalized(name): index for index, name in enumerate(CLASSES)} | {word: UNKNOWN for word in _UNLABELLED}
+_INDEX |= {word: CLASSES.index(name) for word, name in _OTHER_NAMES.items()}
 
 
 def class_index(word: str) -> int:
     """Index into CLASSES, whatever the case, hyphens, underscores and spaces; UNKNOWN for an empty word.
 
-    The word "none" is the class of wafers without a pattern, not a missing label. Raises ValueError for any other word.
+    Common other names of a class are known, too. The word "none" is the class of wafers without a pattern, not a
+    missing label. Raises ValueError for any other word.
     """
     if _normalized(word) not in _INDEX:
-        raise ValueError(f"unknown class {word!r}; known are {', '.join(CLASSES)}")
+        near = difflib.get_close_matches(_normalized(word), _INDEX, 1, 0.75)
+        hint = f" (did you mean {CLASSES[_INDEX[near[0]]]}?)" if near and _INDEX[near[0]] != UNKNOWN else ""
+        raise ValueError(f"unknown class {word!r}; known are {', '.join(CLASSES)}{hint}")
     return _INDEX[_normalized(word)]
 
 

@@ -1,0 +1,59 @@
+"""Does more recursion find longer ways through mazes? Arms of a study with several seeds, at equal compute.
+
+    python experiments/maze_depth.py                       # preset cpu
+    python experiments/maze_depth.py --preset smoke        # proves in a minute that it runs
+    python experiments/maze_depth.py --options task.train_file=train.csv task.test_file=test.csv   # Maze-Hard's files
+
+Mazes have one way between any two cells, and no test maze has the walls of a training maze under any symmetry. Written
+to runs/NAME; the same command goes on after an interruption. `think_longer.py` tests the arms at other sides and
+depths.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+from trm_jax.maze.task import Maze
+from trm_jax.study.arms import build_arms
+from trm_jax.study.maze import PRESETS, STUDIES
+from trm_jax.support.cli import main
+from trm_jax.support.files import run_folder
+from trm_jax.support.flags import TRAINING, Training
+from trm_jax.training.processes import configure
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Train the arms of the maze study; print exact accuracy with 95 % intervals over seeds and write a report."""
+
+    preset: Literal["smoke", "cpu"] = "cpu"
+    """Size of all arms: smoke (a minute) or cpu (two cores)."""
+    training: tyro.conf.OmitArgPrefixes[Training] = TRAINING
+    name: str = ""
+    """Name of the run under --output; maze-PRESET if empty."""
+    arms: tuple[str, ...] = ()
+    """Arms to train beside the reference arm: shallow, shallow_equal_compute; all if empty."""
+    options: tuple[str, ...] = ()
+    """Options for all arms, e.g. task.sides=[9] run.steps=1000; values as in JSON, words without quotes."""
+    output: Path = ROOT / "runs"
+    """Folder of all runs."""
+
+
+def run(arguments: Arguments) -> None:
+    """Train what is missing, then write and print the results."""
+    study = STUDIES["depth"]
+    common = PRESETS[arguments.preset] | arguments.training.options(arguments.options)
+    arms = build_arms(study, Maze(), common, arguments.arms)
+    directory = run_folder(arguments.output, arguments.name or f"maze-{arguments.preset}", "a study")
+    from trm_jax.study import preview, runner  # here: --help needs no jax
+
+    if not preview.shown(arms, arguments.training):
+        runner.run_study(study, arms, directory, smoke=arguments.preset == "smoke")
+
+
+if __name__ == "__main__":
+    main(Arguments, run, __doc__, configure)

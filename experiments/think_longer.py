@@ -1,0 +1,74 @@
+"""What happens past the trained depth, with several tries, and with a search? For the arms of a finished study.
+
+    python experiments/think_longer.py --run runs/depth-cpu                        # steps, rollouts and search
+    python experiments/think_longer.py --run runs/maze-depth --options task.sides=[19] --name side-19
+
+Reads the weights that each arm kept (the best on validation) and answers test samples of the hardest level: after 1,
+2, 4, ... supervision steps; of the reference arm also with rollouts, whose noise is chosen on validation; for Sudoku
+also with a search that abstains rather than err, beside the same search with blind guesses. Writes tables, figures,
+report.md and report.html to RUN/NAME.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from trm_jax.support.cli import main
+from trm_jax.support.provenance import environment, provenance
+from trm_jax.support.schema import parse_options, require
+from trm_jax.training.processes import configure
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Test the arms of a finished study with more thought than they were trained with."""
+
+    run: Path
+    """Folder of the study, with arms/NAME/weights-SEED in it."""
+    arms: tuple[str, ...] = ()
+    """Arms to test; all that are finished if empty."""
+    steps: int = 128
+    """Most supervision steps."""
+    rollouts: int = 32
+    """Most rollouts of the first arm; 0 for none."""
+    rounds: int = 50
+    """Rounds after which the search abstains; 0 for no search."""
+    samples: int = 200
+    """Test samples of each seed."""
+    options: tuple[str, ...] = ()
+    """Other options of the task for the test, e.g. task.sides=[19]; values as in JSON."""
+    name: str = "thinking"
+    """Folder for the results, under --run."""
+
+
+def run(arguments: Arguments) -> None:
+    """Answer, then write and print the results."""
+    from trm_jax.study.thinking import by_rollouts, by_search, by_steps, load_arm  # here: --help needs no jax
+    from trm_jax.study.thinking_report import write_thinking
+
+    for name in ("steps", "samples"):
+        require(getattr(arguments, name) >= 1, f"--{name} must be at least 1, got {getattr(arguments, name)}")
+    results = arguments.run / "results.json"
+    finished = [path.parent.name for path in sorted(arguments.run.glob("arms/*/weights-0"))]
+    known = list(json.loads(results.read_text())["arms"]) if results.exists() else finished
+    require(bool(known), f"{arguments.run} has no arms/NAME/weights-0; give the folder of a study with a finished arm")
+    unknown = sorted(set(arguments.arms) - set(known))
+    require(not unknown, f"no arm {', '.join(unknown)} in {arguments.run}; it has {', '.join(known)}")
+    options = parse_options(arguments.options)
+    arms = [load_arm(arguments.run / "arms" / name, options) for name in arguments.arms or known]
+    steps = []
+    for arm in arms:
+        print(f"{arm.name}: up to {arguments.steps} steps")
+        steps.append(by_steps(arm, arguments.steps, arguments.samples))
+    first, trained = arms[0], arms[0].config.recursion.N_sup
+    rollouts = by_rollouts(first, arguments.rollouts, trained, arguments.samples) if arguments.rollouts else None
+    is_sudoku = first.tasks[0].name == "sudoku"
+    found = by_search(first, arguments.rounds, trained, arguments.samples) if arguments.rounds and is_sudoku else None
+    current = environment()
+    sources = provenance(commit=current["commit"], machine=current["machine"])
+    write_thinking(arguments.run / arguments.name, arms, steps, rollouts, found, arguments.samples, sources)
+    print(f"\nReport: {arguments.run / arguments.name / 'report.html'}")
+
+
+if __name__ == "__main__":
+    main(Arguments, run, __doc__, configure)

@@ -1,0 +1,34 @@
+"""Rollouts: without noise they are the forward pass, with it they differ, and the choices are what they say."""
+
+import jax
+import numpy as np
+
+from trm_jax.core import model, rollouts
+from trm_jax.core.config import Config
+from trm_jax.core.task import Prediction
+
+CONFIG = Config().override(
+    **{"model.width": 8, "model.layers": 1, "recursion.N_sup": 3, "recursion.T": 1, "recursion.n": 1}
+)
+PARAMS = jax.tree.map(lambda leaf: leaf + 0.1, model.initialise(CONFIG.model, jax.random.key(0)))
+INPUTS = np.random.default_rng(0).integers(1, 6, (5, 16)).astype(np.int32)
+
+
+def test_the_first_rollout_is_the_forward_pass_and_the_others_are_disturbed():
+    answers = rollouts.rollouts(CONFIG, PARAMS, INPUTS, jax.random.key(1), 3, 0.5, batch=2)
+    assert answers.classes.shape == (3, 3, 5, 16)
+    plain = model.forward(CONFIG, PARAMS, INPUTS)
+    np.testing.assert_allclose(answers.halt[0], jax.nn.sigmoid(plain.q_halt), rtol=1e-5)
+    np.testing.assert_array_equal(answers.classes[0], plain.logits.argmax(axis=-1))
+    assert np.abs(answers.halt[1] - answers.halt[0]).max() > 0
+    assert np.abs(answers.halt[1] - answers.halt[2]).max() > 0
+    still = rollouts.rollouts(CONFIG, PARAMS, INPUTS, jax.random.key(1), 2, 0.0)
+    np.testing.assert_array_equal(still.halt[0], still.halt[1])
+
+
+def test_the_halting_head_and_the_majority_choose_among_the_first_rollouts():
+    classes = np.array([[[[1, 2]]], [[[3, 2]]], [[[3, 4]]]])  # (K, N_sup, N, L)
+    prediction = Prediction(classes, np.array([[[0.2]], [[0.1]], [[0.9]]]))
+    np.testing.assert_array_equal(rollouts.choose_by_halting(prediction, 3), [[[3, 4]]])
+    np.testing.assert_array_equal(rollouts.choose_by_halting(prediction, 2), [[[1, 2]]])
+    np.testing.assert_array_equal(rollouts.choose_by_majority(prediction, 3), [[[3, 2]]])

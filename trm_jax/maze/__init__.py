@@ -1,0 +1,1 @@
+"""Mazes: find the way from S to G."""

@@ -1,0 +1,166 @@
+"""What trained arms answer when they think longer than in training, more than once, or with a search.
+
+Reads the weights that a study kept (``arms/NAME/weights-SEED``, the best on validation) and answers test samples anew.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+
+from trm_jax.core.config import Config
+from trm_jax.core.predict import predict as answer
+from trm_jax.core.rollouts import choose_by_halting, choose_by_majority, rollouts
+from trm_jax.core.task import Examples, Prediction, Task, override, task_from_options
+from trm_jax.maze.task import Maze
+from trm_jax.sudoku import think
+from trm_jax.sudoku.puzzles import Puzzles, to_digits, to_tokens
+from trm_jax.sudoku.solver import Box
+from trm_jax.sudoku.task import Sudoku
+from trm_jax.training.checkpoint import load_weights
+from trm_jax.training.predict import scores
+
+TASKS: dict[str, type[Task]] = {kind.name: kind for kind in (Sudoku, Maze)}
+NOISES = (0.1, 0.3, 1.0)
+"""Sizes of the noise of rollouts; validation chooses."""
+
+
+@dataclass(frozen=True)
+class TrainedArm:
+    """The weights of an arm, and what its seeds are tested on."""
+
+    name: str
+    config: Config
+    tasks: list[Task]
+    """One for each seed."""
+    params: Any
+    """Leading axis S."""
+
+    def samples(self, part: str, count: int) -> list[Examples]:
+        """The first samples of the hardest level of a part, for each seed."""
+        chosen = []
+        for task in self.tasks:
+            examples = task.examples(part)
+            if examples.levels is not None:
+                hardest = max(set(examples.levels.tolist()), key=lambda text: (len(text), text))
+                examples = examples.take(examples.levels == hardest)
+            chosen.append(examples.take(np.arange(len(examples.arrays["inputs"])) < count))
+        return chosen
+
+
+def load_arm(directory: Path, options: Mapping[str, Any]) -> TrainedArm:
+    """The arm in a directory, with other options of task or recursion where given.
+
+    Raises FileNotFoundError where no weights were kept, ValueError for a task that is not known here.
+    """
+    files = sorted(directory.glob("weights-*"), key=lambda path: int(path.name.removeprefix("weights-")))
+    if not files:
+        raise FileNotFoundError(f"no weights-SEED in {directory}; the arm is written when its training has ended")
+    stored = [load_weights(file) for file in files]
+    kind = TASKS.get(stored[0].task["name"])
+    if kind is None:
+        raise ValueError(f"{directory} was trained on {stored[0].task['name']}; known here are {', '.join(TASKS)}")
+    seeds = tuple(int(file.name.removeprefix("weights-")) for file in files)
+    changed = [override(task_from_options(kind, one.task), one.config, options) for one in stored]
+    config = changed[0][1].override(**{"run.seeds": seeds})
+    params = jax.tree.map(lambda *leaves: np.stack(leaves), *(one.params for one in stored))
+    return TrainedArm(directory.name, config, [task for task, _ in changed], params)
+
+
+def by_steps(arm: TrainedArm, steps: int, count: int) -> pd.DataFrame:
+    """Exact accuracy on the first test samples of the hardest level after 1, 2, 4, ... supervision steps."""
+    exact = scores(arm.tasks[0], arm.config, arm.params, arm.samples("test", count), steps)["exact"]
+    shown = [2**power for power in range(steps.bit_length()) if 2**power <= steps]
+    return pd.DataFrame(
+        [
+            {"arm": arm.name, "seed": seed, "steps": step, "exact": float(exact[index, step - 1])}
+            for index, seed in enumerate(arm.config.run.seeds)
+            for step in shown
+        ]
+    )
+
+
+def by_rollouts(arm: TrainedArm, K: int, steps: int, count: int) -> tuple[pd.DataFrame, float]:
+    """Exact accuracy of the choice among 1, 2, 4, ... K rollouts, and the noise that was best on validation."""
+    config = arm.config.override(**{"recursion.N_sup": steps})
+    validation = arm.samples("validation", min(count, 64))
+    quick = [
+        np.mean([row["exact"] for row in _rollout_rows(arm, config, validation, min(K, 8), noise) if row["K"] > 1])
+        for noise in NOISES
+    ]
+    noise = NOISES[int(np.argmax(quick))]
+    return pd.DataFrame(_rollout_rows(arm, config, arm.samples("test", count), K, noise)), noise
+
+
+def _rollout_rows(arm: TrainedArm, config: Config, samples: list[Examples], K: int, noise: float) -> list[dict]:
+    rows = []
+    for index, (seed, examples) in enumerate(zip(config.run.seeds, samples, strict=True)):
+        params = jax.tree.map(lambda leaf, index=index: jnp.asarray(leaf[index]), arm.params)
+        key = jax.random.key(seed)
+        found = rollouts(config, params, examples.arrays["inputs"], key, K, noise)
+        for count in [2**power for power in range(K.bit_length()) if 2**power <= K]:
+            for choice, classes in _choices(arm.tasks[index], found, examples, count).items():
+                right = (classes == examples.arrays["labels"]).all(axis=-1).mean()
+                rows.append({"arm": arm.name, "seed": seed, "K": count, "choice": choice, "exact": float(right)})
+    return rows
+
+
+def _choices(task: Task, found: Prediction, examples: Examples, count: int) -> dict[str, np.ndarray]:
+    """Classes (N, L) after the last step by every way to choose."""
+    last = Prediction(np.asarray(found.classes)[:, -1:], np.asarray(found.halt)[:, -1:])
+    chosen = {"halting": choose_by_halting(last, count)[0], "majority": choose_by_majority(last, count)[0]}
+    if isinstance(task, Sudoku):
+        puzzles = to_digits(examples.arrays["inputs"])
+        chosen["rules"] = think.choose_by_rules(last, count, puzzles, Box(*task.box))[0].astype(np.int32) + 1
+    return chosen
+
+
+def by_search(arm: TrainedArm, rounds: int, steps: int, count: int) -> pd.DataFrame:
+    """What the search solves of the first test puzzles, with the model and, as a control, with a blind guess.
+
+    A row for each seed and guide: the share solved, the share on which it abstained, and the mean rounds.
+    """
+    rows = []
+    config = arm.config.override(**{"recursion.N_sup": steps})
+    for index, (seed, examples) in enumerate(zip(config.run.seeds, arm.samples("test", count), strict=True)):
+        task = arm.tasks[index]
+        assert isinstance(task, Sudoku)
+        box, puzzles = Box(*task.box), to_digits(examples.arrays["inputs"])
+        params = jax.tree.map(lambda leaf, index=index: jnp.asarray(leaf[index]), arm.params)
+        guides = {"model": beliefs(config, params, box), "blind guess": _blind(box, seed)}
+        for guide, believed in guides.items():
+            answers, used = think.search(believed, puzzles, box, rounds)
+            abstained = (answers == 0).any(axis=-1)
+            right = (answers == to_digits(examples.arrays["labels"])).all(axis=-1)
+            rows.append(
+                {"arm": arm.name, "seed": seed, "guide": guide, "solved": right.mean(), "abstained": abstained.mean()}
+                | {"wrong": (~right & ~abstained).mean(), "rounds": used.mean()}
+            )
+    return pd.DataFrame(rows)
+
+
+def _blind(box: Box, seed: int) -> think.Beliefs:
+    random = np.random.default_rng(seed)
+    return lambda boards: random.random((*boards.shape, box.side))
+
+
+def beliefs(config: Config, params: Any, box: Box, batch: int = 64) -> think.Beliefs:
+    """A trained model as the guide of `trm_jax.sudoku.think.search`: probabilities after its last step."""
+
+    @jax.jit
+    def probabilities(inputs):
+        logits = answer(config, params, inputs, None, batch, lambda output: output.logits, True)[-1]
+        return jax.nn.softmax(logits[..., 2:], axis=-1)
+
+    def believe(boards: np.ndarray) -> np.ndarray:
+        tokens = to_tokens(Puzzles(boards, boards))[0]
+        size = -(-len(tokens) // batch) * batch  # few sizes, few programs
+        padded = np.pad(tokens, ((0, size - len(tokens)), (0, 0)), constant_values=1)
+        return np.asarray(probabilities(padded))[: len(tokens)]
+
+    return believe
