@@ -15,11 +15,12 @@ from matplotlib.figure import Figure
 from trm_jax import WaferClassifier
 from trm_jax.core.task import task_from_options
 from trm_jax.reporting.style import BAND, BLACK, BLUE, GREY, ORANGE, STYLE, WIDTH, bare, svg
+from trm_jax.sudoku.answers import answer, hardest_solved
+from trm_jax.sudoku.puzzles import to_digits
+from trm_jax.sudoku.solver import Box
 from trm_jax.sudoku.task import Sudoku
 from trm_jax.support.files import write_text
 from trm_jax.training.checkpoint import load_weights
-from trm_jax.training.predict import predict_one
-from trm_jax.wafer.maps.folder import parse_csv
 from trm_jax.wafer.maps.wafers import CLASSES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -28,19 +29,15 @@ ROOT = Path(__file__).resolve().parents[2]
 def boards(axes, run: Path) -> None:
     """The test puzzle with the most wrong cells after the first step among those solved after the last."""
     config, params, options = load_weights(run / "arms" / "recursive" / "weights-0")
-    arrays = task_from_options(Sudoku, options).examples("test").arrays
-    answers = predict_one(config, params, arrays["inputs"]).classes
-    wrong = answers != arrays["labels"]
-    counts = wrong.sum(axis=-1)
-    hard = int((counts[0] * (counts[-1] == 0)).argmax())
-    puzzle, shown = arrays["inputs"][hard], [arrays["inputs"][hard], *answers[:, hard]]
+    puzzles = to_digits(task_from_options(Sudoku, options).examples("test").arrays["inputs"])
+    puzzle = puzzles[hardest_solved(config, params, puzzles, Box(2, 2))]
+    shown = [puzzle, *answer(config, params, puzzle[None], Box(2, 2)).digits[:, 0]]
     titles = ["puzzle", *(f"step {step}" for step in range(1, len(shown)))]
-    for place, (panel, title, cells) in enumerate(zip(axes, titles, shown, strict=True)):
-        mistaken = wrong[place - 1, hard] if place else np.zeros(16, bool)
+    for panel, title, cells in zip(axes, titles, shown, strict=True):
+        mistaken = (cells != shown[-1]) & (cells != 0)
         panel.imshow(mistaken.reshape(4, 4), cmap=ListedColormap(["white", "#f9dcc4"]), vmin=0, vmax=1)
         for cell, token in enumerate(cells.tolist()):
-            given = puzzle[cell] > 1
-            digit = str(token - 1) if token > 1 else ""
+            given, digit = puzzle[cell] > 0, str(token or "")
             panel.text(cell % 4, cell // 4, digit, ha="center", va="center", fontsize=10,
                        color=BLACK if given else BLUE, fontweight="bold" if given else "normal")  # fmt: skip
         for line in (-0.5, 1.5, 3.5):
@@ -53,7 +50,7 @@ def boards(axes, run: Path) -> None:
 
 def wafer(map_axes, bar_axes) -> None:
     """An example map and the probabilities of its five most probable classes."""
-    cells = parse_csv((ROOT / "examples" / "maps" / "scratch.csv").read_bytes())
+    cells = np.loadtxt(ROOT / "examples" / "maps" / "scratch.csv", np.uint8, delimiter=",")
     answer = WaferClassifier(ROOT / "checkpoints" / "wafer-edge").predict([cells]).iloc[0]
     map_axes.imshow(cells, cmap=ListedColormap(["white", BAND, ORANGE]), vmin=0, vmax=2)
     map_axes.set(xticks=[], yticks=[])
