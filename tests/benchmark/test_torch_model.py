@@ -18,12 +18,19 @@ SMALL = Config().override(**{"model.width": 8, "model.layers": 1, "recursion.N_s
 CONFIGS = {
     "alternating": {},
     "attention, 2-D": {"model.mixer": "attention", "model.positions": "rotary_2d", "recursion.gradient": "last_cycle"},
+    "attention, 1-D, pre-norm": {
+        **{"model.mixer": "attention", "model.positions": "rotary_1d", "model.norm": "pre", "model.norm_scale": True},
+        **{"recursion.gradient": "one_step", "model.heads": 2},
+    },
+    "swiglu": {"model.mixer": "swiglu", "recursion.N_sup": 1},
     "teaching form": {
         **{"model.form": "joint", "model.combine": "concat", "recursion.T": 1, "recursion.n": 5},
         **{"model.readout": "pooled", "model.halt_token": "mean"},
+        "model.positions": "learned",
     },
     "joint, one step": {"model.form": "joint", "recursion.T": 1, "recursion.n": 4, "recursion.gradient": "one_step"},
-    "concat": {"model.combine": "concat", "model.expansion": 2.0, "recursion.gradient": "last_cycle"},
+    "no z": {"model.use_z": False, "model.combine": "concat", "recursion.gradient": "last_cycle"},
+    "concat, zero": {"model.combine": "concat", "model.initial_state": "zero", "model.expansion": 2.0},
 }
 
 

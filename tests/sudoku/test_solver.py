@@ -9,6 +9,7 @@ from trm_jax.sudoku.solver import (
     Box,
     all_grids,
     count_completions,
+    guesses,
     has_conflict,
     is_solution,
     random_grid,
@@ -161,3 +162,14 @@ def test_conflict_of_every_digit_in_every_unit(box: Box) -> None:
         grid[unit[0]] = digit
         assert has_conflict(grid, box)
         assert not is_solution(grid, box)
+
+
+def test_forced_cells_need_no_guess_and_a_hard_puzzle_many():
+    easy = all_grids(Box(2, 2))[0].copy()
+    easy[[0, 5, 10]] = 0
+    assert guesses(easy, Box(2, 2)) == 0
+    # "AI Escargot" by Arto Inkala, published as the hardest of 2006.
+    escargot = "1....7.9..3..2...8..96..5....53..9...1..8...26....4...3......1..4......7..7...3.."
+    hard = np.array([0 if digit == "." else int(digit) for digit in escargot], np.int8)
+    assert guesses(hard, Box(3, 3)) > 10
+    assert len(solve(hard, Box(3, 3))) == 1

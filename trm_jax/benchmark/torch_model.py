@@ -6,6 +6,7 @@ Weights come from the JAX model by name, so both sides compute the same. Only wh
 
 import contextlib
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -23,16 +24,9 @@ def refuse_unknown(config: Config) -> None:
     """Raise ValueError for an option that the peer does not have."""
     model, loss = config.model, config.loss
     supported = {
-        "model.mixer": model.mixer != "swiglu",
-        "model.positions": model.positions in ("none", "rotary_2d"),
-        "model.relations": model.relations == "none",
-        "model.norm": model.norm == "post",
-        "model.norm_scale": not model.norm_scale,
-        "model.use_z": model.use_z,
-        "model.initial_state": model.initial_state != "zero",
         "model.separate_nets": not model.separate_nets,
         "model.prefix_tokens": model.prefix_tokens == 0,
-        "model.dtype": model.dtype == "float32",
+        "model.relations": model.relations == "none",
         "loss.supervision": loss.supervision == "sum",
         "loss.cross_entropy": loss.cross_entropy == "softmax",
         "loss.class_weights": not loss.class_weights,
@@ -43,13 +37,33 @@ def refuse_unknown(config: Config) -> None:
     require(not unsupported, f"the PyTorch peer does not have this {', '.join(unsupported)}; leave it at its default")
 
 
+class RMSNorm(nn.Module):
+    """Root mean square norm with a learned scale or none."""
+
+    def __init__(self, config: ModelConfig, width: int):
+        super().__init__()
+        self.epsilon = config.norm_epsilon
+        self.scale = nn.Parameter(torch.ones(width)) if config.norm_scale else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.rms_norm(x, x.shape[-1:], self.scale, self.epsilon)
+
+
+class Linear(nn.Linear):
+    """Product in the precision of x; weights stay in float32."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        bias = None if self.bias is None else self.bias.to(x.dtype)
+        return F.linear(x, self.weight.to(x.dtype), bias)
+
+
 class SwiGLU(nn.Module):
     """Gated feed-forward; gate and up are one product."""
 
     def __init__(self, width: int, hidden: int):
         super().__init__()
-        self.gate_up = nn.Linear(width, 2 * hidden, bias=False)
-        self.down = nn.Linear(hidden, width, bias=False)
+        self.gate_up = Linear(width, 2 * hidden, bias=False)
+        self.down = Linear(hidden, width, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         gate, up = self.gate_up(x).chunk(2, dim=-1)
@@ -62,12 +76,12 @@ class SelfAttention(nn.Module):
     def __init__(self, config: ModelConfig):
         super().__init__()
         self.heads, width = config.heads, config.net_width
-        self.qkv = nn.Linear(width, 3 * width, bias=False)
-        self.out = nn.Linear(width, width, bias=False)
-        self.rotary = config.positions == "rotary_2d"
+        self.qkv = Linear(width, 3 * width, bias=False)
+        self.out = Linear(width, width, bias=False)
         angles = rotary_angles(config)
         self.register_buffer("cos", angles.cos(), persistent=False)
         self.register_buffer("sin", angles.sin(), persistent=False)
+        self.rotary = config.positions.startswith("rotary")
 
     def forward(self, x: Tensor) -> Tensor:
         batch, tokens, width = x.shape
@@ -79,16 +93,23 @@ class SelfAttention(nn.Module):
 
     def _rotate(self, x: Tensor) -> Tensor:
         first, second = x.chunk(2, dim=-1)
-        return torch.cat([first * self.cos - second * self.sin, second * self.cos + first * self.sin], dim=-1)
+        turned = torch.cat([first * self.cos - second * self.sin, second * self.cos + first * self.sin], dim=-1)
+        return turned.to(x.dtype)
 
 
 def rotary_angles(config: ModelConfig) -> Tensor:
-    """Angles (L, head width / 2): by row, then by column."""
-    quarter = config.net_width // config.heads // 4
-    frequencies = config.rotary_base ** (-torch.arange(quarter, dtype=torch.float32) / quarter)
-    cells = torch.arange(config.cells)
-    places = (cells // config.grid[1], cells % config.grid[1])
-    return torch.cat([torch.outer(place.float(), frequencies) for place in places], dim=-1)
+    """Angles (L, head width / 2): by token in 1-D; by row, then by column in 2-D."""
+    half = config.net_width // config.heads // 2
+
+    def frequencies(count: int) -> Tensor:
+        return config.rotary_base ** (-torch.arange(count, dtype=torch.float32) / count)
+
+    cells = torch.arange(config.cells, dtype=torch.float32)
+    if config.positions != "rotary_2d":
+        return torch.outer(cells, frequencies(half))
+    rows, columns = torch.arange(config.cells) // config.grid[1], torch.arange(config.cells) % config.grid[1]
+    by_half = frequencies(half // 2)
+    return torch.cat([torch.outer(rows.float(), by_half), torch.outer(columns.float(), by_half)], dim=-1)
 
 
 class Block(nn.Module):
@@ -96,17 +117,30 @@ class Block(nn.Module):
 
     def __init__(self, config: ModelConfig):
         super().__init__()
-        self.linear, self.epsilon = config.mixer == "linear", config.norm_epsilon
+        self.mixer, self.pre = config.mixer, config.norm == "pre"
         tokens, width = config.tokens, config.net_width
-        self.mix: nn.Module = nn.Linear(tokens, tokens, bias=False) if self.linear else SelfAttention(config)
+        self.mix: nn.Module
+        if config.mixer == "linear":
+            self.mix = Linear(tokens, tokens, bias=False)
+        elif config.mixer == "swiglu":
+            self.mix = SwiGLU(tokens, config.hidden(tokens))
+        else:
+            self.mix = SelfAttention(config)
+        self.mix_norm = RMSNorm(config, tokens if config.mixer == "swiglu" else width)
         self.mlp = SwiGLU(width, config.hidden(width))
+        self.mlp_norm = RMSNorm(config, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self._norm(x + (self.mix(x.mT).mT if self.linear else self.mix(x)))
-        return self._norm(x + self.mlp(x))
+        if self.mixer == "swiglu":
+            x = self._residual(self.mix, self.mix_norm, x.mT).mT
+        elif self.mixer == "linear":
+            x = self._residual(lambda h: self.mix(h.mT).mT, self.mix_norm, x)
+        else:
+            x = self._residual(self.mix, self.mix_norm, x)
+        return self._residual(self.mlp, self.mlp_norm, x)
 
-    def _norm(self, x: Tensor) -> Tensor:
-        return F.rms_norm(x, x.shape[-1:], None, self.epsilon)
+    def _residual(self, layer: Callable, norm: nn.Module, x: Tensor) -> Tensor:
+        return x + layer(norm(x)) if self.pre else norm(x + layer(x))
 
 
 class Stack(nn.Module):
@@ -115,11 +149,12 @@ class Stack(nn.Module):
     def __init__(self, config: ModelConfig):
         super().__init__()
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
+        self.norm = RMSNorm(config, config.net_width) if config.norm == "pre" else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         for block in self.blocks:
             x = block(x)
-        return x
+        return self.norm(x)
 
 
 class TRM(nn.Module):
@@ -129,45 +164,57 @@ class TRM(nn.Module):
         super().__init__()
         refuse_unknown(config)
         self.config, model = config, config.model
+        self.dtype = getattr(torch, model.dtype)
         self.paths: dict[str, Path] = {}  # of our weights, by name of the peer's; filled by `load`
         self.tokens = nn.Parameter(torch.empty(model.vocabulary, model.width))
-        for name in ("initial_y", "initial_z"):
+        if model.positions == "learned":
+            self.positions = nn.Parameter(torch.empty(model.tokens, model.width))
+        for name in ("initial_y", "initial_z") if model.use_z else ("initial_y",):
             self.register_buffer(name, torch.zeros(model.width))  # not trained
         self.net = Stack(model)
         self.projected = model.form == "joint" or model.combine == "concat"
         if self.projected:
-            self.to_y = nn.Linear(model.net_width, model.width, bias=False)
-            self.to_z = nn.Linear(model.net_width, model.width, bias=False)
+            self.to_y = Linear(model.net_width, model.width, bias=False)
+            if model.use_z:
+                self.to_z = Linear(model.net_width, model.width, bias=False)
         self.readout = nn.Linear(model.width, model.classes, bias=False)
         self.halting = nn.Linear(model.width, 2)
 
     def embed(self, inputs: Tensor) -> Tensor:
         """The question x, (B, L, D)."""
-        return F.embedding(inputs, self.tokens) * math.sqrt(self.config.model.width)
+        x = F.embedding(inputs, self.tokens)
+        if self.config.model.positions == "learned":
+            x = (x + self.positions) * 2**-0.5
+        return (x * math.sqrt(self.config.model.width)).to(self.dtype)
 
-    def initial(self, batch: int) -> tuple[Tensor, Tensor]:
+    def initial(self, batch: int) -> tuple[Tensor, Tensor | None]:
         """Initial states y and z."""
         shape = (batch, self.config.model.tokens, self.config.model.width)
         # Contiguous as every later state is, or torch.compile compiles the first step separately.
-        return self.initial_y.expand(shape).contiguous(), self.initial_z.expand(shape).contiguous()
+        y = self.initial_y.to(self.dtype).expand(shape).contiguous()
+        return y, self.initial_z.to(self.dtype).expand(shape).contiguous() if self.config.model.use_z else None
 
-    def evaluate(self, states: str, x: Tensor, y: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+    def evaluate(self, states: str, x: Tensor, y: Tensor, z: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """One evaluation of the net, for a new "y", a new "z" or both ("yz"); an update of y leaves x out."""
         if self.config.model.combine == "add":
-            h = self.net(y + z if states == "y" else x + y + z)
+            parts = [part for part in (None if states == "y" else x, y, z) if part is not None]
+            h = self.net(sum(parts[1:], parts[0]))
         else:
-            h = self.net(torch.cat([torch.zeros_like(y) if states == "y" else x, y, z], dim=-1))
+            question = torch.zeros_like(y) if states == "y" else x
+            h = self.net(torch.cat([question, y] if z is None else [question, y, z], dim=-1))
         if "y" in states:
             y = self.to_y(h) if self.projected else h
-        if "z" in states:
+        if "z" in states and z is not None:
             z = self.to_z(h) if self.projected else h
         return y, z
 
-    def supervision_step(self, x: Tensor, y: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+    def supervision_step(self, x: Tensor, y: Tensor, z: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """One supervision step; evaluations that the gradient mode leaves out run without gradient."""
         model, depth = self.config.model, self.config.recursion
-        cycle = ["z"] * depth.n + ["y"] if model.form == "alternating" else ["yz"] * depth.n
-        evaluations = cycle * depth.T
+        if model.form == "alternating" and model.use_z:
+            evaluations = (["z"] * depth.n + ["y"]) * depth.T
+        else:
+            evaluations = ["yz"] * depth.T * (depth.n + (model.form == "alternating"))
         count = len(evaluations)
         trained = {"full": count, "last_cycle": count // depth.T, "one_step": 2 if evaluations[-1] == "y" else 1}
         for index, states in enumerate(evaluations):
@@ -176,8 +223,8 @@ class TRM(nn.Module):
         return y, z
 
     def read(self, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Class logits and halting logits (B,)."""
-        model = self.config.model
+        """Class logits and halting logits (B,), in float32."""
+        model, y = self.config.model, y.float()
         logits = self.readout(y if model.readout == "cell" else y.mean(dim=1))
         return logits, self.halting(y[:, 0] if model.halt_token == "first" else y.mean(dim=1))[:, 0]
 
@@ -189,7 +236,7 @@ class TRM(nn.Module):
         for _ in range(self.config.recursion.N_sup):
             y, z = self.supervision_step(x, y, z)
             readings.append(self.read(y))
-            y, z = y.detach(), z.detach()
+            y, z = y.detach(), None if z is None else z.detach()
         logits, halt = zip(*readings, strict=True)
         return torch.stack(logits), torch.stack(halt)
 
@@ -208,6 +255,8 @@ def load(config: Config, params: Any) -> TRM:
     for path, value in weights.items():
         tensor = torch.tensor(np.asarray(value))
         state[peer_name(path)] = tensor.T if path[-1] == "kernel" else tensor
+    if config.model.initial_state == "zero":
+        state |= {name: buffer for name, buffer in model.named_buffers() if name.startswith("initial")}
     model.load_state_dict(state)
     model.paths = {peer_name(path): path for path in weights}
     return model

@@ -172,6 +172,17 @@ def solve(grid: np.ndarray, box: Box, limit: int = 2, rng: np.random.Generator |
     turns the empty grid into a source of random full grids. Raises ValueError for a grid of the wrong shape or digits,
     or one that `BUDGET` boards do not decide.
     """
+    return _search(grid, box, limit, rng)[0]
+
+
+def guesses(grid: np.ndarray, box: Box) -> int:
+    """How hard a puzzle is for `solve`: boards it tries until there is no second solution; 0 where cells are forced one
+    after another. Raises ValueError as `solve`."""
+    return _search(grid, box, 2, None)[1] - 1
+
+
+def _search(grid: np.ndarray, box: Box, limit: int, rng: np.random.Generator | None) -> tuple[np.ndarray, int]:
+    """Solutions, and the number of boards that were looked at."""
     digits = np.asarray(grid).tolist()
     if np.shape(grid) != (box.cells,) or not all(0 <= digit <= box.side for digit in digits):
         raise ValueError(f"a grid must be ({box.cells},) digits 0 to {box.side}, got shape {np.shape(grid)}")
@@ -193,16 +204,16 @@ def solve(grid: np.ndarray, box: Box, limit: int = 2, rng: np.random.Generator |
         progress = _propagate(places, settled, masks)
         if progress is None:
             continue
-        settled, guesses = progress
-        if not guesses:
+        settled, open_cells = progress
+        if not open_cells:
             solutions.append(_digits(places, box))
             continue
-        cell_bit = guesses & -guesses
+        cell_bit = open_cells & -open_cells
         candidates = [digit for digit in range(box.side) if places[digit] & cell_bit]
         for digit in candidates if rng is None else rng.permutation(candidates):
             guess = [cells if other == digit else cells & ~cell_bit for other, cells in enumerate(places)]
             open_boards.append((guess, settled))
-    return np.array(solutions, dtype=np.int8).reshape(-1, box.cells)
+    return np.array(solutions, dtype=np.int8).reshape(-1, box.cells), seen
 
 
 def _digits(places: list[int], box: Box) -> list[int]:
