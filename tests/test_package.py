@@ -27,8 +27,8 @@ ARROWS = {
     "export": {"support", "core", "training", "reporting", "edge", "sudoku", "sequences", "wafer", "wafer.maps"},
     "think": {"support", "core", "training", "reporting", "sudoku", "wafer", "wafer.maps", "export"},
     "__main__": {"support", "edge"},
-    "face": {"core", "study", "wafer", "wafer.maps"},
-    "options": {"support", "reporting", "core", "sudoku", "sequences", "wafer", "study"},
+    "face": {"core", "study", "sudoku", "export", "wafer", "wafer.maps"},
+    "options": {"support", "reporting", "core", "sudoku", "sequences", "maze", "wafer", "study"},
     "benchmark": {"support", "core", "training", "reporting", "sudoku"},
 }
 
