@@ -65,5 +65,6 @@ def read_metadata(texts: Mapping[str, str]) -> Metadata:
 
 
 def one_line(error: Exception) -> str:
-    """The message of an error without line breaks, at most 300 characters."""
-    return " ".join(str(error).split())[:300]
+    """The message of an error without line breaks; of a long one the beginning and the end, where the reason stands."""
+    text = " ".join(str(error).split())
+    return text if len(text) <= 600 else f"{text[:200]} ... {text[-400:]}"

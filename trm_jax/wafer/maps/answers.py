@@ -18,6 +18,8 @@ Thresholds = float | tuple[float, ...]
 Doubts = Mapping[int, str]
 """Why a person should look at a wafer, by its position."""
 NO_DOUBTS: Doubts = MappingProxyType({})
+BROKEN_MAPS = 3
+"""Exit code of a command that has answered, but could not read every map."""
 
 
 class Decisions(NamedTuple):
@@ -45,22 +47,22 @@ class Answer(NamedTuple):
     reason: str = ""
 
 
-def check_output(path: Path, force: bool = False) -> None:
+def check_output(path: Path, force: bool = False, option: str = "--output") -> None:
     """Raise ValueError if this file cannot be written, or exists: to be called before an hour of classifying.
 
     With ``force`` an existing file is replaced, but nothing that is not a regular file.
     """
     folder = path.resolve().parent
     if not folder.is_dir():
-        raise ValueError(f"--output: there is no folder {folder}")
+        raise ValueError(f"{option}: there is no folder {folder}")
     if not os.access(folder, os.W_OK):
-        raise ValueError(f"--output: the folder {folder} cannot be written to")
+        raise ValueError(f"{option}: the folder {folder} cannot be written to")
     if path.is_dir():
-        raise ValueError(f"--output: {path} is a folder; name a file in it")
+        raise ValueError(f"{option}: {path} is a folder; name a file in it")
     if path.exists() and not path.is_file():
-        raise ValueError(f"--output: {path} is not a regular file")
+        raise ValueError(f"{option}: {path} is not a regular file")
     if path.exists() and not force:
-        raise ValueError(f"--output: {path} exists; give another name, or --force to replace it")
+        raise ValueError(f"{option}: {path} exists; give another name, or --force to replace it")
 
 
 def decide(probabilities: np.ndarray, review_threshold: Thresholds, doubts: Doubts = NO_DOUBTS) -> Decisions:
@@ -131,6 +133,24 @@ def _answers(
                 label="" if label == UNKNOWN else CLASSES[label],
                 reason=doubts.get(index, ""),
             )
+
+
+def summary(
+    read: ReadResult, probabilities: np.ndarray, review_threshold: Thresholds, doubts: Doubts = NO_DOUBTS
+) -> str:
+    """What was found, in a few lines for a terminal: classes, maps to review, broken ones with the first reason."""
+    decisions = decide(probabilities, review_threshold, doubts) if len(read.wafers) else None
+    lines = []
+    for name, wanted in (("decided", False), ("to review", True)):
+        found = decisions.predicted[decisions.review == wanted] if decisions else np.zeros(0, int)
+        counts = np.bincount(found, minlength=len(CLASSES))
+        kinds = ", ".join(f"{CLASSES[kind]} {counts[kind]:,}" for kind in np.argsort(-counts) if counts[kind])
+        lines.append(f"{name + ':':11}{len(found):,}{' (' + kinds + ')' if kinds else ''}")
+    reason = f", the first: {read.first_reason}" if read.rejected else ""
+    if doubts:
+        lines.append(f"{'doubted:':11}{len(doubts):,}, the first: {doubts[min(doubts)]}")
+    lines.append(f"{'broken:':11}{len(read.rejected):,}{reason}")
+    return "\n".join([*lines, *(f"{'note:':11}{note}" for note in read.notes)])
 
 
 def write_answers(
