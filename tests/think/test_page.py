@@ -118,7 +118,8 @@ def test_ways_through_mazes_are_as_long_as_in_python():
     task, config = override(
         Maze(train=1, validation=1, test=3), Config(),
         {"model.width": 8, "model.heads": 2, "model.layers": 1, "model.mixer": "attention",
-         "model.positions": "rotary_2d", "model.relations": "neighbours", "recursion.N_sup": 2, "recursion.T": 1, "recursion.n": 1},
+         "model.positions": "rotary_2d",
+         "model.relations": "neighbours", "recursion.N_sup": 2, "recursion.T": 1, "recursion.n": 1},
     )  # fmt: skip
     params = model.initialise(config.model, jax.random.key(0))
     options = {"name": "maze", **{name: getattr(task, name) for name in ("train", "validation", "test")}}
