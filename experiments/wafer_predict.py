@@ -27,6 +27,7 @@ from trm_jax.wafer.data import load
 from trm_jax.wafer.maps import source
 from trm_jax.wafer.maps.answers import check_output, decide, write_answers
 from trm_jax.wafer.maps.plausible import inspect, parse_codes
+from trm_jax.wafer.maps.unlike import doubted
 from trm_jax.wafer.maps.validate import ReadResult
 from trm_jax.wafer.presets import PRESETS
 from trm_jax.wafer.task import WaferTask
@@ -77,8 +78,9 @@ def run(arguments: Arguments) -> None:
     for note in notes:
         print(note, file=sys.stderr)
     classified = classify(classifier, maps.wafers, threshold, batch)
-    review_threshold = classifier.calibration.review_threshold
-    write_answers(arguments.output, maps, classified.probabilities, classified.steps, review_threshold, doubts)
+    review_threshold, unlike = classifier.calibration.thresholds, classified.unlike
+    doubts = doubts if unlike is None else doubted(doubts, unlike)
+    write_answers(arguments.output, maps, classified.probabilities, classified.steps, review_threshold, doubts, unlike)
     count = len(maps.wafers)
     print(
         f"{maps.wafers.source}: {count:,} maps classified in {classified.seconds:.1f} s "

@@ -21,6 +21,7 @@ from trm_jax.edge.package import PROVIDERS, Model, Options, choose, needed_files
 from trm_jax.wafer.maps import source
 from trm_jax.wafer.maps.answers import check_output, decide, write_answers
 from trm_jax.wafer.maps.plausible import CODES, inspect, parse_codes
+from trm_jax.wafer.maps.unlike import doubted, known
 
 
 def parser() -> argparse.ArgumentParser:
@@ -78,8 +79,8 @@ def run_classify(arguments: argparse.Namespace) -> None:
     for note in notes:
         print(note, file=sys.stderr)
     result = classify(model, read.wafers, arguments.batch, arguments.threshold)
-    threshold = model.metadata.review_threshold
-    write_answers(arguments.output, read, result.probabilities, result.steps, threshold, doubts)
+    threshold, doubts = model.metadata.thresholds, doubted(doubts, result.unlike)
+    write_answers(arguments.output, read, result.probabilities, result.steps, threshold, doubts, known(result.unlike))
     reviewed = int(decide(result.probabilities, threshold, doubts).review.sum())
     print(
         f"{len(read.wafers):,} maps answered, {reviewed:,} of them to review ({len(doubts):,} with a reason), "
@@ -87,7 +88,7 @@ def run_classify(arguments: argparse.Namespace) -> None:
         f"{result.steps.mean():.2f} supervision steps a map; written to {arguments.output}"
     )
     if monitor is not None:
-        for alarm in monitor.add(read.wafers, result.probabilities, result.steps, threshold):
+        for alarm in monitor.add(read.wafers, result.probabilities, result.steps, model.metadata.review_threshold):
             print(f"ALARM: {alarm}", file=sys.stderr)
         if monitor.error:
             raise ValueError(monitor.error)
