@@ -5,7 +5,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: ablation test proofs device fuzz check clean
+.PHONY: demo ablation test proofs device fuzz check clean
+
+# Three minutes: two arms, three seeds, and a board that fills up.
+demo: $(VENV)/ready
+	$(BIN)/python experiments/demo.py
 
 ablation: $(VENV)/ready
 	$(BIN)/python experiments/sudoku_ablation.py $(ARGS)

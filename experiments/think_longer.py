@@ -13,8 +13,6 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from trm_jax.study.thinking import by_rollouts, by_search, by_steps, load_arm
-from trm_jax.study.thinking_report import write_thinking
 from trm_jax.support.cli import main
 from trm_jax.support.provenance import environment, provenance
 from trm_jax.support.schema import parse_options, require
@@ -45,12 +43,15 @@ class Arguments:
 
 def run(arguments: Arguments) -> None:
     """Answer, then write and print the results."""
+    from trm_jax.study.thinking import by_rollouts, by_search, by_steps, load_arm  # here: --help needs no jax
+    from trm_jax.study.thinking_report import write_thinking
+
     for name in ("steps", "samples"):
         require(getattr(arguments, name) >= 1, f"--{name} must be at least 1, got {getattr(arguments, name)}")
     results = arguments.run / "results.json"
-    if not results.exists():
-        raise FileNotFoundError(f"no results.json in {arguments.run}; give the folder of a finished study")
-    known = json.loads(results.read_text())["arms"]
+    finished = [path.parent.name for path in sorted(arguments.run.glob("arms/*/weights-0"))]
+    known = list(json.loads(results.read_text())["arms"]) if results.exists() else finished
+    require(bool(known), f"{arguments.run} has no arms/NAME/weights-0; give the folder of a study with a finished arm")
     unknown = sorted(set(arguments.arms) - set(known))
     require(not unknown, f"no arm {', '.join(unknown)} in {arguments.run}; it has {', '.join(known)}")
     options = parse_options(arguments.options)

@@ -19,6 +19,7 @@ from trm_jax.support.schema import require
 from trm_jax.training.processes import configure
 from trm_jax.wafer.maps.answer_page import write_page
 from trm_jax.wafer.maps.answers import BROKEN_MAPS, check_output, summary, write_answers
+from trm_jax.wafer.maps.plausible import inspect, parse_codes
 
 if TYPE_CHECKING:
     from trm_jax.wafer.checkpoint import Classifier
@@ -39,6 +40,8 @@ class Arguments:
     """Table to write."""
     page: Path | None = None
     """HTML page to write, with map, answer and second guess, and corrections to export."""
+    codes: str = ""
+    """How the cells are coded where they are not 0, 1, 2: `swapped`, or such as pass=1,fail=0,outline=disc."""
     force: bool = False
     """Replace the table and the page if they exist."""
     threshold: float | None = None
@@ -74,12 +77,16 @@ def run(arguments: Arguments) -> int:
     check_output(arguments.output, arguments.force)
     if arguments.page:
         check_output(arguments.page, arguments.force, "--page")
+    parse_codes(arguments.codes)
     from trm_jax.wafer.classify import classify
 
-    classifier, maps = prepare(arguments)
+    classifier, read = prepare(arguments)
+    maps, doubts, notes = inspect(read, arguments.codes, classifier.calibration.dies)
+    for note in notes:
+        print(note, file=sys.stderr)
     classified = classify(classifier, maps.wafers, threshold, batch)
     review_threshold = classifier.calibration.review_threshold
-    found = maps, classified.probabilities, classified.steps, review_threshold
+    found = maps, classified.probabilities, classified.steps, review_threshold, doubts
     write_answers(arguments.output, *found)
     if arguments.page:
         write_page(arguments.page, *found)
@@ -88,7 +95,7 @@ def run(arguments: Arguments) -> int:
         f"{maps.wafers.source}: {count:,} maps classified in {classified.seconds:.1f} s "
         f"({count / classified.seconds:,.0f} a second, compiling included), {classified.steps.mean():.2f} steps on "
         f"average; {arguments.output}{f' and {arguments.page}' if arguments.page else ''}\n"
-        f"{summary(maps, classified.probabilities, review_threshold)}"
+        f"{summary(maps, classified.probabilities, review_threshold, doubts)}"
     )
     return BROKEN_MAPS if maps.rejected else 0
 

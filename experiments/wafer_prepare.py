@@ -18,6 +18,7 @@ from trm_jax.support.cli import main
 from trm_jax.support.schema import require
 from trm_jax.wafer.data import load
 from trm_jax.wafer.maps import cache, source
+from trm_jax.wafer.maps.plausible import inspect, parse_codes
 from trm_jax.wafer.maps.validate import ReadResult
 from trm_jax.wafer.maps.wafers import UNKNOWN
 
@@ -40,6 +41,8 @@ class Arguments:
     """Leave out maps without a label, which are four fifths of WM-811K."""
     clean_only: bool = False
     """Leave out later copies of identical maps, and identical maps with contradicting labels."""
+    codes: str = ""
+    """How the cells are coded where they are not 0, 1, 2: `swapped`, or such as pass=1,fail=0,outline=disc."""
     force: bool = False
     """Replace a cache of another source."""
     progress: bool = True
@@ -70,6 +73,7 @@ def source_of(arguments: Arguments) -> tuple[dict[str, Any], Callable[[], ReadRe
     """What a cache says about where its maps are from, and how to read them. Raises ValueError or FileNotFoundError."""
     origin: dict[str, Any] = {
         "selection": {"labelled_only": arguments.labelled_only, "clean_only": arguments.clean_only}
+        | ({"codes": arguments.codes} if arguments.codes else {})
     }
     if arguments.preset == "smoke":
         require(arguments.input is None, "--preset smoke prepares generated maps; leave out --input")
@@ -86,12 +90,18 @@ def source_of(arguments: Arguments) -> tuple[dict[str, Any], Callable[[], ReadRe
 
 def run(arguments: Arguments) -> None:
     """Prepare the maps and print their counts."""
+    parse_codes(arguments.codes)
     origin, read = source_of(arguments)
     output = arguments.output or ROOT / "runs" / ("wafers-smoke" if arguments.preset == "smoke" else "wafers")
     if not arguments.force and already_prepared(output, origin):
         print(f"{output} is already prepared from {origin['source']}")
         return
-    manifest = cache.write_cache(output, select(read(), arguments), origin)
+    loaded, doubts, notes = inspect(read(), arguments.codes)
+    manifest = cache.write_cache(output, select(loaded, arguments), origin)
+    for note in notes:
+        print(note)
+    for index, reason in sorted(doubts.items())[:1]:
+        print(f"{len(doubts):,} maps are unlike real ones, the first: row {loaded.wafers.row[index]} {reason}")
     for name, count in manifest["counts"].items():
         text = ", ".join(f"{key} {value:,}" for key, value in count.items()) if name == "classes" else f"{count:,}"
         print(f"{name:12}{text}")

@@ -108,7 +108,8 @@ def example(config: Config):
     """Data in the shape that the model takes."""
     labels = DATA["labels"] if config.model.readout == "cell" else DATA["labels"][:, 0]
     if not config.model.encoder:
-        return {"inputs": DATA["inputs"], "labels": labels}
+        puzzle = {"puzzle": np.zeros(len(labels), np.int32)} if config.model.prefix_width else {}
+        return {"inputs": DATA["inputs"], "labels": labels, **puzzle}
     side = config.model.encoder.image
     grids = np.random.default_rng(2).integers(0, 256, (5, side, side, 2), np.uint8)
     return {"inputs": jnp.asarray(grids), "labels": labels}
@@ -123,7 +124,7 @@ def program(config: Config) -> str:
     def run(seed):
         state, metrics = train_step.train_step(config, Toy({}), train_step.init(config, data, seed), data)
         evaluated = train_step.eval_params(config, state)
-        return metrics, evaluated, model.forward(config, evaluated, data.arrays["inputs"])
+        return metrics, evaluated, model.forward(config, evaluated, data.arrays["inputs"], data.arrays.get("puzzle"))
 
     traced = jax.make_jaxpr(run)(0)
     return f"{traced} {[np.asarray(constant).tolist() for constant in traced.consts]}"
@@ -164,6 +165,7 @@ CHANGES = {
     "model.form": ("joint", {"recursion.T": 1}),
     "model.combine": ("concat", {}),
     "model.use_z": (False, {}),
+    "model.question_last": (False, {"model.use_z": False}),
     "model.separate_nets": (True, {}),
     "model.initial_state": ("zero", {}),
     "model.readout": ("mean_max", {}),
@@ -183,7 +185,13 @@ CHANGES = {
     "loss.class_weights": ((1.0, 1.0, 5.0, 1.0, 1.0, 1.0), {}),
     "loss.halt_weight": (5.0, {}),
     "loss.continue_loss": (True, {}),
+    "optim.algorithm": ("adam_atan2", {}),
     "optim.learning_rate": (1e-2, {}),
+    "optim.first_update": (1, {}),
+    "optim.decay": ("all", {}),
+    "optim.ema_start": ("weights", {}),
+    "optim.puzzle_learning_rate": (1e-3, PREFIX),
+    "optim.puzzle_weight_decay": (0.5, PREFIX),
     "optim.schedule": ("constant", {}),
     "optim.warmup": (3, {}),
     "optim.final_fraction": (0.9, {}),
@@ -209,6 +217,8 @@ ELSEWHERE = {
     "run.evaluate_every": "test_loop.py",
     "run.checkpoint_every": "test_loop.py",
     "run.data_parallel": "test_devices.py",
+    "run.init": "test_start.py",
+    "run.init_puzzles": "test_start.py",
     "run.patience": "test_loop.py",
 }
 

@@ -76,7 +76,17 @@ def test_json_and_npz_give_the_answers_of_the_model(service: Service, wafers: Wa
         np.testing.assert_allclose(found, every, atol=1e-5)
         for one, row in zip(body["answers"], every, strict=True):
             assert one["prediction"] == CLASSES[row.argmax()] and one["steps"] == 3
-            assert one["decision"] == ("review" if row.max() < 0.5 else "auto")
+            assert one["decision"] == ("review" if row.max() < 0.5 or "reason" in one else "auto")
+        # Nine maps are too few to know that the one that is nearly full is not of swapped codes.
+        assert [one["row"] for one in body["answers"] if "are pass and fail swapped?" in one.get("reason", "")] == [3]
+
+
+def test_a_source_in_other_codes_is_refused_unless_the_service_knows_them(service: Service, wafers: Wafers) -> None:
+    maps = [np.array([0, 2, 1])[wafers.map(0)].tolist() for _ in range(10)]
+    response = post(service, json={"maps": maps})
+    assert response.status_code == 400 and "try --codes swapped" in response.json()["detail"]
+    answers = post(service._replace(codes="swapped"), json={"maps": maps}).json()["answers"]
+    assert answers[3] == post(service, json={"maps": [wafers.map(0).tolist()]}).json()["answers"][0] | {"row": 3}
 
 
 def test_broken_maps_are_rejected_one_by_one(service: Service, wafers: Wafers) -> None:

@@ -10,15 +10,19 @@ import pytest
 
 from trm_jax.core.config import Config
 from trm_jax.core.task import override
-from trm_jax.study import runner
+from trm_jax.study import compare, preview, runner
 from trm_jax.study.arms import Arm, build_arms
-from trm_jax.study.sudoku import STUDIES
+from trm_jax.study.sudoku import PRESETS, STUDIES
 from trm_jax.sudoku.task import Sudoku
+from trm_jax.support.flags import Training
 from trm_jax.training.checkpoint import Checkpoints
 from trm_jax.training.run_directory import RunDirectory
 
 SCRIPT = Path(__file__).resolve().parents[2] / "experiments" / "sudoku_ablation.py"
 SMALL = ["--preset", "smoke", "--arms", "no_ema", "--options", "model.width=8", "model.layers=1", "recursion.n=1"]
+
+
+SMOKE_OPTIONS = {"model.width": 8, "model.layers": 1, "recursion.n": 1}
 
 
 def ablation(*arguments, check=True):
@@ -75,6 +79,40 @@ def test_running_again_gives_the_same_results_and_other_options_are_refused(fini
     other = ablation(*changed, "--name", "mine", "--output", directory.parent, check=False)
     assert other.returncode == 1
     assert "holds a run with other options (optim.clip)" in other.stderr
+
+
+def test_a_smoke_test_says_so_and_concludes_nothing(finished):
+    directory, result = finished
+    assert result.stdout.startswith(runner.SMOKE) and "arm 1 of 3, full" in result.stderr
+    assert "broken" not in (directory / "report.md").read_text()
+
+
+def test_arms_of_runs_made_apart_are_compared_with_what_they_differ_in(finished, tmp_path):
+    directory, _ = finished
+    arms = compare.read_arms([directory], ["full", "wide"])
+    assert compare.differing(arms).to_dict("list") == {"Arm": ["full", "wide"], "model.width": ["8", "12"]}
+    compare.compare(arms, tmp_path)
+    text = (tmp_path / "report.md").read_text()
+    assert "They differ in `model.width`." in text and "`wide`" in text and "may have been" not in text
+    with pytest.raises(ValueError, match="there are 1 arms to compare"):
+        compare.read_arms([directory], ["wide"])
+    with pytest.raises(ValueError, match="it has no results"):
+        compare.read_arms([tmp_path / "arms"], [])
+
+
+def test_a_dry_run_counts_what_a_run_will_count(finished, capsys):
+    directory, _ = finished
+    options = dict(SMOKE_OPTIONS)
+    arms = build_arms(STUDIES["components"], Sudoku(), PRESETS["smoke"] | options, ["no_ema"])
+    assert not preview.shown(arms, Training())
+    assert preview.shown(arms, Training(dry_run=True))
+    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("| `no_ema`"))
+    cells = [cell.strip() for cell in line.split("|")[2:-1]]
+    row = pd.read_csv(directory / "results.csv").set_index("arm").loc["no_ema"].iloc[0]
+    assert cells[:4] == ["20", "2", "16", f"{row['flops'] / 1e6:.2f}"]
+    assert cells[4:6] == [f"{row['parameters']:,.0f}", f"{row['layer_applications']:.0f}"] and int(cells[6]) >= 0
+    assert preview.shown(arms, Training(show_config=True))
+    assert json.loads(capsys.readouterr().out)["no_ema"]["optim"]["ema"] == 0.0
 
 
 ARM = Arm(Sudoku(), Config())
@@ -158,11 +196,12 @@ def test_the_arms_of_transfer_differ_only_in_what_the_first_updates_draw():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--arms", "fulll"], "unknown arm fulll; the study components has full, stop_gradient"),
+        (["--arms", "fulll"], "unknown arm fulll (did you mean full?); the study components has full, stop_gradient"),
         (["--options", "model.widht=3"], "unknown option model.widht"),
         (["--options", "model.width"], "expected option=value, got 'model.width'"),
         (["--options", "task.blanks=[13,13]"], "needs at least 4"),
         (["--arm", "wide model.width=48"], 'an arm is "NAME: option=value ..."'),
+        (["--predicted", "no_em"], "unknown arm no_em (did you mean no_ema?)"),
     ],
 )
 def test_wrong_arguments_get_one_line_that_says_what_to_do(arguments, message, tmp_path):

@@ -131,7 +131,9 @@ def test_a_question_that_the_search_does_not_decide_is_refused_in_bounded_time(t
     [
         (b"", "is empty"),
         (b"question,answer\n", "is empty"),
-        (b"puzzle,answer\n1,2\n", "must have one column 'question'.*puzzle"),
+        (b"board,answer\n1,2\n", "must have one column 'question'.*board"),
+        (b"puzzle,answer\n1,2\n", "row 1 .line 2., column 'question': has 1 characters"),
+        (b"puzzle,question\n1,2\n", "must have one column 'question'"),
         (b"question,question\n1,2\n", "must have one column 'question'"),
         (b"question\n\xff\xfe123412341234\x00.\n", "row 1 .line 2.*bad character"),
         (b"question\n" + b"1" * 200_000 + b"\n", "line 2: field larger than"),

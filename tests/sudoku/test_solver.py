@@ -9,6 +9,7 @@ from trm_jax.sudoku.solver import (
     Box,
     all_grids,
     count_completions,
+    guesses,
     has_conflict,
     is_solution,
     random_grid,
@@ -46,13 +47,13 @@ def renamed(grid: np.ndarray) -> tuple[int, ...]:
 
 
 def test_box_gives_the_board_and_refuses_what_is_none() -> None:
-    assert [Box.from_side(side) for side in (4, 6, 9)] == [SMALL, MIDDLE, LARGE]
+    assert [Box.from_side(side) for side in (4, 6, 9, 16)] == [SMALL, MIDDLE, LARGE, Box(4, 4)]
     assert (MIDDLE.side, MIDDLE.cells) == (6, 36)
-    for side in (0, 5, 16):
-        with pytest.raises(ValueError, match=f"side {side}: choose 4, 6 or 9"):
+    for side in (0, 5, 25):
+        with pytest.raises(ValueError, match=f"side {side}: choose 4, 6, 9 or 16"):
             Box.from_side(side)
-    with pytest.raises(ValueError, match="4 x 4"):
-        Box(4, 4)
+    with pytest.raises(ValueError, match="4 x 5"):
+        Box(4, 5)
 
 
 def test_units_of_a_board_with_oblong_boxes() -> None:
@@ -161,3 +162,14 @@ def test_conflict_of_every_digit_in_every_unit(box: Box) -> None:
         grid[unit[0]] = digit
         assert has_conflict(grid, box)
         assert not is_solution(grid, box)
+
+
+def test_forced_cells_need_no_guess_and_a_hard_puzzle_many():
+    easy = all_grids(Box(2, 2))[0].copy()
+    easy[[0, 5, 10]] = 0
+    assert guesses(easy, Box(2, 2)) == 0
+    # "AI Escargot" by Arto Inkala, published as the hardest of 2006.
+    escargot = "1....7.9..3..2...8..96..5....53..9...1..8...26....4...3......1..4......7..7...3.."
+    hard = np.array([0 if digit == "." else int(digit) for digit in escargot], np.int8)
+    assert guesses(hard, Box(3, 3)) > 10
+    assert len(solve(hard, Box(3, 3))) == 1

@@ -11,7 +11,7 @@ from trm_jax.core.config import Config
 from trm_jax.core.task import Prediction, override
 from trm_jax.sudoku.csv_files import write_csv
 from trm_jax.sudoku.puzzles import Puzzles, solution_overlap
-from trm_jax.sudoku.solver import Box, relabelling_form
+from trm_jax.sudoku.solver import Box, guesses, relabelling_form
 from trm_jax.sudoku.task import Sudoku, levels, splits_of
 from trm_jax.training.devices import over_seeds, seed_mesh
 from trm_jax.training.loop import fit, samples_of
@@ -147,7 +147,7 @@ def test_puzzles_are_told_apart_by_blanks_unless_there_are_many_numbers(weights)
     test = SMALL.examples("test")
     assert set(test.levels) == {"8", "9", "10"}
     np.testing.assert_array_equal((test.arrays["inputs"] == 1).sum(axis=1).astype(str), test.levels)
-    assert set(levels(Puzzles(np.tri(6, 16, dtype=np.int8), np.ones((6, 16), np.int8)))) == {"10-15"}
+    assert set(levels(Puzzles(np.tri(6, 16, dtype=np.int8), np.ones((6, 16), np.int8)), "blanks", BOX)) == {"10-15"}
     by_level, whole = scores_by_level(SMALL, CONFIG, weights, test), scores(SMALL, CONFIG, weights, test)
     weighted = sum((test.levels == level).sum() * by_level[level]["cells"] for level in by_level)
     np.testing.assert_allclose(weighted / 30, whole["cells"], rtol=1e-5)
@@ -175,3 +175,11 @@ def test_a_seed_with_puzzles_of_its_own_trains_and_scores_as_it_would_alone(tmp_
     for level, measured in of_one.items():
         assert measured["cells"].min() > 0
         np.testing.assert_array_equal(of_both[level]["cells"][1:], measured["cells"])
+
+
+def test_difficulty_can_be_what_a_search_needs_instead_of_the_blanks():
+    by_guesses = changed(box=(2, 3), blanks=(24, 25), train=8, validation=4, test=12, level_by="guesses")
+    examples = by_guesses.examples("test")
+    needed = [guesses(puzzle, Box(2, 3)) for puzzle in splits_of(by_guesses).test.puzzles]
+    assert examples.levels.tolist() == ["0" if count == 0 else "1-9" if count < 10 else "10+" for count in needed]
+    assert by_guesses.level_name == "guesses"

@@ -16,6 +16,7 @@ from toys import Sized
 
 from trm_jax.core.config import Config
 from trm_jax.core.task import Examples, run_options
+from trm_jax.support import progress
 from trm_jax.training import loop
 from trm_jax.training.checkpoint import Checkpoints
 from trm_jax.training.predict import scores
@@ -206,3 +207,21 @@ def test_weights_and_patience_of_the_first_phase_do_not_count(tmp_path):
     assert recorded == {8 * step: [8, 8] if step <= 4 else [40, 40] for step in range(1, 8)}
     np.testing.assert_array_equal(progress.best.step, 32 + 8)  # lower than all before, and trained to take N_sup steps
     np.testing.assert_allclose(progress.best.score, 0.9 - 4 / 100)
+
+
+def test_ctrl_c_says_where_it_stopped_and_the_same_command_goes_on(tmp_path, monkeypatch):
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    config = CONFIG.override(**{"run.steps": 24})
+    first = train(whole, config)
+
+    class Interrupted(progress.Lines):
+        def update(self, count):
+            if self.done == 12:
+                raise KeyboardInterrupt
+            super().update(count)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt) as ended:
+        patch.setattr(progress, "Lines", Interrupted)
+        train(stopped, config)
+    assert str(ended.value) == f"stopped at step 16 of 24; the same command goes on ({stopped})"
+    assert_same_end(first, train(stopped, config), whole, stopped)

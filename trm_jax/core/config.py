@@ -78,14 +78,18 @@ class LossConfig:
 
 @dataclass(frozen=True)
 class OptimConfig:
-    """AdamW, its schedule, and the moving average of the weights."""
+    """Optimizer, its schedule, and the moving average of the weights."""
 
+    algorithm: Literal["adamw", "adam_atan2"] = "adamw"
+    """AdamW, or Adam with the arc tangent of mean and root mean square instead of their quotient (official)."""
     learning_rate: float = 2e-2
     """Peak learning rate."""
     schedule: Literal["cosine", "constant"] = "cosine"
     """After the warm-up: cosine decay to the end of the run, or constant."""
     warmup: int = 50
     """Optimizer steps of linear warm-up from 0."""
+    first_update: Literal[0, 1] = 0
+    """Number of the first update in the schedule: 0 begins the warm-up with a rate of 0, 1 above it (official)."""
     final_fraction: float = 0.0
     """Share of the peak learning rate that is left after the last step (cosine)."""
     beta1: float = 0.9
@@ -93,20 +97,30 @@ class OptimConfig:
     beta2: float = 0.95
     """Decay of Adam's second moment."""
     weight_decay: float = 1.0
-    """Decoupled weight decay of matrices; biases, norm scales and initial states have none."""
+    """Decoupled weight decay of the weights in ``decay``."""
+    decay: Literal["matrices", "all"] = "matrices"
+    """What decays: matrices (not biases, norm scales and relations), or every trained weight (official)."""
     clip: float = 1.0
-    """Largest global norm of the gradient."""
+    """Largest global norm of the gradient; 0 does not clip (official)."""
     ema: float = 0.97
-    """Decay of the moving average of the weights that is evaluated, debiased; 0 evaluates the weights themselves."""
+    """Decay of the moving average of the weights that is evaluated; 0 evaluates the weights themselves."""
+    ema_start: Literal["zero", "weights"] = "zero"
+    """The average starts from zeros, debiased, or from the first weights (official)."""
+    puzzle_learning_rate: float = 1e-4
+    """Peak learning rate of the puzzle table, trained by sign-SGD: only the rows that a batch draws move and decay."""
+    puzzle_weight_decay: float = 1.0
+    """Decoupled weight decay of those rows."""
 
     def __post_init__(self) -> None:
         check_types(self, "optim.")
         require(self.learning_rate > 0, f"optim.learning_rate must be positive, got {self.learning_rate}")
-        require(self.clip > 0, f"optim.clip must be positive, got {self.clip}")
+        require(self.clip >= 0, f"optim.clip must not be negative, got {self.clip}")
         require(self.warmup >= 0, f"optim.warmup must not be negative, got {self.warmup}")
         require(0 <= self.ema < 1, f"optim.ema must be in [0, 1), got {self.ema}")
         for name in ("beta1", "beta2"):
             require(0 <= getattr(self, name) < 1, f"optim.{name} must be in [0, 1), got {getattr(self, name)}")
+        rate = self.puzzle_learning_rate
+        require(rate >= 0, f"optim.puzzle_learning_rate must not be negative, got {rate}")
 
 
 @dataclass(frozen=True)
@@ -127,6 +141,10 @@ class RunConfig:
     """Steps between checkpoints (a multiple of chunk)."""
     patience: int = 0
     """Stop when no seed has a better score on validation after so many evaluations; 0 for the full length."""
+    init: str = ""
+    """Checkpoint whose weights the training starts from, ours or official; without the optimizer's state."""
+    init_puzzles: Literal["keep", "enlarge", "reset"] = "keep"
+    """Puzzle vectors of ``init``: keep all; keep them and begin new ones at their mean; begin all at their mean."""
     data_parallel: int = 0
     """Most devices that share a batch, of those that seeds leave over; 0: what measured best on this platform."""
 

@@ -13,6 +13,7 @@ from trm_jax.core.config import Config
 from trm_jax.core.encoders import Stem, dihedral_views
 from trm_jax.core.layers import Linear, Stack
 from trm_jax.core.model_config import ModelConfig
+from trm_jax.support.schema import require
 
 INITIAL_STATES = ("initial_y", "initial_z")
 
@@ -63,6 +64,7 @@ class TRM(nn.Module):
     def embed(self, inputs, puzzle=None):
         """Embed inputs and puzzle identifiers (B,) as the question x, (B, L, D).
 
+        Identifiers may be left out where there is one puzzle vector only; else ValueError.
         Inputs are tokens (B, cells), or with an encoder images (B, image, image, channels) of values in 0..255.
         """
         config = self.config
@@ -71,11 +73,13 @@ class TRM(nn.Module):
             views = dihedral_views(inputs.astype(jnp.float32) / 255, config.views)
             x = self.stem(views) * config.width**-0.5
         else:
-            x = self.tokens[inputs]
+            x = jnp.asarray(self.tokens)[inputs]  # weights may be numpy arrays, which no tracer can index
         if config.prefix_width:
-            puzzle = jnp.zeros(inputs.shape[0], jnp.int32) if puzzle is None else puzzle
+            if puzzle is None:
+                require(config.puzzles == 1, f"the model has {config.puzzles} puzzle vectors: give puzzle identifiers")
+                puzzle = jnp.zeros(inputs.shape[0], jnp.int32)
             padding = config.prefix_tokens * config.width - config.prefix_width
-            prefix = jnp.pad(self.puzzles[puzzle], ((0, 0), (0, padding)))
+            prefix = jnp.pad(jnp.asarray(self.puzzles)[puzzle], ((0, 0), (0, padding)))
             x = jnp.concatenate([prefix.reshape(-1, config.prefix_tokens, config.width), x], axis=1)
         if config.positions == "learned":
             x = (x + self.positions) * 2**-0.5
@@ -113,6 +117,14 @@ class TRM(nn.Module):
         y = self.to_y(h) if projected else h
         return y, self.to_z(h) if self.config.use_z else None
 
+    def update_single(self, x, y):
+        """New only state from the question and the one before."""
+        return self.update(x, y, None)[0]
+
+    def finish_single(self, y):
+        """New only state without the question: the last evaluation of a cycle in the official trm_singlez."""
+        return self.update_single(jnp.zeros_like(y), y)
+
     def _combine(self, x, y, z):
         parts = [x, y] if z is None else [x, y, z]
         return jnp.concatenate(parts, axis=-1) if self.config.combine == "concat" else sum(parts[1:], parts[0])
@@ -143,7 +155,7 @@ class TRM(nn.Module):
 
     def __call__(self, inputs):
         """Touch every weight once; used to initialise them."""
-        x = self.embed(inputs)
+        x = self.embed(inputs, jnp.zeros(inputs.shape[0], jnp.int32))
         y, z = self.initial(inputs.shape[0])
         if self.config.form == "joint" or not self.config.use_z:
             y, z = self.update(x, y, z)
@@ -205,6 +217,8 @@ def supervision_step(config: Config, params, x, y, z, inference: bool = False):
     }
     if config.model.form == "alternating" and config.model.use_z:
         return recursion.alternating(net("update_z"), net("update_y"), x, y, z, n=depth.n, **options)
+    if not config.model.question_last:
+        return recursion.single(net("update_single"), net("finish_single"), x, y, n=depth.n, **options), None
     # Without z the answer takes its place, so that a cycle has as many evaluations as with it.
     passes = depth.n + 1 if config.model.form == "alternating" else depth.n
     return recursion.joint(net("update"), x, y, z, n=passes, **options)

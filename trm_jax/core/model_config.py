@@ -88,6 +88,8 @@ class ModelConfig:
     """How x, y and z enter the net: added (net width D) or concatenated (net width 3 D, or 2 D without z)."""
     use_z: bool = True
     """Keep the latent state z; without it the answer y is the only state."""
+    question_last: bool = True
+    """Without z: add the question in the last evaluation of a cycle too; the official trm_singlez leaves it out."""
     separate_nets: bool = False
     """One net for z and another for y instead of a shared one (alternating form only)."""
     initial_state: Literal["fixed", "zero"] = "fixed"
@@ -171,6 +173,10 @@ class ModelConfig:
         require(
             not self.separate_nets or (self.form == "alternating" and self.use_z),
             "model.separate_nets needs form=alternating and use_z=true: there is one net to a pass otherwise",
+        )
+        require(
+            self.question_last or (self.form == "alternating" and not self.use_z),
+            "model.question_last=false needs form=alternating and use_z=false: with z y never sees the question",
         )
         require(
             self.prefix_width <= self.prefix_tokens * self.width,

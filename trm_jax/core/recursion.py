@@ -60,6 +60,27 @@ def alternating(
     return cycle((y, z))
 
 
+def single(
+    update: Callable, finish: Callable, x, y, *, T: int, n: int, gradient: str = "full",
+    unroll: bool = False, segment: int = 0,
+):  # fmt: skip
+    """One supervision step of the official trm_singlez: T times (n times ``y = update(x, y)``, then ``y = finish(y)``).
+
+    Returns the new y.
+    """
+
+    def passes(y, times):
+        return repeat(lambda y: update(x, y), y, times, unroll, segment)
+
+    def cycle(y):
+        return finish(passes(y, n))
+
+    if gradient == "full":
+        return repeat(cycle, y, T, unroll, max(1, segment // (n + 1)) if segment else 0)
+    y = stop_gradient(repeat(cycle, y, T - 1, unroll))
+    return finish(stop_gradient(passes(y, n))) if gradient == "one_step" else cycle(y)
+
+
 def joint(update: Callable, x, y, z, *, T: int, n: int, gradient: str = "full", unroll: bool = False, segment: int = 0):
     """One supervision step of T cycles of n passes ``y, z = update(x, y, z)``.
 

@@ -87,8 +87,9 @@ def init(config: Config, data: TrainingData, seed) -> TrainState:
         y, z = model.initial(config, params, config.run.batch)
         zeros = jnp.zeros(config.run.batch, jnp.int32)
         carry = Carry(batch, y, z, zeros, jnp.ones(config.run.batch, bool))
-    opt_state = optim.optimizer(config.optim, config.run.steps).init(params)
-    return TrainState(jnp.zeros((), jnp.int32), params, opt_state, optim.init_ema(params), training_key, carry)
+    opt_state = optim.optimizer(config.optim, config.run.steps).init(optim.split_table(params)[0])
+    ema = optim.init_ema(params, config.optim)
+    return TrainState(jnp.zeros((), jnp.int32), params, opt_state, ema, training_key, carry)
 
 
 def draw_batch(config: Config, task: Task, data: TrainingData, key, step) -> Batch:
@@ -115,8 +116,8 @@ def train_step(config: Config, task: Task, state: TrainState, data: TrainingData
     else:
         loss = partial(_summed_loss, config, batch=batch)
     gradient, (terms, carry) = jax.grad(loss, has_aux=True)(state.params)
-    updates, opt_state = optim.optimizer(config.optim, config.run.steps).update(gradient, state.optimizer, state.params)
-    params = optax.apply_updates(state.params, updates)
+    drawn = (batch if carry is None else carry.batch).get("puzzle")
+    params, opt_state = _updated(config, state, gradient, drawn)
     metrics = {
         "loss": terms.total.sum(),
         "cross_entropy": terms.cross_entropy.sum(),
@@ -126,6 +127,18 @@ def train_step(config: Config, task: Task, state: TrainState, data: TrainingData
     }
     ema = optim.update_ema(config.optim, state.ema, params)
     return TrainState(state.step + 1, params, opt_state, ema, state.key, carry), metrics
+
+
+def _updated(config: Config, state: TrainState, gradient, drawn):
+    """Weights and optimizer state after one update; ``drawn`` (B,) are the puzzles of the batch, None for the first."""
+    (weights, table), (slope, table_slope) = optim.split_table(state.params), optim.split_table(gradient)
+    updates, opt_state = optim.optimizer(config.optim, config.run.steps).update(slope, state.optimizer, weights)
+    params = optax.apply_updates(weights, updates)
+    if table is not None:
+        drawn = jnp.zeros(1, jnp.int32) if drawn is None else drawn
+        table = optim.update_table(config.optim, config.run.steps, table, table_slope, drawn, state.step)
+        params = {**params, optim.TABLE: table}
+    return params, opt_state
 
 
 def _summed_loss(config: Config, params, batch: Batch):
@@ -182,7 +195,7 @@ def train_chunk(config: Config, task: Task, K: int, state: TrainState, data: Tra
 
 
 def eval_params(config: Config, state: TrainState):
-    """Weights that are evaluated: the debiased moving average, or the weights themselves where ema is 0."""
+    """Weights that are evaluated: the moving average, or the weights themselves where ema is 0."""
     if config.optim.ema == 0:
         return state.params
     return optim.debiased_ema(config.optim, state.ema, state.step)

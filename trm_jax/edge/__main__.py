@@ -25,6 +25,7 @@ from trm_jax.support.checksums import check_sums
 from trm_jax.wafer.maps import source
 from trm_jax.wafer.maps.answer_page import write_page
 from trm_jax.wafer.maps.answers import BROKEN_MAPS, answers, check_output, summary, write_answers
+from trm_jax.wafer.maps.plausible import CODES, Inspected, inspect, parse_codes
 
 
 def parser() -> argparse.ArgumentParser:
@@ -40,23 +41,27 @@ def parser() -> argparse.ArgumentParser:
     common.add_argument("--cache", type=Path, help="directory for engines and timings of TensorRT")
     monitored = argparse.ArgumentParser(add_help=False)
     monitored.add_argument("--monitor", type=Path, metavar="LOG", help="watch for drift; JSON lines are added to LOG")
+    coded = argparse.ArgumentParser(add_help=False)
+    coded.add_argument("--codes", default="", help=CODES)
     source = argparse.ArgumentParser(add_help=False)
     source.add_argument("--input", type=Path, required=True, help="a data set, a map, or a folder of maps")
     source.add_argument("--pass-bins", default="", metavar="BINS", help="bins of passing dies, such as 1 or 1,2")
 
     command = commands.add_parser(
-        "classify", parents=[common, source, monitored], help="answer for every map of a file"
+        "classify", parents=[common, source, coded, monitored], help="answer for every map of a file"
     )
     command.add_argument("--output", type=Path, required=True, help="CSV file to write")
     command.add_argument("--page", type=Path, help="HTML page to write, to look at the answers and correct them")
     command.add_argument("--force", action="store_true", help="replace the output and the page if they exist")
-    command = commands.add_parser("review", parents=[common, source], help="label the maps to review in a browser")
+    command = commands.add_parser(
+        "review", parents=[common, source, coded], help="label the maps to review in a browser"
+    )
     command.add_argument("--labels", type=Path, required=True, help="CSV file to which labels are added")
     command.add_argument("--port", type=int, default=8001, help="port on this machine (default 8001)")
     command = commands.add_parser("benchmark", parents=[common, source], help="measure every file of a package, or one")
     command.add_argument("--repeats", type=int, default=100, help="batches to measure (default 100)")
     command.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    command = commands.add_parser("serve", parents=[common, monitored], help="answer over HTTP")
+    command = commands.add_parser("serve", parents=[common, coded, monitored], help="answer over HTTP")
     command.add_argument("--host", default="127.0.0.1", help="address (default 127.0.0.1); others need a token")
     command.add_argument("--port", type=int, default=8000, help="port (default 8000)")
     command.add_argument("--token", default=os.environ.get("TRM_EDGE_TOKEN", ""), help="or TRM_EDGE_TOKEN")
@@ -74,23 +79,33 @@ def load_model(arguments: argparse.Namespace) -> Model:
     return model
 
 
+def read_maps(arguments: argparse.Namespace, model: Model) -> Inspected:
+    """The maps that the arguments name, checked; says on stderr what was changed."""
+    read = source.read(arguments.input, to_classify=True, pass_bins=arguments.pass_bins)
+    inspected = inspect(read, arguments.codes, model.metadata.dies)
+    for note in inspected.notes:
+        print(note, file=sys.stderr)
+    return inspected
+
+
 def run_classify(arguments: argparse.Namespace) -> int:
     """Write answers.csv and the page, and tell of drift; returns the exit code."""
     check_output(arguments.output, arguments.force)
     if arguments.page:
         check_output(arguments.page, arguments.force, "--page")
+    parse_codes(arguments.codes)
     model = load_model(arguments)
     monitor = Monitor(model.metadata.reference, arguments.monitor) if arguments.monitor else None
-    read = source.read(arguments.input, to_classify=True, pass_bins=arguments.pass_bins)
+    read, doubts, _ = read_maps(arguments, model)
     result = classify(model, read.wafers, arguments.batch, arguments.threshold)
     threshold = model.metadata.review_threshold
-    write_answers(arguments.output, read, result.probabilities, result.steps, threshold)
+    write_answers(arguments.output, read, result.probabilities, result.steps, threshold, doubts)
     if arguments.page:
-        write_page(arguments.page, read, result.probabilities, result.steps, threshold)
+        write_page(arguments.page, read, result.probabilities, result.steps, threshold, doubts)
     print(
         f"{len(read.wafers):,} maps answered in {result.steps.mean():.2f} supervision steps a map; "
         f"written to {arguments.output}{f' and {arguments.page}' if arguments.page else ''}\n"
-        f"{summary(read, result.probabilities, threshold)}"
+        f"{summary(read, result.probabilities, threshold, doubts)}"
     )
     if monitor is not None:
         for alarm in monitor.add(read.wafers, result.probabilities, result.steps, threshold):
@@ -104,9 +119,9 @@ def run_review(arguments: argparse.Namespace) -> None:
     """Serve the page for a review until interrupted."""
     with review.bind(arguments.port) as listener:
         model = load_model(arguments)
-        read = source.read(arguments.input, to_classify=True, pass_bins=arguments.pass_bins)
+        read, doubts, _ = read_maps(arguments, model)
         result = classify(model, read.wafers, arguments.batch, arguments.threshold)
-        lines = answers(read, result.probabilities, result.steps, model.metadata.review_threshold)
+        lines = answers(read, result.probabilities, result.steps, model.metadata.review_threshold, doubts)
         review.run(review.Review(read, list(lines), arguments.labels), listener)
 
 
@@ -155,6 +170,7 @@ def run_serve(arguments: argparse.Namespace) -> None:
         raise ValueError(
             f"serving needs more packages ({error.name}): pip install fastapi uvicorn prometheus_client"
         ) from None
+    parse_codes(arguments.codes)
     if arguments.waiting < 0 or arguments.body < 1:
         raise ValueError("--waiting must be at least 0, --body at least 1")
     # Before the model: TensorRT takes minutes to build an engine.
@@ -162,7 +178,9 @@ def run_serve(arguments: argparse.Namespace) -> None:
         model = load_model(arguments)
         monitor = Monitor(model.metadata.reference, arguments.monitor) if arguments.monitor else None
         limits = Limits(body=arguments.body, waiting=arguments.waiting)
-        service = server.Service(model, arguments.batch, arguments.threshold, monitor, arguments.token, limits)
+        service = server.Service(
+            model, arguments.batch, arguments.threshold, monitor, arguments.token, limits, arguments.codes
+        )
         server.run(service, listener)
 
 

@@ -15,6 +15,7 @@ WEIGHTS = "weights.bin"
 _TYPES: dict[str, Any] = {
     "labels": list, "preprocessing": dict, "temperature": (int, float), "review_threshold": (int, float),
     "config": dict, "provenance": dict, "reference": dict,
+    "dies": list,
 }  # fmt: skip
 
 
@@ -30,6 +31,8 @@ class Metadata(NamedTuple):
     provenance: dict[str, Any]
     reference: dict[str, Any]
     """What the inputs looked like in validation, for drift alarms; {} if unknown."""
+    dies: list[float] = [0, 1e9]  # noqa: RUF012
+    """Fewest and most dies of the maps that were trained on; what has others is for review."""
 
 
 def write_metadata(metadata: Metadata) -> dict[str, str]:
@@ -39,11 +42,13 @@ def write_metadata(metadata: Metadata) -> dict[str, str]:
 
 def read_metadata(texts: Mapping[str, str]) -> Metadata:
     """Metadata from the texts in a model file. Raises ValueError for one that is missing or not of its type."""
-    missing = [name for name in _TYPES if name not in texts]
+    missing = [name for name in _TYPES if name not in texts and name not in Metadata._field_defaults]
     if missing:
         raise ValueError(f"no metadata {', '.join(missing)}; export it with experiments/export_onnx.py")
     values = {}
     for name, types in _TYPES.items():
+        if name not in texts:
+            continue
         try:
             values[name] = json.loads(texts[name])
         except (ValueError, RecursionError) as error:

@@ -28,6 +28,7 @@ from trm_jax.edge.monitor import Monitor
 from trm_jax.edge.package import Model
 from trm_jax.support.archives import TooLarge
 from trm_jax.wafer.maps.answers import Answer, answers
+from trm_jax.wafer.maps.plausible import inspect
 from trm_jax.wafer.maps.validate import ReadResult
 from trm_jax.wafer.maps.wafers import CLASSES
 
@@ -60,6 +61,8 @@ class Service(NamedTuple):
     token: str = ""
     """Clients must send it as ``Authorization: Bearer``; empty for none, and then only local clients are answered."""
     limits: Limits = Limits()
+    codes: str = ""
+    """How the cells of all bodies are coded, as `parse_codes` takes it."""
 
 
 class ServerMetrics:
@@ -264,7 +267,7 @@ def _answer(
 ) -> tuple[list[Answer], list[str]]:
     """Answers for every map of a body, and the monitor's alarms."""
     try:
-        read = parse(body, service.limits)
+        read, doubts, _ = inspect(parse(body, service.limits), service.codes, service.model.metadata.dies)
     except TooLarge as error:
         raise HTTPException(413, str(error)) from None
     except ValueError as error:
@@ -278,7 +281,7 @@ def _answer(
     alarms = []
     if service.monitor is not None:
         alarms = service.monitor.add(read.wafers, classified.probabilities, classified.steps, review)
-    return list(answers(read, classified.probabilities, classified.steps, review)), alarms
+    return list(answers(read, classified.probabilities, classified.steps, review, doubts)), alarms
 
 
 def _present(answer: Answer) -> dict[str, Any]:

@@ -134,6 +134,7 @@ def metadata_of(source: Source, samples: Samples) -> Metadata:
         config=json.loads(source.config.to_json()),
         provenance={"commit": machine["commit"], "machine": machine["machine"], "packages": packages},
         reference=source.reference,
+        dies=list(source.dies),
     )
 
 

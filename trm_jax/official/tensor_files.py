@@ -1,11 +1,12 @@
 """Files of named arrays: .pt of PyTorch (read without PyTorch and without running code), .safetensors and .npz."""
 
 import io
+import json
 import math
 import pickle
 import sys
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,8 +16,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from trm_jax.support.archives import ArrayArchive, check_members
-from trm_jax.support.files import DAMAGE, replacing
-from trm_jax.support.unpickle import Named, unpickle
+from trm_jax.support.files import DAMAGE, not_the_file, replacing
+from trm_jax.support.unpickle import Named, NotAdmitted, unpickle
 
 STORAGES: dict[str, np.dtype] = {
     "DoubleStorage": np.dtype("<f8"),
@@ -26,7 +27,13 @@ STORAGES: dict[str, np.dtype] = {
     "LongStorage": np.dtype("<i8"),
     "IntStorage": np.dtype("<i4"),
     "BoolStorage": np.dtype("?"),
+    "CharStorage": np.dtype("i1"),
+    "ByteStorage": np.dtype("u1"),
 }
+_DTYPES = ("float64", "float32", "float16", "bfloat16", "int64", "int32", "device", "Size")
+"""Names of PyTorch that the settings beside weights mention."""
+MODEL_KEYS = ("model", "state_dict", "model_state_dict", "module")
+"""Where training programs keep the weights in a larger dict."""
 _MAX_COPIES = 4
 _MAX_PICKLE = 2**24  # bytes; that of the largest models is a few million
 
@@ -35,26 +42,72 @@ class Refused(ValueError):
     """A file that is undamaged but does not hold weights."""
 
 
-def read_state_dict(path: Path) -> dict[str, np.ndarray]:
+def read_state_dict(path: Path, key: str = "") -> dict[str, np.ndarray]:
     """Read named arrays, in float32 where they are bfloat16.
 
-    Raises FileNotFoundError, or ValueError that says in one line what is wrong with the file.
+    In a larger dict the weights are those under one of MODEL_KEYS, or under ``key``. What else is there is named on
+    standard error and left. Raises FileNotFoundError, or ValueError that says in one line what is wrong with the file.
     """
     if not path.is_file():
         raise FileNotFoundError(f"no file at {path}")
-    readers: dict[str, Callable] = {".safetensors": load_file, ".npz": _read_npz}
-    readers |= {".pt": _read_torch, ".pth": _read_torch}
+    readers: dict[str, Callable] = {".safetensors": _read_safetensors, ".npz": _read_npz}
+    with path.open("rb") as file:
+        head = file.read(512)
     try:
-        # Official checkpoints are called step_N, without an ending.
-        if path.suffix not in readers and not zipfile.is_zipfile(path):
-            raise Refused("is an unknown kind of file; give .pt, .safetensors or .npz")
-        state = readers.get(path.suffix, _read_torch)(path)
+        if reason := not_the_file(head):
+            raise Refused(reason)
+        content = readers.get(path.suffix, _read_torch)(path)
+        state = _weights_in(path, content, key)
+        quantized = [name for name, value in state.items() if value.dtype in (np.int8, np.uint8)]
+        if quantized:
+            raise Refused(_quantized(quantized, str(state[quantized[0]].dtype), state))
+    except NotAdmitted as error:
+        raise ValueError(
+            f"{path} holds more than weights: {error}; if it is a whole model, save its state dict instead: "
+            "torch.save(model.state_dict(), ...)"
+        ) from error
     except Refused as error:
         raise ValueError(f"{path} {error}") from error
     except (*DAMAGE, SafetensorError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"{path} is damaged or no file of named arrays: {reason}") from error
     return {name: _widened(value) for name, value in state.items()}
+
+
+def _weights_in(path: Path, content: Any, key: str) -> dict[str, np.ndarray]:
+    """The weights in what a file holds. Raises Refused where there are none, or the key has to be given."""
+    if not isinstance(content, dict):
+        raise Refused("does not hold a plain state dict of tensors")
+    inside = [name for name, value in content.items() if isinstance(value, dict) and _arrays(value)]
+    chosen = key or next((name for name in MODEL_KEYS if name in inside), "")
+    if chosen:
+        if chosen not in inside:
+            raise Refused(f"has no weights under {chosen!r}; there are some under {', '.join(map(str, inside))}")
+        weights = content[chosen]
+        others = [f"{chosen}.{name}" for name in weights if not isinstance(weights[name], np.ndarray)]
+        others += [str(name) for name in content if name != chosen]
+    else:
+        weights = content
+        others = [str(name) for name, value in content.items() if not isinstance(value, np.ndarray)]
+    state = _arrays(weights)
+    if not state:
+        hint = f"; weights may be under the key {' or '.join(map(str, inside))}: give it" if inside else ""
+        raise Refused(f"does not hold a plain state dict of tensors{hint}")
+    if others:
+        print(f"{path}: left aside {', '.join(others)}", file=sys.stderr)
+    return state
+
+
+def _arrays(values: dict) -> dict[str, np.ndarray]:
+    return {str(name): value for name, value in values.items() if isinstance(value, np.ndarray)}
+
+
+def _quantized(names: list[str], kind: str, state: Iterable[str]) -> str:
+    scales = [name for name in state if "scale" in name or "zero_point" in name]
+    return (
+        f"is quantized: {names[0]} and {len(names) - 1} others are {kind}, "
+        f"{'with the scale ' + scales[0] if scales else 'and no scale is in the file'}; give the weights before that"
+    )
 
 
 def write_state_dict(path: Path, state: dict[str, np.ndarray]) -> None:
@@ -74,6 +127,20 @@ def _widened(value: np.ndarray) -> np.ndarray:
     return value.astype(np.float32) if value.dtype == ml_dtypes.bfloat16 else value
 
 
+def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if length > min(_MAX_PICKLE, path.stat().st_size):
+            raise ValueError(f"its header would have {length:,} bytes")
+        header = json.loads(file.read(length))
+    if isinstance(header, dict):
+        kinds = {name: entry.get("dtype") for name, entry in header.items() if isinstance(entry, dict)}
+        quantized = [name for name, kind in kinds.items() if str(kind).startswith("F8")]
+        if quantized:
+            raise Refused(_quantized(quantized, kinds[quantized[0]], kinds))
+    return load_file(path)
+
+
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
     with ArrayArchive(path) as archive:
         return {name: archive[name] for name in archive.headers}
@@ -91,7 +158,7 @@ class _Dict(dict):
 
 
 ADMITTED = {"OrderedDict": "collections", "_rebuild_tensor_v2": "torch._utils", "_rebuild_parameter": "torch._utils"}
-ADMITTED |= dict.fromkeys(STORAGES, "torch")
+ADMITTED |= dict.fromkeys((*STORAGES, *_DTYPES), "torch")
 """Module of each name that a file of weights may mention."""
 
 
@@ -108,6 +175,8 @@ class _TorchFile:
         """The result of one of the functions in ADMITTED."""
         if name == "OrderedDict" and not arguments:
             return _Dict()
+        if name in ("device", "Size"):
+            return Named(name)
         if name == "_rebuild_parameter" and arguments and isinstance(arguments[0], np.ndarray):
             return arguments[0]
         if name == "_rebuild_tensor_v2" and len(arguments) >= 4 and isinstance(arguments[0], _Storage):
@@ -157,9 +226,16 @@ class _TorchFile:
         return _Storage(data)
 
 
-def _read_torch(path: Path) -> dict[str, np.ndarray]:
+def _read_torch(path: Path) -> Any:
+    with path.open("rb") as file:
+        head = file.read(4)
     if not zipfile.is_zipfile(path):
-        raise Refused("is not in PyTorch's zip format; save it again with PyTorch 1.6 or newer")
+        if head.startswith(b"PK\x03\x04"):
+            raise Refused("is cut off: it begins like a PyTorch checkpoint and has no end; copy it again")
+        if path.suffix in (".pt", ".pth", ".ckpt", ".bin") and head[:1] == b"\x80":
+            raise Refused("is in the old format of PyTorch; save it again with PyTorch 1.6 or newer")
+        # Official checkpoints are called step_N, without an ending.
+        raise Refused("is an unknown kind of file; give .pt, .safetensors or .npz")
     with zipfile.ZipFile(path) as archive:
         check_members(archive, path.stat().st_size)
         roots = [name.removesuffix("/data.pkl") for name in archive.namelist() if name.endswith("/data.pkl")]
@@ -172,9 +248,4 @@ def _read_torch(path: Path) -> dict[str, np.ndarray]:
         if size > _MAX_PICKLE:
             raise Refused(f"has a data.pkl of {size:,} bytes, more than {_MAX_PICKLE:,}")
         content, reader = io.BytesIO(archive.read(f"{roots[0]}/data.pkl")), _TorchFile(archive, roots[0])
-        state = unpickle(
-            content, size, lambda module, name: ADMITTED.get(name) == module, reader.call, load=reader.load
-        )
-    if not isinstance(state, dict) or not all(isinstance(value, np.ndarray) for value in state.values()):
-        raise Refused("does not hold a plain state dict of tensors")
-    return dict(state)
+        return unpickle(content, size, lambda module, name: ADMITTED.get(name) == module, reader.call, load=reader.load)

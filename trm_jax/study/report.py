@@ -174,6 +174,6 @@ def _figures(
         drawn["effects"] = figures.forest(rows, compared, reference)
     if curves:
         drawn["curves"] = figures.learning_curves(curves, reference, frame.wording)
-    if rows["flops"].nunique() > 1:
+    if rows["flops"].max() > 1.1 * rows["flops"].min():
         drawn["cost"] = figures.cost(groups[sections[-1].title], reference, frame.wording)
     return drawn

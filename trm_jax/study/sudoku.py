@@ -11,6 +11,15 @@ def _named(option: str, values, short: str) -> dict[str, Options]:
 
 
 _STUDIES: dict[str, Study] = {
+    "demo": Study(
+        "Does a net that thinks in steps beat the same net that answers at once?",
+        {"recursive": {}, "at_once": {"recursion.N_sup": 1, "recursion.T": 1, "recursion.n": 1}},
+        base={
+            "model.mixer": "attention", "model.positions": "rotary_2d", "task.blanks": (10, 10), "task.train": 5000,
+            "task.test": 500, "run.steps": 150, "run.seeds": (0, 1, 2),
+        },
+        reference="recursive",
+    ),
     "components": Study(
         "What does each component contribute?",
         {

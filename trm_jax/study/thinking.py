@@ -129,7 +129,8 @@ def by_search(arm: TrainedArm, rounds: int, steps: int, count: int) -> pd.DataFr
     config = arm.config.override(**{"recursion.N_sup": steps})
     for index, (seed, examples) in enumerate(zip(config.run.seeds, arm.samples("test", count), strict=True)):
         task = arm.tasks[index]
-        assert isinstance(task, Sudoku)
+        if not isinstance(task, Sudoku):
+            raise ValueError(f"the search knows the rules of Sudoku alone, {arm.name} was trained on {task.name}")
         box, puzzles = Box(*task.box), to_digits(examples.arrays["inputs"])
         params = jax.tree.map(lambda leaf, index=index: jnp.asarray(leaf[index]), arm.params)
         guides = {"model": beliefs(config, params, box), "blind guess": _blind(box, seed)}

@@ -19,15 +19,15 @@ takes 2,323; one without a solution can take millions."""
 class Box:
     """The shape of one box, which fixes the whole board: Box(2, 2) is 4x4, Box(2, 3) is 6x6, Box(3, 3) is 9x9.
 
-    Raises ValueError unless both lengths are positive and the side is at most 9, because a digit is one character.
+    Raises ValueError unless both lengths are positive and the side is at most 16; above 9 the digits go on with A to G.
     """
 
     rows: int
     cols: int
 
     def __post_init__(self) -> None:
-        if self.rows < 1 or self.cols < 1 or self.side > 9:
-            raise ValueError(f"a box of {self.rows} x {self.cols} cells does not give a Sudoku with digits 1 to 9")
+        if self.rows < 1 or self.cols < 1 or self.side > 16:
+            raise ValueError(f"a box of {self.rows} x {self.cols} cells does not give a Sudoku of side 1 to 16")
 
     @property
     def side(self) -> int:
@@ -39,10 +39,10 @@ class Box:
 
     @classmethod
     def from_side(cls, side: int) -> "Box":
-        """The usual box of a 4x4, 6x6 or 9x9 board; ValueError for any other side."""
-        shapes = {4: (2, 2), 6: (2, 3), 9: (3, 3)}
+        """The usual box of a 4x4, 6x6, 9x9 or 16x16 board; ValueError for any other side."""
+        shapes = {4: (2, 2), 6: (2, 3), 9: (3, 3), 16: (4, 4)}
         if side not in shapes:
-            raise ValueError(f"no Sudoku of side {side}: choose 4, 6 or 9")
+            raise ValueError(f"no Sudoku of side {side}: choose 4, 6, 9 or 16")
         return cls(*shapes[side])
 
 
@@ -59,7 +59,7 @@ def units(box: Box) -> np.ndarray:
 def has_conflict(grids: np.ndarray, box: Box) -> np.ndarray:
     """True where a digit occurs twice in a row, column or box; blanks never conflict. (..., cells) -> (...)."""
     is_digit = (grids >= 1) & (grids <= box.side)
-    bits = np.where(is_digit, 1 << grids.clip(0, box.side).astype(np.int16), 0)
+    bits = np.where(is_digit, 1 << grids.clip(0, box.side).astype(np.int32), 0)
     conflict = np.zeros(grids.shape[:-1], dtype=bool)
     for unit in units(box):
         members = bits[..., unit]
@@ -172,6 +172,17 @@ def solve(grid: np.ndarray, box: Box, limit: int = 2, rng: np.random.Generator |
     turns the empty grid into a source of random full grids. Raises ValueError for a grid of the wrong shape or digits,
     or one that `BUDGET` boards do not decide.
     """
+    return _search(grid, box, limit, rng)[0]
+
+
+def guesses(grid: np.ndarray, box: Box) -> int:
+    """How hard a puzzle is for `solve`: boards it tries until there is no second solution; 0 where cells are forced one
+    after another. Raises ValueError as `solve`."""
+    return _search(grid, box, 2, None)[1] - 1
+
+
+def _search(grid: np.ndarray, box: Box, limit: int, rng: np.random.Generator | None) -> tuple[np.ndarray, int]:
+    """Solutions, and the number of boards that were looked at."""
     digits = np.asarray(grid).tolist()
     if np.shape(grid) != (box.cells,) or not all(0 <= digit <= box.side for digit in digits):
         raise ValueError(f"a grid must be ({box.cells},) digits 0 to {box.side}, got shape {np.shape(grid)}")
@@ -193,16 +204,16 @@ def solve(grid: np.ndarray, box: Box, limit: int = 2, rng: np.random.Generator |
         progress = _propagate(places, settled, masks)
         if progress is None:
             continue
-        settled, guesses = progress
-        if not guesses:
+        settled, open_cells = progress
+        if not open_cells:
             solutions.append(_digits(places, box))
             continue
-        cell_bit = guesses & -guesses
+        cell_bit = open_cells & -open_cells
         candidates = [digit for digit in range(box.side) if places[digit] & cell_bit]
         for digit in candidates if rng is None else rng.permutation(candidates):
             guess = [cells if other == digit else cells & ~cell_bit for other, cells in enumerate(places)]
             open_boards.append((guess, settled))
-    return np.array(solutions, dtype=np.int8).reshape(-1, box.cells)
+    return np.array(solutions, dtype=np.int8).reshape(-1, box.cells), seen
 
 
 def _digits(places: list[int], box: Box) -> list[int]:

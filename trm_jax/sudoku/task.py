@@ -11,7 +11,7 @@ from trm_jax.core.task import Batch, Examples, Prediction, Task
 from trm_jax.sudoku.csv_files import read_splits
 from trm_jax.sudoku.puzzles import Puzzles, Splits, score, solution_overlap, split_puzzles, to_digits, to_tokens
 from trm_jax.sudoku.puzzles import vocabulary as tokens_of
-from trm_jax.sudoku.solver import Box
+from trm_jax.sudoku.solver import Box, guesses
 from trm_jax.support.schema import check_types, require
 
 MAX_LEVELS = 3
@@ -44,6 +44,8 @@ class Sudoku(Task):
     """Seed of the puzzles; shared by all arms."""
     same_for_seeds: bool = True
     """All training seeds share puzzles and split; false: every seed draws its own, by the sum of both seeds."""
+    level_by: Literal["blanks", "guesses"] = "blanks"
+    """Difficulty by which scores are reported: blank cells, or boards that a search tries (0: every cell is forced)."""
     train_file: str = ""
     """CSV file with Sudoku-Extreme columns to train and validate on, instead of generated puzzles."""
     test_file: str = ""
@@ -52,7 +54,11 @@ class Sudoku(Task):
     name: ClassVar[str] = "sudoku"
     metric: ClassVar[str] = "exact"
     example_name: ClassVar[tuple[str, str]] = ("puzzle", "puzzles")
-    level_name: ClassVar[str] = "blanks"
+
+    @property
+    def level_name(self) -> str:
+        """Blanks, or guesses."""
+        return self.level_by
 
     def __post_init__(self) -> None:
         check_types(self, "task.")
@@ -99,7 +105,7 @@ class Sudoku(Task):
         splits, box = splits_of(self), Box(*self.box)
         if part != "train":
             puzzles: Puzzles = getattr(splits, part)
-            return Examples(_arrays(puzzles), levels=levels(puzzles))
+            return Examples(_arrays(puzzles), levels=levels(puzzles, self.level_by, box))
         # Imported here: making puzzles needs no jax.
         from trm_jax.sudoku.augment import fingerprints
 
@@ -177,8 +183,12 @@ def curriculum_puzzles(task: Sudoku) -> Puzzles:
     return easy
 
 
-def levels(puzzles: Puzzles) -> np.ndarray:
-    """Number of blanks of every puzzle as text (N,); "low-high" for all where there are more than MAX_LEVELS."""
+def levels(puzzles: Puzzles, by: str, box: Box) -> np.ndarray:
+    """Difficulty of every puzzle as text (N,): "0", "1-9" or "10+" guesses, or the number of blanks, "low-high" for all
+    where there are more than MAX_LEVELS."""
+    if by == "guesses":
+        counts = [guesses(puzzle, box) for puzzle in puzzles.puzzles]
+        return np.array(["0", "1-9", "10+"])[np.searchsorted([1, 10], counts, side="right")]
     blanks = (puzzles.puzzles == 0).sum(axis=1)
     counts = np.unique(blanks)
     if len(counts) > MAX_LEVELS:

@@ -66,5 +66,6 @@ def errors_in_one_line() -> Iterator[None]:
     except (ValueError, OSError, RuntimeError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt as stopped:
-        print(f"\n{stopped or 'stopped; nothing is half-written, and the same command begins again'}", file=sys.stderr)
+        said = str(stopped) or "stopped; nothing is half-written, and the same command begins again"
+        print(f"\n{said}", file=sys.stderr)
         sys.exit(INTERRUPTED)

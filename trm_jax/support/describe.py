@@ -5,6 +5,7 @@ import dataclasses
 import inspect
 import itertools
 import json
+import typing
 from typing import Any, NamedTuple
 
 from trm_jax.support.schema import describe_type, optional_dataclass
@@ -19,6 +20,19 @@ class Option(NamedTuple):
     sentence: str
 
 
+WORDS = {int: "whole number", float: "number", bool: "true or false", str: "text"}
+
+
+def in_words(kind: Any) -> str:
+    """The values of a type as a user would say it."""
+    if optional_dataclass(kind):
+        return "a section, or null"
+    if typing.get_origin(kind) is tuple:
+        first, *others = typing.get_args(kind)
+        return f"{'list of' if others == [...] else 'two'} {in_words(first)}s"
+    return WORDS.get(kind) or describe_type(kind)
+
+
 def options_of(kind: Any, prefix: str) -> list[Option]:
     """The fields of a dataclass and of those within it, in their order."""
     body = ast.parse(inspect.getsource(kind)).body[0].body  # type: ignore[attr-defined]
@@ -29,10 +43,12 @@ def options_of(kind: Any, prefix: str) -> list[Option]:
     }
     found = []
     for field in dataclasses.fields(kind):
+        if not field.compare:  # arrays
+            continue
         part = field.type if dataclasses.is_dataclass(field.type) else optional_dataclass(field.type)
         if field.name in sentences:
             default = json.dumps(field.default)
-            found.append(Option(prefix + field.name, describe_type(field.type), default, sentences[field.name]))
+            found.append(Option(prefix + field.name, in_words(field.type), default, sentences[field.name]))
         if part:
             found += options_of(part, f"{prefix}{field.name}.")
     return found

@@ -34,6 +34,16 @@ RUN_KINDS = {
 """Kinds of runs, and the file or folder by which each is known."""
 
 
+def not_the_file(head: bytes) -> str:
+    """What stands in place of a data file, judged by its first bytes, as the end of a sentence; empty if nothing."""
+    text = head[:200].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if text.startswith(b"version https://git-lfs"):
+        return "is a Git-LFS pointer, not the file itself: run `git lfs pull`, or download it from its page"
+    if text.startswith((b"<!doctype html", b"<html", b"<?xml")):
+        return "is a web page, not the file itself: download it again, logged in if the page asks for it"
+    return "" if head else "is empty"
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary name beside ``path`` that takes its place on success and disappears on failure.

@@ -18,6 +18,10 @@ _BETWEEN_UPDATES = 2**18  # opcodes
 _DOUBLE = struct.Struct(">d")
 
 
+class NotAdmitted(pickle.UnpicklingError):
+    """A file that asks for a function or class that the reader does not admit."""
+
+
 class Named:
     """A function or class that the file mentions."""
 
@@ -53,7 +57,7 @@ def unpickle(
 
     Names (module and name) must be admitted; state goes to a method ``build``; ``load`` gives what is stored elsewhere.
     With a ``description`` a progress bar is shown. Memory is bounded by a multiple of ``size``. Raises
-    pickle.UnpicklingError for a name that is not admitted, and for a file that is cut off or not such a pickle.
+    NotAdmitted for a name that is not, and pickle.UnpicklingError for a file that is cut off or not such a pickle.
     """
     # Millions of objects without a cycle: the search for cycles doubles the time.
     collecting = gc.isenabled()
@@ -163,7 +167,9 @@ class _Machine:
         self.stack[-1].extend(items)
 
     def update(self, items: list[Any]) -> None:
-        if not isinstance(self.stack[-1], dict) or not all(type(key) is str for key in items[::2]):
+        # Small numbers (the state of an optimizer has such keys) have hashes that cannot be made to collide.
+        named = all(type(key) is str or (type(key) is int and 0 <= key < 2**31) for key in items[::2])
+        if not isinstance(self.stack[-1], dict) or not named:
             raise pickle.UnpicklingError("it sets items of what is not a dict with names")
         self.stack[-1].update(zip(items[::2], items[1::2], strict=True))
 
@@ -172,7 +178,7 @@ class _Machine:
             raise pickle.UnpicklingError("it asks for something without a name")
         if not self.admits(module, name):
             full_name = f"{module}.{name}"[:100]
-            raise pickle.UnpicklingError(f"it asks for {full_name}, which such a file does not need")
+            raise NotAdmitted(f"it asks for {full_name}, which such a file does not need")
         return Named(name)
 
     def line(self) -> str:

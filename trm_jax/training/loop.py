@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from trm_jax.core import train_step
-from trm_jax.core.config import Config, LossConfig, RecursionConfig, RunConfig
+from trm_jax.core.config import Config, LossConfig, OptimConfig, RecursionConfig, RunConfig
 from trm_jax.core.sharding import tree_where
 from trm_jax.core.task import Examples, Task, run_options
 from trm_jax.core.train_step import TrainingData, TrainState
@@ -23,6 +23,7 @@ from trm_jax.training.devices import cpu_keeps_batch_whole, over_seeds, place_se
 from trm_jax.training.predict import Samples, scores
 from trm_jax.training.processes import broadcast_from_first, is_first_process
 from trm_jax.training.run_directory import RunDirectory
+from trm_jax.training.start import starting_weights
 
 
 class Best(NamedTuple):
@@ -71,6 +72,8 @@ def _fit(task: Task, config: Config, run: RunDirectory, name: str) -> TrainingRu
     evaluated = eval_weights(config)
     training, data = begin(task, config, mesh)
     checkpoints = Checkpoints(run.path / "checkpoints")
+    if config.run.init and checkpoints.latest() is None:
+        training = _from_weights(config, training, mesh)
     if checkpoints.latest() is not None:
         training = checkpoints.restore(training)
     step = int(to_host(training.state.step)[0])
@@ -178,11 +181,21 @@ def begin(task: Task, config: Config, mesh) -> tuple[TrainingRun, TrainingData]:
     return TrainingRun(state, best, replicate(mesh, np.zeros(len(seeds), np.float32))), data
 
 
+def _from_weights(config: Config, training: TrainingRun, mesh) -> TrainingRun:
+    """The same state with the weights of ``run.init`` in every seed; optimizer and average begin anew."""
+    weights = starting_weights(config)
+    params = jax.tree.map(lambda leaf: np.repeat(leaf[None], len(config.run.seeds), axis=0), weights)
+    state = training.state._replace(params=place_seeds(mesh, params))
+    if config.optim.ema_start == "weights":
+        state = state._replace(ema=place_seeds(mesh, params))
+    return training._replace(state=state)
+
+
 def _shape_of_state(config: Config) -> Config:
     """The config with only those options that the state before the first update depends on."""
     run = replace(RunConfig(), batch=config.run.batch, seeds=config.run.seeds, data_parallel=config.run.data_parallel)
     loss = LossConfig(supervision=config.loss.supervision)
-    return Config(config.model, RecursionConfig(T=1), loss, run=run)
+    return Config(config.model, RecursionConfig(T=1), loss, OptimConfig(ema_start=config.optim.ema_start), run)
 
 
 @cache

@@ -29,6 +29,8 @@ class Calibration:
     """Logits are divided by it before the softmax."""
     review_threshold: float = 1.0
     """A wafer whose highest probability is below it is flagged for review; 1 flags every wafer."""
+    dies: tuple[float, float] = (0.0, 1e9)
+    """Fewest and most dies of the maps that were trained on; a wafer with others is flagged for review."""
 
     def __post_init__(self) -> None:
         check_types(self)

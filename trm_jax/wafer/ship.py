@@ -33,6 +33,7 @@ from trm_jax.wafer.evaluation.stored import (
     recipe,
     stopped_at,
 )
+from trm_jax.wafer.maps.plausible import measure
 from trm_jax.wafer.maps.wafers import CLASSES, Wafers
 from trm_jax.wafer.splits import Split, all_lots
 
@@ -104,7 +105,13 @@ def calibrate(logits: np.ndarray, wafers: Wafers, index: np.ndarray, alpha: floa
     correct = probabilities.argmax(axis=1) == truth
     units = lots(wafers, index)
     threshold = guaranteed_threshold(probabilities.max(axis=1), correct, units, alpha, delta)
-    return Calibration(temperature, 1.0 if threshold is None else threshold)
+    return Calibration(temperature, 1.0 if threshold is None else threshold, dies_range(wafers))
+
+
+def dies_range(wafers: Wafers) -> tuple[float, float]:
+    """Fewest and most dies of maps that are like those trained on: all but the smallest of 2,000."""
+    dies = measure(wafers).dies
+    return float(np.quantile(dies, 5e-4, method="lower")), float(dies.max())
 
 
 def drift_reference(candidate: Candidate, threshold: float | None) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from trm_jax.support.files import write_text
-from trm_jax.wafer.maps.answers import Answer, answers
+from trm_jax.wafer.maps.answers import NO_DOUBTS, Answer, Doubts, Thresholds, answers
 from trm_jax.wafer.maps.validate import NAMES, ReadResult
 from trm_jax.wafer.maps.wafers import CLASSES
 
@@ -37,10 +37,15 @@ def pack(maps: Sequence[np.ndarray]) -> str:
 
 
 def write_page(
-    path: Path, read: ReadResult, probabilities: np.ndarray, steps: np.ndarray, review_threshold: float
+    path: Path,
+    read: ReadResult,
+    probabilities: np.ndarray,
+    steps: np.ndarray,
+    review_threshold: Thresholds,
+    doubts: Doubts = NO_DOUBTS,
 ) -> None:
     """Write the page of all answers, whole or not at all; arguments and errors as those of `answers.answers`."""
-    lines = list(answers(read, probabilities, steps, review_threshold))
+    lines = list(answers(read, probabilities, steps, review_threshold, doubts))
     write_text(path, page(page_data(read, lines, MAX_MAPS), f"Answers: {read.wafers.source}"))
 
 

@@ -2,8 +2,9 @@
 
 import csv
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +15,11 @@ from trm_jax.wafer.maps.wafers import CLASSES, UNKNOWN
 
 BROKEN_MAPS = 3
 """Exit code of a command that has answered, but could not read every map."""
+Thresholds = float | tuple[float, ...]
+"""Confidence below which a wafer is for review: of all classes, or of each predicted class."""
+Doubts = Mapping[int, str]
+"""Why a person should look at a wafer, by its position."""
+NO_DOUBTS: Doubts = MappingProxyType({})
 
 
 class Decisions(NamedTuple):
@@ -24,11 +30,11 @@ class Decisions(NamedTuple):
     confidence: np.ndarray
     """Its probability."""
     review: np.ndarray
-    """bool, True where a person should look: the confidence is below the threshold, or the threshold is 1."""
+    """bool, True where a person should look: the map is doubted, its confidence below the threshold, or that is 1."""
 
 
 class Answer(NamedTuple):
-    """What is said about one map; a map that was rejected has no more than a row and a reason."""
+    """What is said about one map; one that was rejected has no more than a row and a reason."""
 
     row: int
     decision: str
@@ -59,24 +65,32 @@ def check_output(path: Path, force: bool = False, option: str = "--output") -> N
         raise ValueError(f"{option}: {path} exists; give another name, or --force to replace it")
 
 
-def decide(probabilities: np.ndarray, review_threshold: float) -> Decisions:
+def decide(probabilities: np.ndarray, review_threshold: Thresholds, doubts: Doubts = NO_DOUBTS) -> Decisions:
     """Class, confidence and whether to review, of probabilities (N, classes).
 
-    A threshold of 1 says that nothing may be decided, also not where a probability is rounded to 1.
+    ``review_threshold`` is one for all classes, or one for each predicted class. A threshold of 1 says that nothing may
+    be decided, also not where a probability is rounded to 1. What has a reason in ``doubts``, by its position, is for
+    review however sure the model is.
     """
     confidence = probabilities.max(axis=1)
-    return Decisions(
-        probabilities.argmax(axis=1), confidence, (confidence < review_threshold) | (review_threshold >= 1)
-    )
+    predicted = probabilities.argmax(axis=1)
+    limit = np.broadcast_to(review_threshold, probabilities.shape[1])[predicted]
+    review = (confidence < limit) | (limit >= 1)
+    review[list(doubts)] = True
+    return Decisions(predicted, confidence, review)
 
 
 def answers(
-    read: ReadResult, probabilities: np.ndarray, steps: np.ndarray, review_threshold: float
+    read: ReadResult,
+    probabilities: np.ndarray,
+    steps: np.ndarray,
+    review_threshold: Thresholds,
+    doubts: Doubts = NO_DOUBTS,
 ) -> Iterator[Answer]:
     """One answer for every map, also for rejected ones, in the order of the source.
 
-    ``probabilities`` (N, 9) and ``steps`` (N,) belong to ``read.wafers``. Raises ValueError if they do not fit, or are
-    NaN.
+    ``probabilities`` (N, 9), ``steps`` (N,) and the positions in ``doubts`` belong to ``read.wafers``. Raises
+    ValueError if they do not fit, or are NaN.
     """
     count = len(read.wafers)
     if probabilities.shape != (count, len(CLASSES)) or steps.shape != (count,):
@@ -86,11 +100,16 @@ def answers(
         )
     if not np.isfinite(probabilities).all():
         raise ValueError("probabilities have values that are NaN or infinite")
-    return _answers(read, probabilities, steps, decide(probabilities, review_threshold) if count else None)
+    decisions = decide(probabilities, review_threshold, doubts) if count else None
+    return _answers(read, probabilities, steps, decisions, doubts)
 
 
 def _answers(
-    read: ReadResult, probabilities: np.ndarray, steps: np.ndarray, decisions: Decisions | None
+    read: ReadResult,
+    probabilities: np.ndarray,
+    steps: np.ndarray,
+    decisions: Decisions | None,
+    doubts: Doubts,
 ) -> Iterator[Answer]:
     wafers = read.wafers
     # A rejected map stands before the first usable one of a higher row; rows of a source ascend.
@@ -112,34 +131,44 @@ def _answers(
                 steps=int(steps[index]),
                 probabilities=tuple(probabilities[index].tolist()),
                 label="" if label == UNKNOWN else CLASSES[label],
+                reason=doubts.get(index, ""),
             )
 
 
-def summary(read: ReadResult, probabilities: np.ndarray, review_threshold: float) -> str:
+def summary(
+    read: ReadResult, probabilities: np.ndarray, review_threshold: Thresholds, doubts: Doubts = NO_DOUBTS
+) -> str:
     """What was found, in a few lines for a terminal: classes, maps to review, broken ones with the first reason."""
-    decisions = decide(probabilities, review_threshold) if len(read.wafers) else None
+    decisions = decide(probabilities, review_threshold, doubts) if len(read.wafers) else None
     lines = []
     for name, wanted in (("decided", False), ("to review", True)):
         found = decisions.predicted[decisions.review == wanted] if decisions else np.zeros(0, int)
         counts = np.bincount(found, minlength=len(CLASSES))
         kinds = ", ".join(f"{CLASSES[kind]} {counts[kind]:,}" for kind in np.argsort(-counts) if counts[kind])
         lines.append(f"{name + ':':11}{len(found):,}{' (' + kinds + ')' if kinds else ''}")
+    for index, why in sorted(doubts.items())[:1]:
+        lines[1] += f"; {len(doubts):,} with a reason, the first: row {read.wafers.row[index]} {why}"
     reason = f", the first: {read.first_reason}" if read.rejected else ""
     lines.append(f"{'broken:':11}{len(read.rejected):,}{reason}")
     return "\n".join([*lines, *(f"{'note:':11}{note}" for note in read.notes)])
 
 
 def write_answers(
-    path: Path, read: ReadResult, probabilities: np.ndarray, steps: np.ndarray, review_threshold: float
+    path: Path,
+    read: ReadResult,
+    probabilities: np.ndarray,
+    steps: np.ndarray,
+    review_threshold: Thresholds,
+    doubts: Doubts = NO_DOUBTS,
 ) -> None:
     """Write a CSV file with one line a map, whole or not at all; arguments and errors as those of ``answers``.
 
     Columns: file, lot, wafer and index as far as the source has them; row, prediction, confidence, decision, steps, p_
-    and the name of each class; then label if any map has one, and reason if any map was rejected. An existing file is
-    replaced: see `check_output`.
+    and the name of each class; then label if any map has one, and reason if any map was rejected or doubted. A file
+    that exists is replaced: see `check_output`.
     """
-    lines = answers(read, probabilities, steps, review_threshold)
-    labelled, broken = bool((read.wafers.label != UNKNOWN).any()), bool(read.rejected)
+    lines = answers(read, probabilities, steps, review_threshold, doubts)
+    labelled, broken = bool((read.wafers.label != UNKNOWN).any()), bool(read.rejected or doubts)
     names = [read.names[kind] for kind in NAMES if kind in read.names]
     columns = ["row", "prediction", "confidence", "decision", "steps", *(f"p_{name}" for name in CLASSES)]
     with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:

@@ -1,0 +1,58 @@
+"""Three minutes: does a net that thinks in steps beat the same net that answers at once? Then watch it solve a board.
+
+    make demo
+    python experiments/demo.py
+
+Two arms with three seeds each learn 4x4 Sudoku with ten blanks: `recursive` applies its two layers 36 times, in three
+supervision steps, `at_once` the same two layers four times. Then a puzzle that it has never seen fills up step by
+step, and the report has intervals, curves and what each arm costs. The same command again shows it at once.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from trm_jax.study.arms import build_arms
+from trm_jax.study.sudoku import STUDIES
+from trm_jax.sudoku.task import Sudoku
+from trm_jax.support.cli import main
+from trm_jax.training.processes import configure
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Train two arms, compare them, and solve a board."""
+
+    output: Path = ROOT / "runs"
+    """Folder of all runs; the demo writes to demo in it."""
+
+
+def run(arguments: Arguments) -> None:
+    """The study, then one board, step by step."""
+    configure()
+    from trm_jax.study.runner import run_study  # here, so that --help needs no jax
+    from trm_jax.training.checkpoint import load_weights
+    from trm_jax.training.predict import predict_one
+
+    study = STUDIES["demo"]
+    arms = build_arms(study, Sudoku(), {})
+    directory = arguments.output / "demo"
+    run_study(study, arms, directory)
+    examples = arms["recursive"].task.examples("test")
+    config, params, _ = load_weights(directory / "arms" / "recursive" / "weights-0")
+    puzzles, solutions = examples.arrays["inputs"], examples.arrays["labels"]
+    answers = predict_one(config, params, puzzles).classes
+    wrong = (answers != solutions).sum(axis=-1)  # (N_sup, N) cells
+    hard = int((wrong[0] * (wrong[-1] == 0)).argmax())
+    print(f"\nA puzzle from the test set, and the answer of `recursive` after each of {len(answers)} steps:\n")
+    titles = ["puzzle", *(f"step {step}, {count} wrong" for step, count in enumerate(wrong[:, hard], 1))]
+    print("".join(f"{title:18}" for title in titles))
+    for row in range(4):
+        cells = [board[4 * row : 4 * row + 4] for board in (puzzles[hard], *answers[:, hard])]
+        print("".join(f"{' '.join('.' if cell < 2 else str(cell - 1) for cell in part):18}" for part in cells))
+    print(f"\nOpen {directory / 'report.html'}")
+
+
+if __name__ == "__main__":
+    main(Arguments, run, __doc__)

@@ -1,0 +1,92 @@
+"""Solve Sudoku with a checkpoint: watch one puzzle step by step, or answer a file of them.
+
+    python experiments/solve.py --checkpoint checkpoints/sudoku-4x4 --puzzle "1... ..3. .4.. ...2"
+    python experiments/solve.py --checkpoint checkpoints/sudoku-4x4 --puzzles puzzles.csv --output answers.csv
+
+A puzzle is its digits row by row, with . or 0 for a blank. The file has a column `question`; the output has the columns
+row, question, answer, solved (the givens and the rules hold) and steps. The answer is the first that keeps the rules,
+or else the last: no solution is needed to judge it.
+"""
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trm_jax.core.config import Config
+from trm_jax.core.task import task_from_options
+from trm_jax.export.source import read_source
+from trm_jax.sudoku.answers import answer, broken_cells, draw_board, parse_puzzle
+from trm_jax.sudoku.csv_files import read_questions
+from trm_jax.sudoku.solver import Box
+from trm_jax.sudoku.task import Sudoku
+from trm_jax.support.cli import main
+from trm_jax.support.files import replacing
+from trm_jax.support.schema import require
+from trm_jax.training.processes import configure
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Solve a puzzle or a file of puzzles."""
+
+    checkpoint: Path
+    """Directory of weights trained on Sudoku, or one with weights/ in it."""
+    puzzle: str = ""
+    """One puzzle, printed step by step."""
+    puzzles: Path | None = None
+    """CSV file with a column `question`."""
+    output: Path | None = None
+    """CSV file to write; needed with --puzzles."""
+    steps: int = 0
+    """Supervision steps, also more than the model was trained on; 0: as many."""
+    force: bool = False
+    """Replace the output if it exists."""
+
+
+def run(arguments: Arguments) -> bool:
+    """Print the steps of one puzzle, or write the answers to many; False where a single puzzle is not solved."""
+    require(bool(arguments.puzzle) != bool(arguments.puzzles), "give either --puzzle or --puzzles")
+    require(arguments.steps >= 0, f"--steps must not be negative, got {arguments.steps}")
+    source = read_source(arguments.checkpoint)
+    box = Box(*task_from_options(Sudoku, source.task).box)
+    if arguments.puzzles is None:
+        return show(source.config, source.params, parse_puzzle(arguments.puzzle, box), box, arguments.steps)
+    output = arguments.output
+    if output is None:
+        raise ValueError("--puzzles needs --output")
+    require(arguments.force or not output.exists(), f"{output} exists; give --force to replace it")
+    puzzles = read_questions(arguments.puzzles, box)
+    digits, solved, steps = answer(source.config, source.params, puzzles, box, arguments.steps).chosen()
+    write_answers(output, puzzles, digits, solved, steps)
+    print(f"{output}: {int(solved.sum()):,} of {len(puzzles):,} solved")
+    return True
+
+
+def show(config: Config, params: Any, puzzle: np.ndarray, box: Box, steps: int) -> bool:
+    """Print the board after each step; whether the last one is a solution."""
+    answers = answer(config, params, puzzle[None], box, steps)
+    print(f"Puzzle\n\n{draw_board(puzzle, box)}")
+    for step, (digits, belief) in enumerate(zip(answers.digits[:, 0], answers.belief[:, 0], strict=True), start=1):
+        broken = broken_cells(digits, puzzle, box)
+        verdict = "the rules hold" if answers.holds[step - 1, 0] else f"{int(broken.sum())} cells break the rules (!)"
+        print(f"\nStep {step}: {verdict}, belief {belief:.3f}\n\n{draw_board(digits, box, broken)}")
+    solved = bool(answers.holds[-1, 0])
+    print("\nSolved." if solved else "\nNot solved.")
+    return solved
+
+
+def write_answers(path: Path, puzzles: np.ndarray, digits: np.ndarray, solved: np.ndarray, steps: np.ndarray) -> None:
+    """Write a row for every puzzle; the file appears complete or not at all."""
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["row", "question", "answer", "solved", "steps"])
+        for row, (question, answered, holds, step) in enumerate(zip(puzzles, digits, solved, steps, strict=True), 1):
+            texts = ("".join(str(digit or ".") for digit in grid.tolist()) for grid in (question, answered))
+            writer.writerow([row, *texts, str(bool(holds)).lower(), int(step)])
+
+
+if __name__ == "__main__":
+    main(Arguments, run, __doc__, configure)

@@ -1,0 +1,66 @@
+"""A checkpoint that ships: which seed, its score and its card."""
+
+import json
+
+import jax
+import numpy as np
+import pandas as pd
+import pytest
+
+from trm_jax.core import model
+from trm_jax.core.config import Config
+from trm_jax.core.task import override, run_options
+from trm_jax.export import ship
+from trm_jax.export.source import read_source
+from trm_jax.sequences.task import Sequences
+from trm_jax.training.checkpoint import save_weights
+
+OPTIONS = {"model.width": 8, "model.layers": 1, "model.readout_bias": True, "recursion.N_sup": 2, "recursion.T": 1,
+           "recursion.n": 1, "run.seeds": (7, 9)}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def arm(tmp_path_factory):
+    """A finished arm whose two seeds always answer A and always B, on sequences most of which are B."""
+    root = tmp_path_factory.mktemp("ship")
+    inputs = [f"{index:03d}" for index in range(100)]
+    frame = pd.DataFrame({"input": inputs, "target": ["AAA" if index % 3 == 0 else "BBB" for index in range(100)]})
+    frame.to_csv(root / "pairs.csv", index=False)
+    task, config = override(Sequences(str(root / "pairs.csv"), test_fraction=0.4), Config(), OPTIONS)
+    directory = root / "runs" / "name" / "arms" / "deep"
+    directory.mkdir(parents=True)
+    (directory / "config.json").write_text(json.dumps(run_options(task, config)))
+    made = {"command": "python train.py", "commit": "abc", "machine": "a machine"}
+    (root / "runs/name/results.json").write_text(json.dumps({"made by": made}))
+    params = model.initialise(config.model, jax.random.key(0))
+    for seed, bias in ((7, [9.0, 0.0]), (9, [0.0, 9.0])):
+        readout = {"kernel": np.zeros_like(params["readout"]["kernel"]), "bias": np.array(bias, np.float32)}
+        save_weights(directory / f"weights-{seed}", params | {"readout": readout}, config, task)
+    return directory, task
+
+
+def test_the_best_seed_on_validation_ships_with_its_score_on_test(arm, tmp_path):
+    directory, task = arm
+    chosen = ship.ship(directory, tmp_path / "shipped")
+    labels = task.examples("test").arrays["labels"]
+    share = float((labels[:, 0] == 1).mean())
+    assert chosen.seed == 9 and chosen.tested == len(labels) == 40
+    assert [score.value for score in chosen.test] == [share] * 4  # twice the trained depth
+    again = read_source(tmp_path / "shipped")
+    np.testing.assert_array_equal(again.params["readout"]["bias"], [0, 9])
+    assert again.config.run.seeds == (9,) and again.task["name"] == "sequences"
+    card = (tmp_path / "shipped" / "model_card.md").read_text()
+    assert card.startswith("# shipped\n") and "python train.py" in card and f"| 2 (trained depth) | {share:.3f}" in card
+    with pytest.raises(FileExistsError, match="--replace"):
+        ship.ship(directory, tmp_path / "shipped")
+    assert ship.ship(directory, tmp_path / "shipped", replace=True).seed == 9
+
+
+def test_another_folder_is_named(tmp_path):
+    with pytest.raises(ValueError, match="is not an arm of a finished study"):
+        ship.ship(tmp_path / "a" / "b" / "c", tmp_path / "shipped")
+
+
+def test_wilson_interval():
+    interval = ship.wilson(8, 10)  # Wilson 1927, by hand: centre 0.717, half width 0.227
+    np.testing.assert_allclose(interval, (0.8, 0.490163, 0.943318), atol=1e-6)

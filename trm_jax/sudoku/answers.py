@@ -1,0 +1,83 @@
+"""Answers of a model to puzzles, step by step, judged by the rules alone."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from trm_jax.core.config import Config
+from trm_jax.core.predict import predict
+from trm_jax.sudoku.puzzles import PAD, to_digits
+from trm_jax.sudoku.solver import Box, has_conflict, is_solution, units
+from trm_jax.support.schema import require
+
+
+class Answers(NamedTuple):
+    """What one model answers to N puzzles after each supervision step."""
+
+    digits: np.ndarray
+    """(steps, N, cells) int8."""
+    belief: np.ndarray
+    """(steps, N) probability, by the halting head, that the answer is right."""
+    holds: np.ndarray
+    """(steps, N) whether the answer keeps the givens and the rules."""
+
+    def chosen(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The first answer that holds, or else the last: digits (N, cells), whether it holds and steps (N,)."""
+        solved = self.holds.any(axis=0)
+        step = np.where(solved, self.holds.argmax(axis=0), len(self.holds) - 1)
+        return self.digits[step, np.arange(len(step))], solved, step + 1
+
+
+def answer(config: Config, params: Any, puzzles: np.ndarray, box: Box, steps: int = 0) -> Answers:
+    """Answers to puzzles (N, cells) after each of ``steps`` supervision steps (0: as many as the model was trained on).
+
+    Raises ValueError for puzzles of another size than the model's.
+    """
+    cells = config.model.cells
+    require(puzzles.shape[1] == cells, f"the model takes puzzles of {cells} cells, got {puzzles.shape[1]}")
+    config = config.override(**{"recursion.N_sup": steps or config.recursion.N_sup})
+    output = predict(config, params, puzzles.astype(np.int32) + PAD + 1, inference=True)
+    digits = to_digits(output.classes)
+    keeps = ((puzzles == 0) | (digits == puzzles)).all(axis=-1)
+    return Answers(digits, np.asarray(output.halt), keeps & is_solution(digits, box))
+
+
+def broken_cells(digits: np.ndarray, puzzle: np.ndarray, box: Box) -> np.ndarray:
+    """Mask (cells,) of digits that occur twice in a unit, differ from a given, or are no digit."""
+    broken = ((puzzle != 0) & (digits != puzzle)) | (digits == 0)
+    for unit in units(box):
+        counts = np.bincount(digits[unit], minlength=box.side + 1)
+        broken[unit] |= counts[digits[unit]] > 1
+    return broken
+
+
+def parse_puzzle(text: str, box: Box) -> np.ndarray:
+    """A puzzle written as digits, with ``.`` or ``0`` for a blank; (cells,) int8.
+
+    Raises ValueError for another length, a character that is no digit of this board, or givens that contradict.
+    """
+    allowed = ".0123456789"[: box.side + 2]
+    cells = [character for character in text if not character.isspace()]
+    require(
+        len(cells) == box.cells, f"the puzzle has {len(cells)} cells; a {box.side}x{box.side} board has {box.cells}"
+    )
+    wrong = next((place for place, cell in enumerate(cells) if cell not in allowed), None)
+    if wrong is not None:
+        raise ValueError(f"cell {wrong + 1} is {cells[wrong]!r}; cells are digits 1 to {box.side}, or . for a blank")
+    puzzle = np.array([0 if cell == "." else int(cell) for cell in cells], np.int8)
+    require(not has_conflict(puzzle, box), "the givens contradict: a digit is twice in a row, column or box")
+    return puzzle
+
+
+def draw_board(digits: np.ndarray, box: Box, broken: np.ndarray | None = None) -> str:
+    """A board as text, boxes apart; a blank is a dot, and a ``broken`` cell has an exclamation mark behind it."""
+    marks = ["!" if mark else " " for mark in (np.zeros(box.cells, bool) if broken is None else broken)]
+    cells = [f"{digit or '.'}{mark}" for digit, mark in zip(digits.tolist(), marks, strict=True)]
+    lines = []
+    for row in range(box.side):
+        if row and row % box.rows == 0:
+            lines.append("")
+        line = cells[row * box.side : (row + 1) * box.side]
+        parts = [" ".join(line[start : start + box.cols]) for start in range(0, box.side, box.cols)]
+        lines.append("  ".join(parts).rstrip())
+    return "\n".join(lines)

@@ -1,0 +1,1 @@
+"""Pages that run a trained model where the reader is."""

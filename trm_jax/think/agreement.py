@@ -1,0 +1,57 @@
+"""Whether the model in the page computes what JAX computes, at every step."""
+
+import base64
+import json
+from typing import Any
+
+import numpy as np
+
+from trm_jax.core.config import Config
+from trm_jax.core.predict import everything, predict
+from trm_jax.think.browser import run_page
+from trm_jax.think.weights import describe, javascript
+
+TOLERANCE = 1e-4
+"""Largest difference of probabilities, of classes or of halting, between page and JAX."""
+_SCRIPT = """
+const model = new Model(DESCRIPTION), values = [];
+for (const input of INPUTS) {
+  let state = model.start(input);
+  for (let step = 0; step < STEPS; step++) {
+    state = model.step(state);
+    const {logits, halt} = model.read(state);
+    for (let row = 0; row < logits.rows; row++)
+      values.push(...softmax(logits.data.subarray(row * logits.columns, (row + 1) * logits.columns)));
+    values.push(halt);
+  }
+}
+const bytes = new Uint8Array(new Float32Array(values).buffer);
+let text = "";
+for (const byte of bytes) text += String.fromCharCode(byte);
+show(btoa(text));
+"""
+
+
+def page_answers(config: Config, params: Any, inputs: np.ndarray, steps: int) -> tuple[np.ndarray, np.ndarray]:
+    """What the page's model answers to N inputs: probabilities (steps, N, ..., classes) and halting (steps, N)."""
+    values = {"DESCRIPTION": describe(config, params), "INPUTS": inputs.reshape(len(inputs), -1).tolist()}
+    constants = "".join(f"const {name} = {json.dumps(value)};\n" for name, value in (values | {"STEPS": steps}).items())
+    page = f"<!DOCTYPE html><meta charset=utf-8><script>{javascript('matrix', 'images', 'model')}{constants}</script>"
+    text = run_page(page, _SCRIPT)
+    if text.startswith("error"):
+        raise RuntimeError(f"the page's model fails: {text}")
+    flat = np.frombuffer(base64.b64decode(text), np.float32).reshape(len(inputs), steps, -1).swapaxes(0, 1)
+    shape = (config.model.cells, config.model.classes) if config.model.readout == "cell" else (config.model.classes,)
+    return flat[..., :-1].reshape(steps, len(inputs), *shape), flat[..., -1]
+
+
+def largest_difference(config: Config, params: Any, inputs: np.ndarray, steps: int = 0) -> float:
+    """Largest difference between page and JAX, of any probability of any step (0: as many as trained) of any input."""
+    steps = steps or config.recursion.N_sup
+    deep = config.override(**{"recursion.N_sup": steps})
+    output = predict(deep, params, inputs, reduce=everything, inference=True)
+    logits, halt = np.asarray(output.logits, np.float64), 1 / (1 + np.exp(-np.asarray(output.q_halt, np.float64)))
+    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    probabilities, halting = page_answers(config, params, inputs, steps)
+    classes = np.abs(probabilities - powers / powers.sum(axis=-1, keepdims=True)).max()
+    return float(max(classes, np.abs(halting - halt).max()))
