@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: demo ablation test proofs device fuzz check clean
+.PHONY: demo ablation test newest proofs device fuzz check clean
 
 # Three minutes: two arms, three seeds, and a board that fills up.
 demo: $(VENV)/ready
@@ -16,6 +16,16 @@ ablation: $(VENV)/ready
 
 test: check
 	$(BIN)/python -m pytest -m "not slow" --numprocesses 2 --dist loadfile
+
+# The suite on the newest jax, flax, optax and orbax, without what only export needs: NEWEST=/path/to/python3.13.
+NEWEST ?= $(shell command -v python3.13 || command -v python3.12)
+ENGINE := jax|flax|optax|orbax-checkpoint|numpy|ml_dtypes|jax2onnx
+newest:
+	test -n "$(NEWEST)" || { echo "No Python 3.12 or 3.13: give NEWEST=/path/to/python" >&2; exit 1; }
+	$(NEWEST) -m venv .venv-newest
+	grep --invert-match --extended-regexp "^($(ENGINE))==" requirements.txt > .venv-newest/others.txt
+	.venv-newest/bin/pip install --quiet --upgrade jax flax optax orbax-checkpoint numpy -r .venv-newest/others.txt
+	.venv-newest/bin/python -m pytest -m "not slow" --numprocesses 2 --dist loadfile $(NEWEST_ARGS)
 
 proofs: $(VENV)/ready
 	$(BIN)/python -m pytest -m slow
@@ -48,8 +58,8 @@ $(VENV)/ready: requirements.txt pyproject.toml
 	fi; \
 	echo "Creating $(VENV) with $$($$found --version)"; \
 	rm -rf $(VENV) && $$found -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable .
+	$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements.txt --editable .
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .venv310 .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .venv-newest .venv310 .pytest_cache .mypy_cache .ruff_cache

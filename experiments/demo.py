@@ -32,25 +32,19 @@ def run(arguments: Arguments) -> None:
     """The study, then one board, step by step."""
     configure()
     from trm_jax.study.runner import run_study  # here, so that --help needs no jax
+    from trm_jax.sudoku.answers import hardest_solved, show
+    from trm_jax.sudoku.puzzles import to_digits
+    from trm_jax.sudoku.solver import Box
     from trm_jax.training.checkpoint import load_weights
-    from trm_jax.training.predict import predict_one
 
     study = STUDIES["demo"]
     arms = build_arms(study, Sudoku(), {})
     directory = arguments.output / "demo"
     run_study(study, arms, directory)
-    examples = arms["recursive"].task.examples("test")
+    puzzles = to_digits(arms["recursive"].task.examples("test").arrays["inputs"])
     config, params, _ = load_weights(directory / "arms" / "recursive" / "weights-0")
-    puzzles, solutions = examples.arrays["inputs"], examples.arrays["labels"]
-    answers = predict_one(config, params, puzzles).classes
-    wrong = (answers != solutions).sum(axis=-1)  # (N_sup, N) cells
-    hard = int((wrong[0] * (wrong[-1] == 0)).argmax())
-    print(f"\nA puzzle from the test set, and the answer of `recursive` after each of {len(answers)} steps:\n")
-    titles = ["puzzle", *(f"step {step}, {count} wrong" for step, count in enumerate(wrong[:, hard], 1))]
-    print("".join(f"{title:18}" for title in titles))
-    for row in range(4):
-        cells = [board[4 * row : 4 * row + 4] for board in (puzzles[hard], *answers[:, hard])]
-        print("".join(f"{' '.join('.' if cell < 2 else str(cell - 1) for cell in part):18}" for part in cells))
+    print("\nA puzzle from the test set, and what `recursive` answers step by step:\n")
+    show(config, params, puzzles[hardest_solved(config, params, puzzles, Box(2, 2))], Box(2, 2), 0)
     print(f"\nOpen {directory / 'report.html'}")
 
 

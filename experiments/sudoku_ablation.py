@@ -12,7 +12,6 @@ on where it was when the same command is given again. The preset smoke is nearly
 device and without optimisation: its programs are slower and round differently than those of the other presets.
 """
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -22,6 +21,7 @@ import tyro
 from trm_jax.study.arms import build_arms, overview
 from trm_jax.study.sudoku import PRESETS, STUDIES
 from trm_jax.sudoku.task import Sudoku
+from trm_jax.support import xla_flags
 from trm_jax.support.cli import main
 from trm_jax.support.files import run_folder
 from trm_jax.support.flags import TRAINING, Training
@@ -78,7 +78,7 @@ def run(arguments: Arguments) -> None:
     arms = build_arms(study, Sudoku(), common, arguments.arms, arguments.arm)
     directory = run_folder(arguments.output, arguments.name or f"{arguments.study}-{arguments.preset}", "a study")
     if smoke:  # unless the user's own flags say otherwise
-        os.environ["XLA_FLAGS"] = f"{QUICK_COMPILING} {os.environ.get('XLA_FLAGS', '')}"
+        xla_flags.add(QUICK_COMPILING)
     configure()
     from trm_jax.study import preview, runner  # here, so that --help and a misspelt name need no jax
 

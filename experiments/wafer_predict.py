@@ -38,10 +38,10 @@ class Arguments:
     """Bins of passing dies, such as 1 or 1,2, for files that have bins instead of the codes 0, 1, 2."""
     output: Path = Path("answers.csv")
     """Table to write."""
-    page: Path | None = None
-    """HTML page to write, with map, answer and second guess, and corrections to export."""
     codes: str = ""
     """How the cells are coded where they are not 0, 1, 2: `swapped`, or such as pass=1,fail=0,outline=disc."""
+    page: Path | None = None
+    """HTML page to write, with map, answer and second guess, and corrections to export."""
     force: bool = False
     """Replace the table and the page if they exist."""
     threshold: float | None = None
@@ -86,10 +86,9 @@ def run(arguments: Arguments) -> int:
         print(note, file=sys.stderr)
     classified = classify(classifier, maps.wafers, threshold, batch)
     review_threshold = classifier.calibration.review_threshold
-    found = maps, classified.probabilities, classified.steps, review_threshold, doubts
-    write_answers(arguments.output, *found)
+    write_answers(arguments.output, maps, classified.probabilities, classified.steps, review_threshold, doubts)
     if arguments.page:
-        write_page(arguments.page, *found)
+        write_page(arguments.page, maps, classified.probabilities, classified.steps, review_threshold, doubts)
     count = len(maps.wafers)
     print(
         f"{maps.wafers.source}: {count:,} maps classified in {classified.seconds:.1f} s "

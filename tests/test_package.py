@@ -27,8 +27,8 @@ ARROWS = {
     "export": {"support", "core", "training", "reporting", "edge", "sudoku", "sequences", "wafer", "wafer.maps"},
     "think": {"support", "core", "training", "reporting", "sudoku", "wafer", "wafer.maps", "export"},
     "__main__": {"support", "edge"},
-    "face": {"core", "study", "wafer", "wafer.maps"},
-    "options": {"support", "reporting", "core", "sudoku", "sequences", "wafer", "study"},
+    "face": {"core", "study", "sudoku", "export", "wafer", "wafer.maps"},
+    "options": {"support", "reporting", "core", "sudoku", "sequences", "maze", "wafer", "study"},
     "benchmark": {"support", "core", "training", "reporting", "sudoku"},
 }
 
@@ -82,6 +82,16 @@ def modules_after(statement: str) -> set[str]:
 )
 def test_importing_needs_no_jax(name):
     assert not {"jax", "flax", "optax"} & modules_after(f"import {name}")
+
+
+def test_the_engine_needs_few_packages():
+    """All of support, core and training, where only tyro, jax, flax, optax, orbax, numpy and tqdm are installed."""
+    others = ["PIL", "chex", "fastapi", "jax2onnx", "jinja2", "markdown_it", "matplotlib", "onnx", "onnxruntime",
+              "pandas", "safetensors", "skimage", "sklearn", "torch"]  # fmt: skip
+    paths = [path for room in ("support", "core", "training") for path in sorted(PACKAGE.glob(f"{room}/[!_]*.py"))]
+    names = ", ".join(".".join(path.relative_to(ROOT).with_suffix("").parts) for path in paths)
+    loaded = modules_after(f"sys.modules.update(dict.fromkeys({others})); import {names}")
+    assert len(paths) > 25 and loaded >= {"jax", "flax", "optax", "orbax"}
 
 
 SCRIPTS = [path for path in sorted((ROOT / "experiments").glob("*.py")) if "__main__" in path.read_text()]

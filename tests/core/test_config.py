@@ -56,6 +56,8 @@ def test_json_round_trip_keeps_every_option():
         ("optim.ema", 1.0, "optim.ema must be in"),
         ("run.seeds", [1, 1], "must differ"),
         ("run.evaluate_every", 75, "multiple of run.chunk"),
+        ("run.accumulate", 3, "run.accumulate=3 must divide run.batch=64"),
+        ("run.minutes", -1.0, "run.minutes must not be negative"),
         ("loss.class_weights", [1.0], "1 entries for 6 classes"),
         ("model.separate_nets", 1, "must be bool"),
         ("recursion.T", 0, "recursion.T must be at least 1"),
@@ -175,6 +177,7 @@ CHANGES = {
     "model.prefix_width": (5, PREFIX),
     "model.puzzles": (3, PREFIX),
     "model.dtype": ("bfloat16", {}),
+    "model.matmul_precision": ("highest", {}),
     "recursion.N_sup": (3, {}),
     "recursion.T": (3, {}),
     "recursion.n": (3, {}),
@@ -220,6 +223,10 @@ ELSEWHERE = {
     "run.init": "test_start.py",
     "run.init_puzzles": "test_start.py",
     "run.patience": "test_loop.py",
+    "run.accumulate": "test_train_step.py",
+    "run.eval_batch": "test_predict.py",
+    "run.seeds_at_once": "test_devices.py",
+    "run.minutes": "test_loop.py",
 }
 
 

@@ -1,6 +1,7 @@
 """The training step: gradients, carried slots, exploration, chunks, and that it learns."""
 
 import itertools
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -278,12 +279,45 @@ def test_a_sample_halts_by_its_logits_unless_it_explores(bias, options, halts):
     assert (np.asarray(after.carry.halted) == halts).all()
 
 
+@pytest.mark.parametrize("supervision", ["sum", "carried"])
+def test_a_batch_in_parts_makes_the_same_update_with_less_memory(supervision):
+    config = SMALL.override(**{"loss.supervision": supervision, "recursion.remat": False})
+    parts = config.override(**{"run.accumulate": 4})
+    state = start(config)
+    whole, split = jitted(config), jitted(parts)
+    for _ in range(3):
+        (state, metrics), (other, other_metrics) = whole(state), split(state)
+        assert_close = partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5)
+        jax.tree.map(assert_close, other_metrics, metrics)
+        jax.tree.map(assert_close, (other.params, other.ema), (state.params, state.ema))
+        if supervision == "carried":
+            jax.tree.map(assert_close, other.carry, state.carry)
+            assert np.ptp(state.carry.batch["inputs"], axis=0).any()  # the samples differ, so order counts
+    used = [step.lower(state).compile().memory_analysis().temp_size_in_bytes for step in (whole, split)]
+    assert used[1] < 0.6 * used[0], used
+
+
+def test_tokens_lie_on_the_device_as_bytes_and_are_drawn_as_they_were():
+    images = np.arange(2 * 16, dtype=np.uint8).reshape(2, 16)
+    labels = np.array([[-100] * 16, [127] * 16])
+    data = on_device({"inputs": images, "labels": labels, "puzzle": np.array([0, 70000])})
+    kinds = {name: values.dtype for name, values in data.arrays.items()}
+    assert kinds == {"inputs": np.uint8, "labels": np.int8, "puzzle": np.int64}
+    batch = train_step.draw_batch(SMALL, PLAIN, data, jax.random.key(0), 0)
+    assert {name: str(values.dtype) for name, values in batch.items()} == {
+        "inputs": "uint8", "labels": "int32", "puzzle": "int32"
+    }  # fmt: skip
+    second = np.asarray(batch["puzzle"]) == 70000
+    assert 0 < second.sum() < 8
+    np.testing.assert_array_equal(batch["labels"], np.where(second[:, None], 127, -100) * np.ones((1, 16), int))
+
+
 def test_no_gradient_crosses_from_one_carried_update_to_the_next():
     state = carried_states(CARRIED, 2)[-1]
     slots = state.carry
 
     def loss(y):
-        return train_step._carried_loss(CARRIED, state.params, slots._replace(y=y), jax.random.key(0))[1][1].y.sum()
+        return train_step._carried_loss(CARRIED, state.params, slots._replace(y=y), 0)[1][1].y.sum()
 
     assert not jax.grad(loss)(slots.y).any()
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from trm_jax.support.cli import INTERRUPTED, errors_in_one_line, main
+from trm_jax.support.cli import INTERRUPTED, PAUSED, Paused, errors_in_one_line, main
 from trm_jax.support.describe import Option, options_of
 from trm_jax.support.files import check_folder
 from trm_jax.support.flags import Training
@@ -32,6 +32,13 @@ def test_a_mistake_of_the_program_keeps_its_traceback(error):
 def test_a_command_may_end_itself():
     with pytest.raises(SystemExit, match="3"), errors_in_one_line():
         raise SystemExit(3)
+
+
+def test_a_command_that_stopped_in_time_is_told_from_one_that_failed(capsys):
+    with pytest.raises(SystemExit) as stopped, errors_in_one_line():
+        raise Paused("stopped at step 8")
+    assert stopped.value.code == PAUSED == 75
+    assert capsys.readouterr().err == "stopped at step 8\n"
 
 
 @pytest.mark.parametrize(("said", "shown"), [("stopped at step 3 of 9", "stopped at step 3 of 9"), ("", "stopped")])

@@ -6,6 +6,7 @@ import subprocess
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 from toys import on_device
 
@@ -13,7 +14,7 @@ from trm_jax.core import model, train_step
 from trm_jax.core.config import Config
 from trm_jax.core.task import run_options, task_options
 from trm_jax.sudoku.task import Sudoku
-from trm_jax.training.checkpoint import Checkpoints, load_weights, save_weights
+from trm_jax.training.checkpoint import FILE_BYTES, Checkpoints, load_weights, save_weights
 
 CONFIG = Config().override(
     **{"model.width": 8, "model.layers": 1, "loss.supervision": "carried", "run.batch": 2, "recursion.N_sup": 2}
@@ -61,6 +62,23 @@ def test_a_training_state_with_typed_keys_comes_back_bitwise(tmp_path, state):
     assert raw(restored) == raw(state) and len(raw(state)) > 20
     draws = [jax.random.normal(jax.random.fold_in(tree.key, 3), (4,)) for tree in (state, restored)]
     assert np.array_equal(*draws)
+
+
+def test_a_large_state_lies_in_files_small_enough_to_carry(tmp_path):
+    """Two arrays of 24 and 20 MiB that do not compress."""
+    rng = np.random.default_rng(0)
+    state = {name: jnp.asarray(rng.random((size, 2**18), np.float32)) for name, size in (("w", 24), ("m", 20))}
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(1, state, OPTIONS)
+    sizes = [file.stat().st_size for file in tmp_path.rglob("*") if file.is_file()]
+    assert sum(sizes) > 30 * 2**20 and max(sizes) <= FILE_BYTES == 15 * 2**20
+    assert raw(checkpoints.restore(jax.eval_shape(lambda: state))) == raw(state)
+
+
+def test_a_checkpoint_of_an_earlier_version_is_taken_up(tmp_path, state):
+    with ocp.CheckpointManager(tmp_path) as former:
+        former.save(3, args=ocp.args.Composite(state=ocp.args.StandardSave(state), config=ocp.args.JsonSave({})))
+    assert raw(Checkpoints(tmp_path).restore(jax.eval_shape(lambda: state))) == raw(state)
 
 
 def test_the_newest_of_the_last_two_checkpoints_is_restored(tmp_path):

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from toys import Toy, on_device
 
-from trm_jax.core import train_step
+from trm_jax.core import accelerator, train_step
 from trm_jax.core.config import Config
-from trm_jax.training.devices import over_seeds, place_seeds, replicate, seed_mesh
+from trm_jax.training.devices import over_seeds, place_seeds, replicate, seed_mesh, seeds_at_once
 
 CONFIG = Config().override(
     **{"model.width": 8, "model.layers": 1, "recursion.N_sup": 1, "recursion.T": 1, "recursion.n": 1, "run.batch": 4,
@@ -22,21 +22,21 @@ DATA = on_device(
 )
 
 
-def run(seeds, devices, vectorized=None):
+def run(seeds, devices, at_once=1):
     """Weights and losses of five steps for some seeds on some devices."""
     mesh = seed_mesh(len(seeds), devices)
     start = over_seeds(lambda seed, data: train_step.init(CONFIG, data, seed), mesh)
     chunk = over_seeds(
-        lambda state, data: train_step.train_chunk(CONFIG, Toy({}), 5, state, data), mesh, vectorized=vectorized
+        lambda state, data: train_step.train_chunk(CONFIG, Toy({}), 5, state, data), mesh, at_once=at_once
     )
     data = replicate(mesh, DATA)
     state, metrics = chunk(start(place_seeds(mesh, np.array(seeds)), data), data)
     return jax.device_get(state.params), np.asarray(metrics["loss"])
 
 
-@pytest.mark.parametrize(("devices", "vectorized"), [(1, False), (1, True), (2, None), (2, True)])
-def test_a_seed_among_others_equals_its_solo_run(devices, vectorized):
-    together, losses = run([5, 3, 8, 1], jax.devices()[:devices], vectorized)
+@pytest.mark.parametrize(("devices", "at_once"), [(1, 1), (1, 0), (1, 2), (1, 3), (2, 1), (2, 0)])
+def test_a_seed_among_others_equals_its_solo_run(devices, at_once):
+    together, losses = run([5, 3, 8, 1], jax.devices()[:devices], at_once)
     for index, seed in ((0, 5), (2, 8)):
         alone, loss = run([seed], jax.devices()[:1])
         np.testing.assert_allclose(losses[index], loss[0], rtol=1e-5)
@@ -50,6 +50,23 @@ def test_seeds_are_spread_over_as_many_devices_as_divide_them():
     assert [seed_mesh(seeds).size for seeds in (1, 2, 3, 4, 6)] == [1, 2, 1, 2, 2]
     placed = place_seeds(seed_mesh(4), np.arange(4))
     assert len(placed.sharding.device_set) == 2
+
+
+def test_a_device_trains_as_many_seeds_side_by_side_as_its_memory_allows(monkeypatch):
+    """Read off the program: the leading axis of what a seed computes."""
+
+    def traced(at_once, seeds=6):
+        program = over_seeds(jnp.sin, seed_mesh(seeds, jax.devices()[:1]), at_once=at_once)
+        return str(jax.make_jaxpr(program)(jnp.zeros((seeds, 7))))
+
+    assert "f32[6,7] = sin" in traced(0) and "f32[6,7] = sin" in traced(6)
+    assert "f32[2,7] = sin" in traced(2) and "f32[7] = sin" in traced(1)
+    grid = {"model.mixer": "attention", "model.dtype": "bfloat16", "model.width": 32, "model.heads": 4}
+    related = CONFIG.override(**grid, **{"model.relations": "lines"})
+    assert seeds_at_once(CONFIG) == seeds_at_once(related) == 1
+    monkeypatch.setattr(accelerator, "platform", lambda: "gpu")
+    assert seeds_at_once(CONFIG) == seeds_at_once(CONFIG.override(**grid)) == 0 and seeds_at_once(related) == 1
+    assert seeds_at_once(CONFIG.override(**{"run.seeds_at_once": 4})) == 4
 
 
 def test_a_donated_state_is_gone():

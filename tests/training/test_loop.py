@@ -1,5 +1,6 @@
 """The training loop: resuming bitwise after a kill, stopping on a NaN, best weights, and what it writes."""
 
+import itertools
 import json
 import os
 import signal
@@ -17,7 +18,8 @@ from toys import Sized
 from trm_jax.core.config import Config
 from trm_jax.core.task import Examples, run_options
 from trm_jax.support import progress
-from trm_jax.training import loop
+from trm_jax.support.cli import Paused
+from trm_jax.training import deadline, loop
 from trm_jax.training.checkpoint import Checkpoints
 from trm_jax.training.predict import scores
 from trm_jax.training.run_directory import read_options
@@ -133,6 +135,31 @@ def test_a_run_killed_at_any_moment_ends_bitwise_equal(uninterrupted, tmp_path):
             process.wait()
     assert metrics.exists(), (tmp_path / "log").read_text()
     assert_same_end(uninterrupted[1], train(directory), uninterrupted[0], directory)
+
+
+def test_a_run_in_slices_stops_at_checkpoints_and_ends_as_one_that_did_not(tmp_path, uninterrupted, monkeypatch):
+    """On a clock that gains 20 seconds at every look, of 74 that there are: two chunks of four to a slice."""
+    directory = tmp_path / "run"
+    config = CONFIG.override(**{"run.minutes": 1.4})
+    monkeypatch.setattr(deadline, "STARTED", 0.0)
+    stops = []
+    while len(stops) < 3:
+        ticks = itertools.count(0.0, 20.0)
+        monkeypatch.setattr(deadline, "clock", lambda ticks=ticks: next(ticks))
+        with pytest.raises(Paused) as pause:
+            train(directory, config)
+        stops.append(str(pause.value))
+        assert Checkpoints(directory / "checkpoints").latest() == rows(directory)[-1]["step"]
+    assert stops[0] == "arm stopped at step 8 of 50: give the same command to go on"
+    longer = train(directory)  # without a limit, as the last slice
+    assert_same_end(uninterrupted[1], longer, uninterrupted[0], directory)
+
+
+def test_a_run_that_does_not_fit_says_what_to_lower_before_it_runs(tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "memory_limit", lambda mesh: 1000)
+    with pytest.raises(ValueError, match=r"needs .* GB on each device .*set run.accumulate=2, or set model.dtype=bfl"):
+        train(tmp_path / "run")
+    assert rows(tmp_path / "run") == []
 
 
 def test_other_options_are_refused_in_the_directory_of_a_run(uninterrupted):

@@ -47,6 +47,19 @@ def test_parts_of_every_size_share_one_program(params, monkeypatch):
     engine._compiled.cache_clear()
 
 
+def test_the_config_says_how_many_are_evaluated_at_a_time(params, monkeypatch):
+    sizes = []
+    monkeypatch.setattr(
+        engine, "_compiled", lambda config, batch, *rest: sizes.append(batch) or real(config, batch, *rest)
+    )
+    output = engine.predict(CONFIG.override(**{"run.eval_batch": 5}), params, INPUTS)
+    np.testing.assert_array_equal(output.classes, engine.predict(CONFIG, params, INPUTS).classes)
+    assert sizes == [5, 256]
+
+
+real = engine._compiled
+
+
 def test_more_steps_than_trained_with_and_the_last_step_alone(params):
     deeper = engine.predict(CONFIG, params, INPUTS, steps=5, reduce=core.everything)
     last = engine.predict(CONFIG, params, INPUTS, reduce=core.last_step)

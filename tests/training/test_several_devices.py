@@ -20,6 +20,7 @@ from toys import Sized, Toy, on_device
 from trm_jax.core import predict as evaluate
 from trm_jax.core import train_step
 from trm_jax.core.config import Config
+from trm_jax.support.xla_flags import known
 from trm_jax.training import loop
 from trm_jax.training import processes as runtime
 from trm_jax.training.checkpoint import Checkpoints
@@ -36,7 +37,7 @@ DATA = {
     "inputs": np.random.default_rng(0).integers(1, 6, (16, 16)).astype(np.int32),
     "labels": np.random.default_rng(1).integers(2, 6, (16, 16)).astype(np.int32),
 }
-QUICK_COMPILING = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+QUICK_COMPILING = known("--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false")
 FAST = {  # what conftest.py sets in this process
     "JAX_COMPILATION_CACHE_DIR": str(Path(__file__).parents[2] / ".cache" / "tests"),
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2",
@@ -121,6 +122,15 @@ def test_seeds_come_first_and_batches_take_the_devices_that_are_left(seeds, devi
     assert seed_mesh(seeds, jax.devices()[:devices], 7, shares).devices.shape == (shape[0], 1)
 
 
+def test_no_device_is_idle_where_seeds_times_data_can_use_it(monkeypatch):
+    """Six seeds on eight devices are two groups of three, each with four devices to a batch."""
+    monkeypatch.setattr(jax, "make_mesh", lambda shape, *_, **options: shape)
+    eight = [Device(number, "gpu") for number in range(8)]
+    shapes = {seeds: seed_mesh(seeds, eight, 768, 8) for seeds in (1, 2, 3, 6, 7, 8, 16)}
+    assert shapes == {1: (1, 8), 2: (2, 4), 3: (1, 8), 6: (2, 4), 7: (1, 8), 8: (8, 1), 16: (8, 1)}
+    assert seed_mesh(6, eight, 768, 1) == (6, 1) and seed_mesh(6, eight, 7, 8) == (6, 1)
+
+
 def test_one_seed_uses_every_device_unless_fewer_are_asked_for():
     asked = ONE_SEED.override(**{"run.data_parallel": 1})
     assert [run_mesh(config).size for config in (ONE_SEED, asked)] == [2, 1]
@@ -135,7 +145,8 @@ class Device:
     process_index: int = 0
 
 
-def test_a_wide_net_threads_its_products_on_one_cpu_and_shares_batches_elsewhere():
+def test_a_wide_net_threads_its_products_on_one_cpu_and_shares_batches_elsewhere(monkeypatch):
+    monkeypatch.setattr(jax, "make_mesh", lambda shape, *_, devices, **options: np.array(devices))
     wide = ONE_SEED.override(**{"model.width": WIDE})
     cpus, gpus, processes = (
         [Device(0), Device(1)],

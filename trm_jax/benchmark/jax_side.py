@@ -14,7 +14,7 @@ from trm_jax.core import losses, model, predict, train_step
 from trm_jax.core.config import Config
 from trm_jax.core.task import Examples, Task
 from trm_jax.support import flops
-from trm_jax.training.devices import over_seeds, place_seeds, replicate, run_mesh, seed_mesh
+from trm_jax.training.devices import over_seeds, place_seeds, replicate, run_mesh, seed_mesh, seeds_at_once
 
 TOLERANCE = 1e-4
 """Largest difference of the two sides, relative to the largest value of the array."""
@@ -70,14 +70,14 @@ def difference(ours: tuple, peer: tuple) -> dict[str, float]:
     return errors
 
 
-def check_equal(name: str, ours: tuple, peer: tuple) -> float:
-    """Largest relative difference of two results of ``logits_and_gradients``. Raises Mismatch above TOLERANCE."""
+def check_equal(name: str, ours: tuple, peer: tuple, tolerance: float = TOLERANCE) -> float:
+    """Largest relative difference of two results of ``logits_and_gradients``. Raises Mismatch above the tolerance."""
     errors = difference(ours, peer)
     worst = max(errors, key=lambda key: errors[key] if np.isfinite(errors[key]) else np.inf)
-    if not errors[worst] <= TOLERANCE:
+    if not errors[worst] <= tolerance:
         raise Mismatch(
             f"{name}: the two sides compute different things, {worst} differs by {errors[worst]:.1e} of its largest "
-            f"value (allowed: {TOLERANCE:.0e}); nothing was timed"
+            f"value (allowed: {tolerance:.0e}); nothing was timed"
         )
     return errors[worst]
 
@@ -87,9 +87,10 @@ def trainer(config: Config, data: dict[str, np.ndarray], steps: int, seeds: int 
     chunk = partial(train_step.train_chunk, config, Task(), steps)
     mesh = run_mesh(config.override(**{"run.seeds": tuple(range(seeds))}))
     shared = replicate(mesh, train_step.training_data(Examples(data), config.run.steps))
-    start = over_seeds(lambda seed, data: train_step.init(config, data, seed), mesh)
+    at_once = seeds_at_once(config)
+    start = over_seeds(lambda seed, data: train_step.init(config, data, seed), mesh, at_once=at_once)
     state = start(place_seeds(mesh, np.arange(seeds)), shared)
-    run = over_seeds(chunk, mesh, donate=True)
+    run = over_seeds(chunk, mesh, donate=True, at_once=at_once)
 
     def call() -> None:
         nonlocal state
@@ -122,7 +123,7 @@ def temporary_mb(config: Config, seeds: int = 0) -> float:
     start = partial(train_step.init, config, data)
     if seeds:
         state = jax.eval_shape(jax.vmap(start), jnp.arange(seeds))
-        compiled = over_seeds(step, seed_mesh(seeds)).lower(state, data).compile()
+        compiled = over_seeds(step, seed_mesh(seeds), at_once=seeds_at_once(config)).lower(state, data).compile()
     else:
         compiled = jax.jit(step).lower(jax.eval_shape(start, 0), data).compile()
     return compiled.memory_analysis().temp_size_in_bytes / 2**20

@@ -26,7 +26,7 @@ def refuse_unknown(config: Config) -> None:
     supported = {
         "model.separate_nets": not model.separate_nets,
         "model.prefix_tokens": model.prefix_tokens == 0,
-        "model.dtype": model.dtype == "float32",
+        "model.relations": model.relations == "none",
         "loss.supervision": loss.supervision == "sum",
         "loss.cross_entropy": loss.cross_entropy == "softmax",
         "loss.class_weights": not loss.class_weights,
@@ -49,13 +49,21 @@ class RMSNorm(nn.Module):
         return F.rms_norm(x, x.shape[-1:], self.scale, self.epsilon)
 
 
+class Linear(nn.Linear):
+    """Product in the precision of x; weights stay in float32."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        bias = None if self.bias is None else self.bias.to(x.dtype)
+        return F.linear(x, self.weight.to(x.dtype), bias)
+
+
 class SwiGLU(nn.Module):
     """Gated feed-forward; gate and up are one product."""
 
     def __init__(self, width: int, hidden: int):
         super().__init__()
-        self.gate_up = nn.Linear(width, 2 * hidden, bias=False)
-        self.down = nn.Linear(hidden, width, bias=False)
+        self.gate_up = Linear(width, 2 * hidden, bias=False)
+        self.down = Linear(hidden, width, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         gate, up = self.gate_up(x).chunk(2, dim=-1)
@@ -68,8 +76,8 @@ class SelfAttention(nn.Module):
     def __init__(self, config: ModelConfig):
         super().__init__()
         self.heads, width = config.heads, config.net_width
-        self.qkv = nn.Linear(width, 3 * width, bias=False)
-        self.out = nn.Linear(width, width, bias=False)
+        self.qkv = Linear(width, 3 * width, bias=False)
+        self.out = Linear(width, width, bias=False)
         angles = rotary_angles(config)
         self.register_buffer("cos", angles.cos(), persistent=False)
         self.register_buffer("sin", angles.sin(), persistent=False)
@@ -85,7 +93,8 @@ class SelfAttention(nn.Module):
 
     def _rotate(self, x: Tensor) -> Tensor:
         first, second = x.chunk(2, dim=-1)
-        return torch.cat([first * self.cos - second * self.sin, second * self.cos + first * self.sin], dim=-1)
+        turned = torch.cat([first * self.cos - second * self.sin, second * self.cos + first * self.sin], dim=-1)
+        return turned.to(x.dtype)
 
 
 def rotary_angles(config: ModelConfig) -> Tensor:
@@ -112,7 +121,7 @@ class Block(nn.Module):
         tokens, width = config.tokens, config.net_width
         self.mix: nn.Module
         if config.mixer == "linear":
-            self.mix = nn.Linear(tokens, tokens, bias=False)
+            self.mix = Linear(tokens, tokens, bias=False)
         elif config.mixer == "swiglu":
             self.mix = SwiGLU(tokens, config.hidden(tokens))
         else:
@@ -155,6 +164,7 @@ class TRM(nn.Module):
         super().__init__()
         refuse_unknown(config)
         self.config, model = config, config.model
+        self.dtype = getattr(torch, model.dtype)
         self.paths: dict[str, Path] = {}  # of our weights, by name of the peer's; filled by `load`
         self.tokens = nn.Parameter(torch.empty(model.vocabulary, model.width))
         if model.positions == "learned":
@@ -164,9 +174,9 @@ class TRM(nn.Module):
         self.net = Stack(model)
         self.projected = model.form == "joint" or model.combine == "concat"
         if self.projected:
-            self.to_y = nn.Linear(model.net_width, model.width, bias=False)
+            self.to_y = Linear(model.net_width, model.width, bias=False)
             if model.use_z:
-                self.to_z = nn.Linear(model.net_width, model.width, bias=False)
+                self.to_z = Linear(model.net_width, model.width, bias=False)
         self.readout = nn.Linear(model.width, model.classes, bias=False)
         self.halting = nn.Linear(model.width, 2)
 
@@ -175,14 +185,14 @@ class TRM(nn.Module):
         x = F.embedding(inputs, self.tokens)
         if self.config.model.positions == "learned":
             x = (x + self.positions) * 2**-0.5
-        return x * math.sqrt(self.config.model.width)
+        return (x * math.sqrt(self.config.model.width)).to(self.dtype)
 
     def initial(self, batch: int) -> tuple[Tensor, Tensor | None]:
         """Initial states y and z."""
         shape = (batch, self.config.model.tokens, self.config.model.width)
         # Contiguous as every later state is, or torch.compile compiles the first step separately.
-        y = self.initial_y.expand(shape).contiguous()
-        return y, self.initial_z.expand(shape).contiguous() if self.config.model.use_z else None
+        y = self.initial_y.to(self.dtype).expand(shape).contiguous()
+        return y, self.initial_z.to(self.dtype).expand(shape).contiguous() if self.config.model.use_z else None
 
     def evaluate(self, states: str, x: Tensor, y: Tensor, z: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """One evaluation of the net, for a new "y", a new "z" or both ("yz"); an update of y leaves x out."""
@@ -213,8 +223,8 @@ class TRM(nn.Module):
         return y, z
 
     def read(self, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Class logits and halting logits (B,)."""
-        model = self.config.model
+        """Class logits and halting logits (B,), in float32."""
+        model, y = self.config.model, y.float()
         logits = self.readout(y if model.readout == "cell" else y.mean(dim=1))
         return logits, self.halting(y[:, 0] if model.halt_token == "first" else y.mean(dim=1))[:, 0]
 

@@ -14,6 +14,8 @@ from trm_jax.core.config import Config, OptimConfig
 from trm_jax.core.task import IGNORE
 from trm_jax.support.machine import cores
 
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+
 
 def use_all_cores() -> None:
     """Let PyTorch compute with every core this process may use, as jax does."""
@@ -25,10 +27,10 @@ def build(config: Config, params: Any, compiled: bool) -> TRM:
 
     All N_sup steps in one graph would take PyTorch minutes to compile.
     """
-    model = load(config, params)
+    model = load(config, params).to(DEVICE)
     if compiled:
         torch._dynamo.reset()
-        model.supervision_step = torch.compile(model.supervision_step, dynamic=False)  # type: ignore[method-assign]
+        model.supervision_step = torch.compile(model.supervision_step, dynamic=False)
     return model
 
 
@@ -37,7 +39,7 @@ def with_any_weights(config: Config) -> TRM:
     model = TRM(config)
     for parameter in model.parameters():
         parameter.data.normal_(std=0.1)
-    return model
+    return model.to(DEVICE)
 
 
 def deep_supervision(config: Config, logits: Tensor, halt: Tensor, labels: Tensor) -> Tensor:
@@ -73,7 +75,7 @@ class Trainer:
 
     def __init__(self, model: TRM, data: dict[str, np.ndarray]):
         self.config, self.model = model.config, model
-        self.inputs, self.labels = (torch.tensor(data[name], dtype=torch.int64) for name in ("inputs", "labels"))
+        self.inputs, self.labels = (_tokens(data[name]) for name in ("inputs", "labels"))
         self.weights = list(model.parameters())
         # Biases, norm scales and initial states, which are vectors, do not decay.
         decayed = [weight for weight in self.weights if weight.ndim > 1]
@@ -89,7 +91,7 @@ class Trainer:
 
     def step(self) -> float:
         """One optimizer update on a batch drawn with replacement; returns the loss."""
-        index = torch.randint(len(self.inputs), (self.config.run.batch,))
+        index = torch.randint(len(self.inputs), (self.config.run.batch,), device=DEVICE)
         logits, halt = self.model(self.inputs[index])
         loss = deep_supervision(self.config, logits, halt, self.labels[index])
         self.optimizer.zero_grad(set_to_none=True)
@@ -104,12 +106,12 @@ class Trainer:
 
 def predictor(model: TRM, inputs: np.ndarray) -> Callable[[], tuple[Tensor, Tensor]]:
     """A call that gives classes and halting probabilities after every supervision step."""
-    tokens = torch.tensor(inputs, dtype=torch.int64)
+    tokens = _tokens(inputs)
 
     def predict() -> tuple[Tensor, Tensor]:
         with torch.inference_mode():
             logits, halt = model(tokens)
-            return logits.argmax(dim=-1), halt.sigmoid()
+            return logits.argmax(dim=-1).cpu(), halt.sigmoid().cpu()
 
     return predict
 
@@ -117,12 +119,12 @@ def predictor(model: TRM, inputs: np.ndarray) -> Callable[[], tuple[Tensor, Tens
 def logits(model: TRM, inputs: np.ndarray) -> np.ndarray:
     """Logits of every supervision step, computed as in inference."""
     with torch.inference_mode():
-        return model(torch.tensor(inputs, dtype=torch.int64))[0].numpy()
+        return model(_tokens(inputs))[0].cpu().numpy()
 
 
 def logits_and_gradients(model: TRM, data: dict[str, np.ndarray]):
     """Logits, and the gradient of the loss for every trained weight under our path, as numpy arrays."""
-    inputs, labels = (torch.tensor(data[name], dtype=torch.int64) for name in ("inputs", "labels"))
+    inputs, labels = (_tokens(data[name]) for name in ("inputs", "labels"))
     logits, halt = model(inputs)
     model.zero_grad(set_to_none=True)
     deep_supervision(model.config, logits, halt, labels).backward()
@@ -131,5 +133,9 @@ def logits_and_gradients(model: TRM, data: dict[str, np.ndarray]):
         # A gradient mode may leave out a weight altogether.
         gradient = torch.zeros_like(weight) if weight.grad is None else weight.grad
         path = model.paths[name]
-        gradients[path] = (gradient.T if path[-1] == "kernel" else gradient).numpy().copy()
-    return logits.detach().numpy(), gradients
+        gradients[path] = (gradient.T if path[-1] == "kernel" else gradient).cpu().numpy().copy()
+    return logits.detach().cpu().numpy(), gradients
+
+
+def _tokens(values: np.ndarray) -> Tensor:
+    return torch.tensor(values, dtype=torch.int64, device=DEVICE)

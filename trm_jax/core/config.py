@@ -131,8 +131,15 @@ class RunConfig:
     """Optimizer steps."""
     batch: int = 64
     """Samples in a batch B."""
+    accumulate: int = 1
+    """Parts of a batch whose gradients are computed one after another and summed: less memory for the same update."""
+    eval_batch: int = 256
+    """Samples evaluated at a time."""
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4, 5)
     """Training seeds; all of them run in one compiled program."""
+    seeds_at_once: int = 0
+    """Seeds that a device trains side by side, one group after another; 0: one on CPU, elsewhere all of them, or one
+    where cuDNN's attention has a bias of relations, which it cannot take for several."""
     chunk: int = 50
     """Steps K in one compiled call."""
     evaluate_every: int = 100
@@ -141,6 +148,8 @@ class RunConfig:
     """Steps between checkpoints (a multiple of chunk)."""
     patience: int = 0
     """Stop when no seed has a better score on validation after so many evaluations; 0 for the full length."""
+    minutes: float = 0.0
+    """Stop at a checkpoint before the process has run so long; the same command goes on from it. 0 for no limit."""
     init: str = ""
     """Checkpoint whose weights the training starts from, ours or official; without the optimizer's state."""
     init_puzzles: Literal["keep", "enlarge", "reset"] = "keep"
@@ -150,15 +159,19 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         check_types(self, "run.")
-        for name in ("steps", "batch", "chunk", "evaluate_every", "checkpoint_every"):
+        for name in ("steps", "batch", "accumulate", "eval_batch", "chunk", "evaluate_every", "checkpoint_every"):
             require(getattr(self, name) >= 1, f"run.{name} must be at least 1, got {getattr(self, name)}")
         for name in ("evaluate_every", "checkpoint_every"):
             require(
                 getattr(self, name) % self.chunk == 0,
                 f"run.{name}={getattr(self, name)} must be a multiple of run.chunk={self.chunk}",
             )
-        require(self.patience >= 0, f"run.patience must not be negative, got {self.patience}")
-        require(self.data_parallel >= 0, f"run.data_parallel must not be negative, got {self.data_parallel}")
+        require(
+            self.batch % self.accumulate == 0,
+            f"run.accumulate={self.accumulate} must divide run.batch={self.batch}",
+        )
+        for name in ("patience", "data_parallel", "seeds_at_once", "minutes"):
+            require(getattr(self, name) >= 0, f"run.{name} must not be negative, got {getattr(self, name)}")
         require(len(self.seeds) >= 1, "run.seeds must name at least one seed")
         require(len(set(self.seeds)) == len(self.seeds), f"run.seeds must differ, got {self.seeds}")
 

@@ -1,7 +1,8 @@
 """The few layers a TRM needs, as thin Linen modules.
 
 x is (B, L, D) everywhere; weights are (inputs, outputs) in float32, computation in ``dtype``. ``inference`` computes
-the same in forms whose forward pass is fast and whose gradient is slow on CPU: for prediction and export.
+the same in forms whose forward pass is fast and whose gradient is slow on CPU: for prediction and export, and for
+everything on other devices.
 """
 
 from functools import partial
@@ -12,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from trm_jax.core.accelerator import fused_attention, matmul_float32, on_cpu
 from trm_jax.core.model_config import ModelConfig
 
 truncated_lecun = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal")
@@ -25,15 +27,17 @@ class Linear(nn.Module):
     kernel_init: nn.initializers.Initializer = truncated_lecun
     bias_init: nn.initializers.Initializer = nn.initializers.zeros
     inference: bool = False
+    wide: bool = False
+    """Give the sums in float32, not rounded to the precision of x."""
 
     @nn.compact
     def __call__(self, x):
         kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features))
         # One 2-D product: on CPU the backward pass of a batched one is up to 1.4 times slower (width 144).
         flat = x if self.inference else x.reshape(-1, x.shape[-1])
-        y = jnp.matmul(flat, kernel.astype(x.dtype))
+        y = (matmul_float32 if self.wide else jnp.matmul)(flat, kernel.astype(x.dtype))
         if self.use_bias:
-            y = y + self.param("bias", self.bias_init, (self.features,)).astype(x.dtype)
+            y = y + self.param("bias", self.bias_init, (self.features,)).astype(y.dtype)
         return y.reshape(*x.shape[:-1], self.features)
 
 
@@ -75,7 +79,7 @@ class TokenLinear(nn.Module):
     @nn.compact
     def __call__(self, x):
         kernel = self.param("kernel", self.last_init, (x.shape[-2], x.shape[-2]))
-        if self.inference:
+        if self.inference or not on_cpu():
             return jnp.matmul(kernel.T.astype(x.dtype), x)
         # Tokens first, so that it is one 2-D product: on CPU its gradient takes half the time of the batched form.
         batch, tokens, width = x.shape
@@ -103,11 +107,15 @@ def _frequencies(count: int, base: float):
     return base ** (-jnp.arange(count, dtype=jnp.float32) / count)
 
 
-def rotate(x, angles):
-    """Turn channel pairs (i, i + half) of x, (B, H, L, head width), by ``angles``, (L, head width / 2)."""
+def rotate(x, angles, scale: float = 1.0):
+    """Turn channel pairs (i, i + half) of x, (B, H, L, head width), by ``angles``, (L, head width / 2).
+
+    Computed in float32 and rounded once, after ``scale`` too.
+    """
     first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
     cos, sin = jnp.cos(angles), jnp.sin(angles)
-    return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1).astype(x.dtype)
+    turned = jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
+    return (turned if scale == 1 else turned * scale).astype(x.dtype)
 
 
 def relation_kinds(config: ModelConfig) -> np.ndarray:
@@ -155,19 +163,34 @@ class SelfAttention(nn.Module):
         heads = self.config.heads
         linear = partial(Linear, inference=self.inference)
         qkv = linear(3 * width, name="qkv")(x).reshape(batch, tokens, 3, heads, width // heads)
-        query, key, value = jnp.moveaxis(qkv, (2, 3), (0, 2))
-        if self.config.positions.startswith("rotary"):
-            angles = rotary_angles(self.config)
-            query, key = rotate(query, angles), rotate(key, angles)
-        # The scale stands before the first product: TensorRT fuses attention only then.
-        scores = jnp.matmul(query * (width // heads) ** -0.5, key.swapaxes(-1, -2))
-        scores = scores.astype(jnp.float32)
+        angles = rotary_angles(self.config) if self.config.positions.startswith("rotary") else None
+        bias = None
         if self.config.relations != "none":
             bias = self.param("relations", partial(_relations_init, self.config), (heads, RELATIONS + 1))
-            scores = scores + jnp.take(bias, relation_kinds(self.config), axis=1)
-        weights = nn.softmax(scores, axis=-1).astype(x.dtype)
-        mixed = jnp.matmul(weights, value).swapaxes(1, 2).reshape(batch, tokens, width)
-        return linear(width, kernel_init=self.last_init, name="out")(mixed)
+            bias = jnp.take(bias, relation_kinds(self.config), axis=1)
+        if on_cpu():
+            query, key, value = jnp.moveaxis(qkv, (2, 3), (0, 2))
+            mixed = _written_out(query, key, value, angles, bias).swapaxes(1, 2)
+        else:
+            query, key, value = jnp.moveaxis(qkv, 2, 0)
+            if angles is not None:
+                query, key = rotate(query, angles[:, None]), rotate(key, angles[:, None])
+            mixed = fused_attention(self.config, query, key, value, bias)
+        return linear(width, kernel_init=self.last_init, name="out")(mixed.reshape(batch, tokens, width))
+
+
+def _written_out(query, key, value, angles, bias):
+    """Attention on (B, H, L, head width) with its scores in memory: as fast on CPU, and what exporters follow."""
+    # The scale stands before the first product: TensorRT fuses attention only then.
+    scale = query.shape[-1] ** -0.5
+    if angles is None:
+        query = query * scale
+    else:
+        query, key = rotate(query, angles, scale), rotate(key, angles)
+    scores = matmul_float32(query, key.swapaxes(-1, -2))
+    if bias is not None:
+        scores = scores + bias
+    return jnp.matmul(nn.softmax(scores, axis=-1).astype(value.dtype), value)
 
 
 class Block(nn.Module):

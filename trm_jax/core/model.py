@@ -9,10 +9,12 @@ import jax.numpy as jnp
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from trm_jax.core import recursion
+from trm_jax.core.accelerator import matmul_precision
 from trm_jax.core.config import Config
 from trm_jax.core.encoders import Stem, dihedral_views
 from trm_jax.core.layers import Linear, Stack
 from trm_jax.core.model_config import ModelConfig
+from trm_jax.core.recursion import recompute
 from trm_jax.support.schema import require
 
 INITIAL_STATES = ("initial_y", "initial_z")
@@ -48,7 +50,7 @@ class TRM(nn.Module):
             self.initial_y = self.param("initial_y", state_init, (config.width,))
             if config.use_z:
                 self.initial_z = self.param("initial_z", state_init, (config.width,))
-        linear = partial(Linear, inference=self.inference)
+        linear, head = partial(Linear, inference=self.inference), partial(Linear, inference=self.inference, wide=True)
         self.net = Stack(config, self.inference)
         if config.separate_nets:
             self.net_y = Stack(config, self.inference)
@@ -56,8 +58,8 @@ class TRM(nn.Module):
             self.to_y = linear(config.width)
             if config.use_z:
                 self.to_z = linear(config.width)
-        self.readout = linear(config.classes, use_bias=config.readout_bias)
-        self.halting = linear(
+        self.readout = head(config.classes, use_bias=config.readout_bias)
+        self.halting = head(
             2, use_bias=True, kernel_init=nn.initializers.zeros, bias_init=nn.initializers.constant(-5.0)
         )
 
@@ -141,12 +143,13 @@ class TRM(nn.Module):
         if config.views > 1:
             y = y.reshape(-1, config.tokens, config.width)
         cells = y[:, config.prefix_tokens :]
+        if config.readout != "cell":
+            cells = cells.astype(jnp.float32)
         pooled = cells if config.readout == "cell" else cells.mean(axis=1)
         if config.readout == "mean_max":
             pooled = jnp.concatenate([pooled, cells.max(axis=1)], axis=-1)
         logits = self.readout(pooled)
-        halting = self.halting(y[:, 0] if config.halt_token == "first" else y.mean(axis=1))
-        logits, halting = logits.astype(jnp.float32), halting.astype(jnp.float32)
+        halting = self.halting(y[:, 0] if config.halt_token == "first" else y.astype(jnp.float32).mean(axis=1))
         if config.views > 1:
             logits, halting = (
                 head.reshape(-1, config.views, head.shape[-1]).mean(axis=1) for head in (logits, halting)
@@ -183,31 +186,34 @@ def initialise(config: ModelConfig, key):
     return jax.jit(TRM(config).init)(key, blank_inputs(config, 1))["params"]
 
 
+def _apply(config: Config, params, method: str, *arguments, inference: bool = False) -> Any:
+    """A method of the model, its products in the precision of the config."""
+    with matmul_precision(config.model):
+        return TRM(config.model, inference).apply({"params": params}, *arguments, method=method)
+
+
 def embed(config: Config, params, inputs, puzzle=None, inference: bool = False):
     """The question x, (B, L, D)."""
-    return TRM(config.model, inference).apply({"params": params}, inputs, puzzle, method="embed")
+    return _apply(config, params, "embed", inputs, puzzle, inference=inference)
 
 
 def initial(config: Config, params, batch: int):
     """Initial states (y, z), each (B, L, D)."""
-    return TRM(config.model).apply({"params": params}, batch, method="initial")
+    return _apply(config, params, "initial", batch)
 
 
 def heads(config: Config, params, y, inference: bool = False) -> StepOutput:
     """What the heads say of the answer y, (B, L, D)."""
-    output: Any = TRM(config.model, inference).apply({"params": params}, y, method="heads")
-    return output
+    return _apply(config, params, "heads", y, inference=inference)
 
 
 def supervision_step(config: Config, params, x, y, z, inference: bool = False):
     """One supervision step in the form, depth and gradient mode of the config. Returns the new (y, z)."""
-    model, depth = TRM(config.model, inference), config.recursion
+    depth = config.recursion
 
     def net(method):
-        def evaluate(*states):
-            return model.apply({"params": params}, *states, method=method)
-
-        return jax.checkpoint(evaluate) if depth.remat else evaluate
+        evaluate = partial(_apply, config, params, method, inference=inference)
+        return recompute(evaluate, depth.unroll) if depth.remat else evaluate
 
     options: dict[str, Any] = {
         "T": depth.T,

@@ -107,7 +107,10 @@ class ModelConfig:
     puzzles: int = 1
     """Number of puzzle identifiers with an embedding of their own."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """Precision of the computation; weights, norms and losses stay in float32."""
+    """Precision of the computation; weights, norms, scores, softmax and losses stay in float32."""
+    matmul_precision: Literal["auto", "default", "high", "highest"] = "auto"
+    """Precision of float32 matrix products, as jax names it. Auto: exact on CPU, elsewhere high, which is TF32 on
+    NVIDIA and three bfloat16 passes on TPU; highest is exact everywhere; default is the fastest."""
 
     @property
     def cells(self) -> int:

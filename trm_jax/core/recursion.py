@@ -15,6 +15,8 @@ import jax
 import jax.numpy as jnp
 from jax.lax import stop_gradient
 
+from trm_jax.core.accelerator import on_cpu
+
 
 def repeat(function: Callable[[Any], Any], state: Any, times: int, unroll: bool = False, segment: int = 0) -> Any:
     """Apply ``function`` to ``state`` so many times: as a scan, or written out.
@@ -23,13 +25,22 @@ def repeat(function: Callable[[Any], Any], state: Any, times: int, unroll: bool 
     """
     if 0 < segment < times:
         segments, rest = divmod(times, segment)
-        run = jax.checkpoint(lambda state: repeat(function, state, segment, unroll))
+        run = recompute(lambda state: repeat(function, state, segment, unroll), unroll)
         return repeat(function, repeat(run, state, segments, unroll), rest, unroll)
     if unroll or times <= 1:  # a scan of one step would compile a loop for nothing
         for _ in range(times):
             state = function(state)
         return state
     return jax.lax.scan(lambda carry, _: (function(carry), None), state, None, length=times)[0]
+
+
+def recompute(function: Callable, unroll: bool = False) -> Callable:
+    """The function, with what happens inside it computed again in the backward pass instead of stored.
+
+    Where it runs inside a scan no barrier is needed to keep the two passes apart; processors keep it, whose programs
+    are timed with it.
+    """
+    return jax.checkpoint(function, prevent_cse=unroll or on_cpu())
 
 
 def alternating(

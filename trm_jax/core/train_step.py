@@ -3,11 +3,10 @@
 A state here belongs to one model; `trm_jax.training.devices` runs many of them in one compiled program.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,6 +16,7 @@ from trm_jax.core import losses, model, optim
 from trm_jax.core.config import Config
 from trm_jax.core.sharding import shard_batch, tree_where
 from trm_jax.core.task import Batch, Examples, Task
+from trm_jax.support.schema import require
 
 
 class TrainingData(NamedTuple):
@@ -60,20 +60,32 @@ def training_data(examples: Examples, steps: int) -> TrainingData:
     Raises ValueError for samples without inputs or labels, or arrays of different lengths.
     """
     arrays = examples.arrays
-    try:
-        chex.assert_equal_shape_prefix([arrays["inputs"], arrays["labels"], *arrays.values()], 1)
-        chex.assert_axis_dimension_gt(arrays["labels"], 0, 0)
-    except (AssertionError, KeyError):
-        shapes = {name: np.shape(values) for name, values in arrays.items()}
-        raise ValueError(
-            f"a task must give arrays inputs and labels with equally many samples, got shapes {shapes}"
-        ) from None
+    shapes = {name: np.shape(values) for name, values in arrays.items()}
+    sizes = {shape[:1] for shape in shapes.values()}
+    require(
+        {"inputs", "labels"} <= set(shapes) and len(sizes) == 1 and not sizes & {(), (0,)},
+        f"a task must give arrays inputs and labels with equally many samples, got shapes {shapes}",
+    )
     cdf = None
     if examples.weights is not None:
         weights = examples.weights
         cdf = (np.cumsum(weights, axis=1) / weights.sum(axis=1, keepdims=True)).astype(np.float32)
     starts = np.array([round(phase * steps) for phase in examples.phases], np.int32)
-    return TrainingData(examples.arrays, cdf, starts, dict(examples.shared))
+    return TrainingData({name: _narrow(values) for name, values in arrays.items()}, cdf, starts, dict(examples.shared))
+
+
+def _narrow(values):
+    """Whole numbers in the fewest bytes that hold them, since the data stay on the device; others as they are."""
+    if values.dtype not in (np.int32, np.int64):
+        return values
+    low, high = int(values.min()), int(values.max())
+    fitting = [kind for kind in (np.int8, np.int16) if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max]
+    return np.asarray(values).astype(fitting[0]) if fitting else values
+
+
+def _wide(values):
+    """What `_narrow` was given, as jax holds it."""
+    return jnp.asarray(values).astype(jnp.int32) if values.dtype in (np.int8, np.int16) else jnp.asarray(values)
 
 
 def init(config: Config, data: TrainingData, seed) -> TrainState:
@@ -83,7 +95,9 @@ def init(config: Config, data: TrainingData, seed) -> TrainState:
     params = model.initialise(config.model, weights_key)
     carry = None
     if config.loss.supervision == "carried":
-        batch = jax.tree.map(lambda leaf: jnp.zeros((config.run.batch, *leaf.shape[1:]), leaf.dtype), data.arrays)
+        batch = jax.tree.map(
+            lambda leaf: _wide(jnp.zeros((config.run.batch, *leaf.shape[1:]), leaf.dtype)), data.arrays
+        )
         y, z = model.initial(config, params, config.run.batch)
         zeros = jnp.zeros(config.run.batch, jnp.int32)
         carry = Carry(batch, y, z, zeros, jnp.ones(config.run.batch, bool))
@@ -102,7 +116,7 @@ def draw_batch(config: Config, task: Task, data: TrainingData, key, step) -> Bat
         uniform = jax.random.uniform(index_key, (config.run.batch,))
         index = jnp.searchsorted(jnp.asarray(data.cdf)[phase], uniform, side="right")
         index = jnp.minimum(index, data.size - 1)  # the last sum may be rounded to less than 1
-    batch = {name: jnp.asarray(values)[index] for name, values in data.arrays.items()}
+    batch = {name: _wide(jnp.asarray(values)[index]) for name, values in data.arrays.items()}
     return shard_batch(task.augment(augment_key, batch, data.shared))
 
 
@@ -110,12 +124,14 @@ def train_step(config: Config, task: Task, state: TrainState, data: TrainingData
     """One optimizer update. Returns the new state and scalar metrics."""
     batch_key, explore_key = jax.random.split(jax.random.fold_in(state.key, state.step))
     batch = draw_batch(config, task, data, batch_key, state.step)
+    loss: Callable
+    samples: tuple
     if config.loss.supervision == "carried":
         slots = _refill(config, state, batch)
-        loss = partial(_carried_loss, config, slots=slots, key=explore_key)
+        loss, samples = _carried_loss, (slots, minimum_steps(config, explore_key, slots.steps.shape))
     else:
-        loss = partial(_summed_loss, config, batch=batch)
-    gradient, (terms, carry) = jax.grad(loss, has_aux=True)(state.params)
+        loss, samples = _summed_loss, (batch,)
+    gradient, terms, carry = _gradient(partial(loss, config), config.run.accumulate, state.params, samples)
     drawn = (batch if carry is None else carry.batch).get("puzzle")
     params, opt_state = _updated(config, state, gradient, drawn)
     metrics = {
@@ -127,6 +143,33 @@ def train_step(config: Config, task: Task, state: TrainState, data: TrainingData
     }
     ema = optim.update_ema(config.optim, state.ema, params)
     return TrainState(state.step + 1, params, opt_state, ema, state.key, carry), metrics
+
+
+def _gradient(loss, parts: int, params, samples):
+    """Mean gradient and loss terms over the batch, and the carry, computed in so many parts one after another.
+
+    ``samples`` are the arguments of the loss that have a leading axis B.
+    """
+    gradient = jax.grad(loss, has_aux=True)
+    if parts == 1:
+        total, (terms, carry) = gradient(params, *samples)
+        return total, terms, carry
+
+    # Every parts-th sample makes a part, so that devices which share a batch share each of its parts.
+    def split(leaf):
+        return leaf.reshape(-1, parts, *leaf.shape[1:]).swapaxes(0, 1)
+
+    def join(leaf):
+        return leaf.swapaxes(0, 1).reshape(-1, *leaf.shape[2:])
+
+    def add(total, part):
+        more, kept = gradient(params, *part)
+        return jax.tree.map(jnp.add, total, more), kept
+
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    total, (terms, carry) = jax.lax.scan(add, zeros, jax.tree.map(split, samples))
+    total, terms = jax.tree.map(lambda leaf: leaf / parts, total), jax.tree.map(lambda leaf: leaf.mean(axis=0), terms)
+    return total, terms, jax.tree.map(join, carry)
 
 
 def _updated(config: Config, state: TrainState, gradient, drawn):
@@ -157,8 +200,9 @@ def _refill(config: Config, state: TrainState, batch: Batch) -> Carry:
     return tree_where(halted, fresh, state.carry)
 
 
-def _carried_loss(config: Config, params, slots: Carry, key):
-    """One supervision step from the carried state; says which slots halt after it (official code, ACT wrapper)."""
+def _carried_loss(config: Config, params, slots: Carry, minimum):
+    """One supervision step from the carried state; says which slots halt after it, not before ``minimum`` (B,) steps
+    (official code, ACT wrapper)."""
     batch, N_sup = slots.batch, config.recursion.N_sup
     x = model.embed(config, params, batch["inputs"], batch.get("puzzle"))
     y, z = model.supervision_step(config, params, x, slots.y, slots.z)
@@ -172,7 +216,7 @@ def _carried_loss(config: Config, params, slots: Carry, key):
         target = losses.q_continue_target(model.heads(config, params, following), last)
     terms = losses.step_loss(config.loss, output, batch["labels"], target)
     stop = output.q_halt > (output.q_continue if config.loss.continue_loss else 0.0)
-    halted = last | (stop & (steps >= minimum_steps(config, key, steps.shape)))
+    halted = last | (stop & (steps >= minimum))
     y, z = jax.lax.stop_gradient((y, z))
     return terms.total, (terms, Carry(batch, y, z, steps, halted))
 

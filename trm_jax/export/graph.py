@@ -49,8 +49,8 @@ FLOAT_ONLY = frozenset({"Einsum"})
 def for_export(config: Config) -> Config:
     """The same model with its recursion written out in float32, which is what the exporter can follow."""
     return config.override(
-        **{"model.dtype": "float32", "recursion.unroll": True, "recursion.remat": False,
-           "recursion.segment": 0, "recursion.gradient": "full"}
+        **{"model.dtype": "float32", "model.matmul_precision": "highest", "recursion.unroll": True,
+           "recursion.remat": False, "recursion.segment": 0, "recursion.gradient": "full"}
     )  # fmt: skip
 
 
@@ -165,7 +165,8 @@ def _traced(function: Callable[..., tuple], inputs: dict[str, Any], outputs: tup
     serde.setLevel(logging.ERROR)  # says of every shape computed in the graph that its type is not written down
     try:
         names = {"input_names": list(inputs), "output_names": list(outputs)}
-        return to_onnx(function, list(inputs.values()), opset=OPSET, **names)
+        with jax.default_device(jax.local_devices(backend="cpu")[0]):  # whose forms the exporter follows
+            return to_onnx(function, list(inputs.values()), opset=OPSET, **names)
     finally:
         serde.setLevel(level)
 

@@ -48,7 +48,7 @@ def read_source(checkpoint: Path, reference: Path | None = None, untrained: bool
         check_sums(checkpoint, [CALIBRATION, REFERENCE])
     path = weights.parent / CALIBRATION
     calibrated = path.is_file()
-    values = _read(path) if calibrated else {"temperature": 1.0, "review_threshold": 0.9}
+    values: dict[str, Any] = _read(path) if calibrated else {"temperature": 1.0, "review_threshold": 0.9}
     try:
         temperature, threshold = float(values["temperature"]), float(values["review_threshold"])
     except (KeyError, TypeError, ValueError) as error:

@@ -6,12 +6,15 @@ from collections.abc import Mapping
 import jax
 
 from trm_jax.core import model
+from trm_jax.core.config import Config
+from trm_jax.core.task import Task
 from trm_jax.reporting.markdown import table
 from trm_jax.study.arms import Arm
 from trm_jax.support.flags import Training
 from trm_jax.support.flops import matmul_flops
 from trm_jax.training.devices import run_mesh
 from trm_jax.training.loop import begin, compile_chunk
+from trm_jax.training.memory import Memory, describe, memory_limit, needed
 
 
 def shown(arms: Mapping[str, Arm], flags: Training) -> bool:
@@ -25,24 +28,26 @@ def shown(arms: Mapping[str, Arm], flags: Training) -> bool:
 
 def cost_text(arms: Mapping[str, Arm]) -> str:
     """Steps, parameters, FLOPs and memory of every arm as a table. Compiles the training step of each."""
-    lines = []
+    lines, too_large = [], []
     for name, arm in arms.items():
         config, run = arm.config, arm.config.run
         params = jax.eval_shape(lambda key, options=config.model: model.initialise(options, key), jax.random.key(0))
         inputs = model.blank_inputs(config.model, 1)
         flops = matmul_flops(lambda params, config=config, x=inputs: model.forward(config, params, x), params)
-        counts = [model.count_parameters(config.model, params), config.layer_applications, memory(arm) // 2**20]
+        memory, limit = memory_of_run(arm.task, config)
+        if memory.total > limit:
+            too_large.append(f"`{name}` {describe(config, memory, limit)}")
+        bytes_of_all = run_mesh(config).size * memory.total
+        counts = [model.count_parameters(config.model, params), config.layer_applications, bytes_of_all // 2**20]
         size = [f"{run.steps:,}", len(run.seeds), run.batch, f"{flops / 1e6:,.2f}"]
         lines.append([f"`{name}`", *size, *(f"{count:,}" for count in counts)])
     columns = ["Arm", "Steps", "Seeds", "Batch", "MFLOP forward, an example", "Parameters", "Layer applications"]
-    return table([*columns, "Memory of training, MiB"], lines)
+    return "\n".join([table([*columns, "Memory of training, MiB"], lines), *too_large])
 
 
-def memory(arm: Arm) -> int:
-    """Bytes that training all seeds holds at once: the samples, the state, and what the compiled chunk needs."""
-    task, config = arm.task, arm.config
+def memory_of_run(task: Task, config: Config) -> tuple[Memory, int]:
+    """What training all seeds holds at once on a device, samples and state included, and how much there is."""
     mesh = run_mesh(config)
     training, data = begin(task, config, mesh)
     program = compile_chunk(task, config, min(config.run.chunk, config.run.steps), mesh, training.state, data)
-    needed = program.memory_analysis()  # of one device
-    return mesh.size * (needed.argument_size_in_bytes + needed.temp_size_in_bytes)
+    return needed(program), memory_limit(mesh)

@@ -7,6 +7,14 @@ from contextlib import contextmanager
 from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 Arguments = TypeVar("Arguments")
+PAUSED = 75
+"""Exit code of a command that must be given again to go on (EX_TEMPFAIL of sysexits.h)."""
+
+
+class Paused(RuntimeError):
+    """A command that stopped where it can be taken up again."""
+
+
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
 program: str | None = None
@@ -63,6 +71,9 @@ def errors_in_one_line() -> Iterator[None]:
         yield
     except (NotImplementedError, RecursionError):  # kinds of RuntimeError that are mistakes of the program
         raise
+    except Paused as pause:
+        print(pause, file=sys.stderr)
+        sys.exit(PAUSED)
     except (ValueError, OSError, RuntimeError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt as stopped:

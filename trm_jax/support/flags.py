@@ -21,6 +21,8 @@ class Training:
     """Peak learning rate; short for --options optim.learning_rate=X."""
     batch: int | None = None
     """Samples in a batch; short for --options run.batch=N."""
+    minutes: float | None = None
+    """Stop at a checkpoint in time, with exit code 75; the same command goes on. Short for --options run.minutes=X."""
     show_config: bool = False
     """Print every option of the run as JSON, and do nothing else."""
     dry_run: bool = False
@@ -35,6 +37,7 @@ class Training:
             "model.width": self.width,
             "optim.learning_rate": self.lr,
             "run.batch": self.batch,
+            "run.minutes": self.minutes,
         }
         flags = {name: value for name, value in named.items() if value is not None}
         given = parse_options(words)

@@ -17,11 +17,24 @@ from trm_jax.support.checksums import check_all, write_sums
 from trm_jax.support.schema import from_dict
 from trm_jax.training.processes import broadcast_from_first, is_first_process, on_first_process
 
+FILE_BYTES = 15 * 2**20
+"""Largest file of a checkpoint: some ways of carrying one to another machine take no larger ones."""
+
 
 class _Manager(ocp.CheckpointManager):
     def reached_preemption(self, step: int) -> bool:
         """Never: the service that would tell is off (see `trm_jax.training.processes`), and asking it fails."""
         return False
+
+
+def _handlers() -> ocp.handlers.DefaultCheckpointHandlerRegistry:
+    registry = ocp.handlers.DefaultCheckpointHandlerRegistry()
+    state, config = ocp.PyTreeCheckpointHandler(use_zarr3=True), ocp.JsonCheckpointHandler()
+    for args in (ocp.args.PyTreeSave, ocp.args.PyTreeRestore):
+        registry.add("state", args, state)
+    for args in (ocp.args.JsonSave, ocp.args.JsonRestore):
+        registry.add("config", args, config)
+    return registry
 
 
 class Checkpoints:
@@ -34,16 +47,18 @@ class Checkpoints:
         options = ocp.CheckpointManagerOptions(
             preservation_policy=LatestN(2), enable_async_checkpointing=False, create=True
         )
-        self._manager = _Manager(directory.absolute(), options=options)
+        self._manager = _Manager(directory.absolute(), options=options, handler_registry=_handlers())
 
     def latest(self) -> int | None:
         """Step of the newest checkpoint, or None."""
         return self._manager.latest_step()
 
     def save(self, step: int, state: Any, options: dict[str, Any]) -> None:
-        """Save a pytree of arrays and the options of the run."""
+        """Save a pytree of arrays, in files of at most FILE_BYTES, and the options of the run."""
+        pieces = jax.tree.map(lambda _: ocp.SaveArgs(chunk_byte_size=FILE_BYTES // 4), state)
         args = ocp.args.Composite(
-            state=ocp.args.StandardSave(state), config=ocp.args.JsonSave(json.loads(json.dumps(options)))
+            state=ocp.args.PyTreeSave(state, pieces, ocdbt_target_data_file_size=FILE_BYTES // 2),
+            config=ocp.args.JsonSave(json.loads(json.dumps(options))),
         )
         self._manager.save(step, args=args)
         on_first_process(lambda: write_sums(self._path(step)))
@@ -61,7 +76,8 @@ class Checkpoints:
         step = int(broadcast_from_first(np.asarray(chosen[-1])))
         for damaged in [later for later in self._manager.all_steps() if later > step]:
             self._manager.delete(damaged)
-        args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
+        wanted = ocp.args.PyTreeRestore(abstract, restore_args=ocp.checkpoint_utils.construct_restore_args(abstract))
+        args = ocp.args.Composite(state=wanted)
         return self._manager.restore(step, args=args)["state"]
 
     def _newest_whole(self) -> int:

@@ -12,6 +12,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from trm_jax.core.accelerator import cudnn_attention, on_cpu
 from trm_jax.core.config import Config
 
 WIDE = 256
@@ -37,13 +38,15 @@ def cpu_keeps_batch_whole(config: Config, devices: list[Any]) -> bool:
 def seed_mesh(seeds: int, devices: list[Any] | None = None, batch: int = 1, shares: int = 1) -> Mesh:
     """Devices on the axes ``seed`` and ``data``, so that every device has equal work.
 
-    As many as divide the number of seeds, which need no communication; each of these is a group of up to ``shares``
-    devices, as many as are left over and divide the batch. Raises ValueError when a process would be left without
-    work, because it must take part in every program.
+    As many as can be used: those on ``seed`` divide the number of seeds and need no communication, those on ``data``,
+    up to ``shares``, divide the batch; of equally large meshes the one with more on ``seed``. Neighbours on ``data``
+    are neighbours in the machine (`jax.make_mesh`). Raises ValueError when a process would be left without work,
+    because it must take part in every program.
     """
     devices = jax.devices() if devices is None else devices
-    seed = _largest_divisor(seeds, len(devices))
-    data = _largest_divisor(batch, min(shares, len(devices) // seed))
+    groups = [count for count in range(1, len(devices) + 1) if seeds % count == 0]
+    shapes = [(seed, _largest_divisor(batch, min(shares, len(devices) // seed))) for seed in groups]
+    seed, data = max(shapes, key=lambda shape: (shape[0] * shape[1], shape[0]))
     used = devices[: seed * data]
     idle = {device.process_index for device in devices} - {device.process_index for device in used}
     if idle:
@@ -52,32 +55,42 @@ def seed_mesh(seeds: int, devices: list[Any] | None = None, batch: int = 1, shar
             f"process {min(idle)} without work; start fewer processes, or change run.seeds, run.batch or "
             "run.data_parallel"
         )
-    return Mesh(np.array(used).reshape(seed, data), ("seed", "data"), axis_types=(AxisType.Auto,) * 2)
+    return jax.make_mesh((seed, data), ("seed", "data"), axis_types=(AxisType.Auto,) * 2, devices=used)
 
 
 def _largest_divisor(number: int, most: int) -> int:
     return max(count for count in range(1, most + 1) if number % count == 0)
 
 
-def over_seeds(
-    function: Callable, mesh: Mesh, donate: bool = False, vectorized: bool | None = None, mapped: int = 1
-) -> Any:
+def seeds_at_once(config: Config) -> int:
+    """Seeds that a device computes side by side; 0 for all it has.
+
+    One on CPU, where a matrix product with its own weights for each seed has no fast kernel (docs/log.md has the
+    times), and one where cuDNN would be asked for a bias of each seed.
+    """
+    if config.run.seeds_at_once:
+        return config.run.seeds_at_once
+    return int(on_cpu() or (config.model.relations != "none" and cudnn_attention(config.model)))
+
+
+def over_seeds(function: Callable, mesh: Mesh, donate: bool = False, at_once: int = 1, mapped: int = 1) -> Any:
     """Compile ``function(state, *shared)`` for a leading axis S of the state, sharded over the devices of the mesh.
 
-    The first ``mapped`` arguments have the axis S, the others are the same for all seeds.
-
-    Seeds that share a device are vectorised, except on CPU, where a matrix product with its own weights for each seed
-    has no fast kernel: there they run one after another (docs/log.md has the times). ``vectorized`` says it for any
-    platform. ``donate`` lets the result take the memory of the state.
+    The first ``mapped`` arguments have the axis S, the others are the same for all seeds. A device vectorises
+    ``at_once`` of its seeds (0: all), one such group after another. ``donate`` lets the result take the memory of the
+    state.
     """
-    if vectorized is None:
-        vectorized = mesh.devices.flat[0].platform != "cpu"
 
     def local(*arguments):
         of_seeds, shared = arguments[:mapped], arguments[mapped:]
-        if vectorized:
-            return jax.vmap(lambda *seed: function(*seed, *shared))(*of_seeds)
-        return jax.lax.map(lambda seed: function(*seed, *shared), of_seeds)
+
+        def seed(own):
+            return function(*own, *shared)
+
+        mine = len(jax.tree.leaves(of_seeds)[0])
+        if at_once == 0 or at_once >= mine > 1:
+            return jax.vmap(seed)(of_seeds)
+        return jax.lax.map(seed, of_seeds, batch_size=at_once if at_once > 1 else None)
 
     def run(*arguments):
         specs = tuple(P("seed") if index < mapped else P() for index in range(len(arguments)))

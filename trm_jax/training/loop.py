@@ -1,7 +1,6 @@
 """The training loop on the host: compiled chunks, evaluation, checkpoints, resuming, and stopping on a NaN."""
 
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -18,8 +17,20 @@ from trm_jax.core.sharding import tree_where
 from trm_jax.core.task import Examples, Task, run_options
 from trm_jax.core.train_step import TrainingData, TrainState
 from trm_jax.support import progress
+from trm_jax.support.cli import Paused
 from trm_jax.training.checkpoint import Checkpoints
-from trm_jax.training.devices import cpu_keeps_batch_whole, over_seeds, place_seeds, replicate, run_mesh, to_host
+from trm_jax.training.deadline import Deadline
+from trm_jax.training.devices import (
+    cpu_keeps_batch_whole,
+    over_seeds,
+    place_seeds,
+    replicate,
+    run_mesh,
+    seeds_at_once,
+    to_host,
+)
+from trm_jax.training.late import LateMetrics
+from trm_jax.training.memory import memory_limit, needed, require_fit
 from trm_jax.training.predict import Samples, scores
 from trm_jax.training.processes import broadcast_from_first, is_first_process
 from trm_jax.training.run_directory import RunDirectory
@@ -53,7 +64,8 @@ def fit(task: Task, config: Config, directory: Path, name: str = "run") -> Train
     The task's metric on validation, after the last supervision step, decides the best weights. Ends bitwise equal
     whether it was interrupted or not, and on other devices equal up to rounding. With several processes all of them
     must call it together, with the same arguments and a directory they all see.
-    Raises ValueError when the directory holds another run, Diverged when a loss is NaN or infinite.
+    Raises ValueError when the directory holds another run or memory is too small, Diverged when a loss is NaN or
+    infinite, Paused when ``run.minutes`` are over.
     """
     with RunDirectory(directory, run_options(task, config)) as run:
         return _fit(task, config, run, name)
@@ -62,7 +74,7 @@ def fit(task: Task, config: Config, directory: Path, name: str = "run") -> Train
 @cache
 def eval_weights(config: Config) -> Callable[[TrainState], Any]:
     """Compiled function from the state of all seeds to the weights that are evaluated; one program for a config."""
-    return over_seeds(partial(train_step.eval_params, config), run_mesh(config))
+    return over_seeds(partial(train_step.eval_params, config), run_mesh(config), at_once=seeds_at_once(config))
 
 
 def _fit(task: Task, config: Config, run: RunDirectory, name: str) -> TrainingRun:
@@ -79,38 +91,58 @@ def _fit(task: Task, config: Config, run: RunDirectory, name: str) -> TrainingRu
     step = int(to_host(training.state.step)[0])
     run.truncate_metrics(step)
     state, best = training.state, training.best
-    seconds = to_host(training.seconds)
+    chunks = LateMetrics(partial(_row, config, name, run.path), to_host(training.seconds))
+    deadline = Deadline(config.run.minutes)
     compiled: dict[tuple[int, int], Callable] = {}
-    shown = is_first_process()
-    with _said(lambda: step, config, run), progress.steps(name, config.run.steps, step, shown) as bar:
+    with _said(lambda: step, config, run), progress.steps(name, config.run.steps, step, is_first_process()) as bar:
         while step < config.run.steps and not _out_of_patience(config, best, step):
             N_sup, end = _phase(config, step)
             K = min(config.run.chunk, end - step)
             if (K, N_sup) not in compiled:
+                _log(run, chunks.rows())
                 bar.set_description(f"{name}, compiling")
-                phase = config.override(**{"recursion.N_sup": N_sup})
-                compiled[K, N_sup] = compile_chunk(task, phase, K, mesh, state, data)
+                compiled[K, N_sup] = _compile(task, config, K, N_sup, mesh, state, data)
                 bar.set_description(name)
-            started = time.perf_counter()
-            state, metrics = jax.block_until_ready(compiled[K, N_sup](state, data))
-            seconds = seconds + (time.perf_counter() - started)
+                deadline.start()
+            state = chunks.run(compiled[K, N_sup], state, data, step + K)
             step += K
-            row = _row(config, metrics, step, name, run.path)
             done = step == config.run.steps
-            if done or step % config.run.evaluate_every == 0:
+            evaluates, saves = (done or step % every == 0 for every in _intervals(config))
+            rows = chunks.rows(behind=0 if evaluates or saves or deadline.limited else 1)
+            if evaluates:
                 weights = evaluated(state)
-                by_step = scores(task, config, weights, validation)
-                last = {key: values[:, -1] for key, values in by_step.items()}
+                last = {key: values[:, -1] for key, values in scores(task, config, weights, validation).items()}
                 best = _better(config, best, weights, last[task.metric], step)
-                row |= {f"validation_{key}": _to_list(values) for key, values in last.items()}
-                row["best_step"] = to_host(best.step).tolist()
+                rows[-1] |= {f"validation_{key}": _to_list(values) for key, values in last.items()}
+                rows[-1]["best_step"] = to_host(best.step).tolist()
                 bar.set_postfix({task.metric: f"{np.mean(last[task.metric]):.3f}"})
-            run.log(row)
-            if done or step % config.run.checkpoint_every == 0:
-                checkpoints.save(step, TrainingRun(state, best, _replicated(mesh, seconds)), run.options)
+            _log(run, rows)
+            late = not done and deadline.reached()
+            if saves or late:
+                checkpoints.save(step, TrainingRun(state, best, _replicated(mesh, chunks.seconds)), run.options)
             bar.update(K)
+            if late:
+                checkpoints.close()
+                raise Paused(f"{name} stopped at step {step} of {config.run.steps}: give the same command to go on")
+    _log(run, chunks.rows())
     checkpoints.close()
-    return TrainingRun(state, best, _replicated(mesh, seconds))
+    return TrainingRun(state, best, _replicated(mesh, chunks.seconds))
+
+
+def _compile(task: Task, config: Config, K: int, N_sup: int, mesh, state: TrainState, data: TrainingData) -> Callable:
+    """K steps of all seeds as one program. Raises ValueError where its memory does not fit, before it runs."""
+    program = compile_chunk(task, config.override(**{"recursion.N_sup": N_sup}), K, mesh, state, data)
+    require_fit(config, needed(program), memory_limit(mesh))
+    return program
+
+
+def _intervals(config: Config) -> tuple[int, int]:
+    return config.run.evaluate_every, config.run.checkpoint_every
+
+
+def _log(run: RunDirectory, rows: list[dict[str, Any]]) -> None:
+    for row in rows:
+        run.log(row)
 
 
 def _phase(config: Config, step: int) -> tuple[int, int]:
@@ -131,7 +163,7 @@ def compile_chunk(task: Task, config: Config, K: int, mesh, state: TrainState, d
         return train_step.train_chunk(config, task, K, state, data)
 
     mapped = 1 + _by_seed(task, config)
-    return over_seeds(chunk, mesh, donate=True, mapped=mapped).lower(state, data).compile()
+    return over_seeds(chunk, mesh, True, seeds_at_once(config), mapped).lower(state, data).compile()
 
 
 def _by_seed(task: Task, config: Config) -> bool:
@@ -222,8 +254,10 @@ def _say_idle(config: Config, mesh) -> None:
 
 def _out_of_patience(config: Config, best: Best, step: int) -> bool:
     """Whether no seed has improved for as many evaluations as ``run.patience`` allows."""
+    if config.run.patience == 0:
+        return False
     waited = step - max(int(to_host(best.step).max()), first_phase(config))
-    return 0 < config.run.patience * config.run.evaluate_every <= waited
+    return config.run.patience * config.run.evaluate_every <= waited
 
 
 def _better(config: Config, best: Best, params, score: np.ndarray, step: int) -> Best:
@@ -237,7 +271,7 @@ def _better(config: Config, best: Best, params, score: np.ndarray, step: int) ->
     return tree_where(score > old, new, best)
 
 
-def _row(config: Config, metrics, step: int, name: str, directory: Path) -> dict[str, Any]:
+def _row(config: Config, name: str, directory: Path, metrics, step: int) -> dict[str, Any]:
     """Metrics of the chunk's last step, one value per seed, after a check that all of its steps were numbers."""
     host = to_host(metrics)  # each (S, K)
     broken = ~np.isfinite(host["loss"]) | ~np.isfinite(host["gradient_norm"])

@@ -10,7 +10,7 @@ import numpy as np
 from trm_jax.core import predict as core
 from trm_jax.core.config import Config
 from trm_jax.core.task import Examples, Prediction, Task
-from trm_jax.training.devices import over_seeds, run_mesh, to_host
+from trm_jax.training.devices import over_seeds, run_mesh, seeds_at_once, to_host
 
 CHUNK = 512
 """Inputs answered in one call, in whole batches; the last call is padded, so one program serves any number."""
@@ -23,16 +23,17 @@ def predict(
     puzzle: np.ndarray | None = None,
     *,
     steps: int = 0,
-    batch: int = core.BATCH,
+    batch: int = 0,
     reduce: core.Reduce = core.most_probable,
     inference: bool = False,
     by_seed: bool = False,
 ) -> Any:
     """``reduce`` of the answers of S models to N inputs after each of ``steps`` supervision steps (0: N_sup).
 
-    ``by_seed``: inputs and puzzle have a leading axis S, each model answers its own.
-    Each leaf is a numpy array (S, N_sup, N, ...).
+    Computed in batches of so many (0: ``run.eval_batch``). ``by_seed``: inputs and puzzle have a leading axis S, each
+    model answers its own. Each leaf is a numpy array (S, N_sup, N, ...).
     """
+    batch = batch or config.run.eval_batch
     config = config.override(**{"recursion.N_sup": steps or config.recursion.N_sup})
     compiled = _compiled(config, batch, reduce, inference, by_seed)
     axis = 1 if by_seed else 0
@@ -56,7 +57,7 @@ def _compiled(config: Config, batch: int, reduce: core.Reduce, inference: bool, 
     def function(params, inputs, puzzle):
         return core.predict(config, params, inputs, puzzle, batch, reduce, inference)
 
-    return over_seeds(function, run_mesh(config), mapped=3 if by_seed else 1)
+    return over_seeds(function, run_mesh(config), at_once=seeds_at_once(config), mapped=3 if by_seed else 1)
 
 
 Samples = Examples | Sequence[Examples]
@@ -69,13 +70,6 @@ def predict_samples(config: Config, params: Any, samples: Samples, steps: int = 
         return predict(config, params, samples.arrays["inputs"], samples.arrays.get("puzzle"), steps=steps)
     arrays = {name: np.stack([examples.arrays[name] for examples in samples]) for name in samples[0].arrays}
     return predict(config, params, arrays["inputs"], arrays.get("puzzle"), steps=steps, by_seed=True)
-
-
-def predict_one(config: Config, params: Any, inputs: np.ndarray) -> Prediction:
-    """What one model, its weights without an axis S, answers to N inputs; leaves (N_sup, N, ...)."""
-    alone = config.override(**{"run.seeds": (0,)})
-    answers = predict(alone, jax.tree.map(lambda leaf: np.asarray(leaf)[None], params), inputs)
-    return jax.tree.map(lambda leaf: leaf[0], answers)
 
 
 def scores(task: Task, config: Config, params: Any, samples: Samples, steps: int = 0) -> dict[str, np.ndarray]:

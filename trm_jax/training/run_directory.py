@@ -12,6 +12,9 @@ from trm_jax.support.provenance import environment
 from trm_jax.support.schema import changed_fields, from_dict
 from trm_jax.training.processes import is_first_process, on_first_process
 
+HOW = ("run.minutes", "run.eval_batch", "run.accumulate", "run.seeds_at_once", "model.matmul_precision")
+"""Options of how a run is computed, with which it may be taken up differently: on a smaller device, or for longer."""
+
 
 def _lines(path: Path) -> list[str]:
     return path.read_text().splitlines() if path.exists() else []
@@ -50,7 +53,8 @@ class RunDirectory:
         path = self.path
         config_file = path / "config.json"
         if config_file.exists():
-            different = changed_fields(read_options(path), json.loads(json.dumps(self.options)))
+            changed = changed_fields(read_options(path), json.loads(json.dumps(self.options)))
+            different = [name for name in changed if name not in HOW]
             if different:
                 raise ValueError(
                     f"{path} holds a run with other options ({', '.join(different)}); "

@@ -13,13 +13,13 @@ from trm_jax.support.files import replacing
 from trm_jax.wafer.maps.validate import NAMES, ReadResult
 from trm_jax.wafer.maps.wafers import CLASSES, UNKNOWN
 
-BROKEN_MAPS = 3
-"""Exit code of a command that has answered, but could not read every map."""
 Thresholds = float | tuple[float, ...]
 """Confidence below which a wafer is for review: of all classes, or of each predicted class."""
 Doubts = Mapping[int, str]
 """Why a person should look at a wafer, by its position."""
 NO_DOUBTS: Doubts = MappingProxyType({})
+BROKEN_MAPS = 3
+"""Exit code of a command that has answered, but could not read every map."""
 
 
 class Decisions(NamedTuple):
@@ -146,9 +146,9 @@ def summary(
         counts = np.bincount(found, minlength=len(CLASSES))
         kinds = ", ".join(f"{CLASSES[kind]} {counts[kind]:,}" for kind in np.argsort(-counts) if counts[kind])
         lines.append(f"{name + ':':11}{len(found):,}{' (' + kinds + ')' if kinds else ''}")
-    for index, why in sorted(doubts.items())[:1]:
-        lines[1] += f"; {len(doubts):,} with a reason, the first: row {read.wafers.row[index]} {why}"
     reason = f", the first: {read.first_reason}" if read.rejected else ""
+    if doubts:
+        lines.append(f"{'doubted:':11}{len(doubts):,}, the first: {doubts[min(doubts)]}")
     lines.append(f"{'broken:':11}{len(read.rejected):,}{reason}")
     return "\n".join([*lines, *(f"{'note:':11}{note}" for note in read.notes)])
 
