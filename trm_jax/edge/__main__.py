@@ -26,6 +26,7 @@ from trm_jax.wafer.maps import source
 from trm_jax.wafer.maps.answer_page import write_page
 from trm_jax.wafer.maps.answers import BROKEN_MAPS, answers, check_output, summary, write_answers
 from trm_jax.wafer.maps.plausible import CODES, inspect, parse_codes
+from trm_jax.wafer.maps.unlike import doubted, known
 
 
 def parser() -> argparse.ArgumentParser:
@@ -90,8 +91,8 @@ def run_classify(arguments: argparse.Namespace) -> int:
     for note in notes:
         print(note, file=sys.stderr)
     result = classify(model, read.wafers, arguments.batch, arguments.threshold)
-    threshold = model.metadata.review_threshold
-    write_answers(arguments.output, read, result.probabilities, result.steps, threshold, doubts)
+    threshold, doubts = model.metadata.thresholds, doubted(doubts, result.unlike)
+    write_answers(arguments.output, read, result.probabilities, result.steps, threshold, doubts, known(result.unlike))
     if arguments.page:
         write_page(arguments.page, read, result.probabilities, result.steps, threshold, doubts)
     print(
@@ -100,7 +101,7 @@ def run_classify(arguments: argparse.Namespace) -> int:
         f"{summary(read, result.probabilities, threshold, doubts)}"
     )
     if monitor is not None:
-        for alarm in monitor.add(read.wafers, result.probabilities, result.steps, threshold):
+        for alarm in monitor.add(read.wafers, result.probabilities, result.steps, model.metadata.review_threshold):
             print(f"ALARM: {alarm}", file=sys.stderr)
         if monitor.error:
             raise ValueError(monitor.error)
