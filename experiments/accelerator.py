@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from trm_jax.benchmark import proof, proof_report
 from trm_jax.support.cli import main
 from trm_jax.training.processes import configure
 
@@ -35,6 +34,8 @@ class Arguments:
 
 def run(arguments: Arguments) -> bool:
     """Measure, print and write; True if nothing was found to be wrong."""
+    from trm_jax.benchmark import proof, proof_report  # here: --help needs no jax
+
     try:
         proof.measure(arguments.output, arguments.preset, arguments.parts, arguments.minutes)
     finally:

@@ -32,25 +32,25 @@ def run(arguments: Arguments) -> None:
     """The study, then one board, step by step."""
     configure()
     from trm_jax.study.runner import run_study  # here, so that --help needs no jax
+    from trm_jax.sudoku.answers import answer, hardest_solved
+    from trm_jax.sudoku.puzzles import to_digits
+    from trm_jax.sudoku.solver import Box
     from trm_jax.training.checkpoint import load_weights
-    from trm_jax.training.predict import predict_one
 
     study = STUDIES["demo"]
     arms = build_arms(study, Sudoku(), {})
     directory = arguments.output / "demo"
     run_study(study, arms, directory)
-    examples = arms["recursive"].task.examples("test")
+    puzzles = to_digits(arms["recursive"].task.examples("test").arrays["inputs"])
     config, params, _ = load_weights(directory / "arms" / "recursive" / "weights-0")
-    puzzles, solutions = examples.arrays["inputs"], examples.arrays["labels"]
-    answers = predict_one(config, params, puzzles).classes
-    wrong = (answers != solutions).sum(axis=-1)  # (N_sup, N) cells
-    hard = int((wrong[0] * (wrong[-1] == 0)).argmax())
-    print(f"\nA puzzle from the test set, and the answer of `recursive` after each of {len(answers)} steps:\n")
-    titles = ["puzzle", *(f"step {step}, {count} wrong" for step, count in enumerate(wrong[:, hard], 1))]
-    print("".join(f"{title:18}" for title in titles))
+    puzzle = puzzles[hardest_solved(config, params, puzzles, Box(2, 2))]
+    steps = answer(config, params, puzzle[None], Box(2, 2)).digits[:, 0]
+    wrong = (steps != steps[-1]).sum(axis=-1).tolist()  # the last answer keeps the rules, and there is one solution
+    print(f"\nA puzzle from the test set, and the answer of `recursive` after each of {len(steps)} steps:\n")
+    print("".join(f"{title:18}" for title in ("puzzle", *(f"step {n}, {w} wrong" for n, w in enumerate(wrong, 1)))))
     for row in range(4):
-        cells = [board[4 * row : 4 * row + 4] for board in (puzzles[hard], *answers[:, hard])]
-        print("".join(f"{' '.join('.' if cell < 2 else str(cell - 1) for cell in part):18}" for part in cells))
+        cells = [board[4 * row : 4 * row + 4] for board in (puzzle, *steps)]
+        print("".join(f"{' '.join(str(digit or '.') for digit in part):18}" for part in cells))
     print(f"\nOpen {directory / 'report.html'}")
 
 

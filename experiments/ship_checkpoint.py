@@ -9,7 +9,6 @@ Wafer classifiers have `wafer_ship.py`, which calibrates them too. `export_onnx.
 from dataclasses import dataclass
 from pathlib import Path
 
-from trm_jax.export.ship import ship
 from trm_jax.support.cli import main
 from trm_jax.training.processes import configure
 
@@ -28,6 +27,8 @@ class Arguments:
 
 def run(arguments: Arguments) -> None:
     """Write the checkpoint and say what it is."""
+    from trm_jax.export.ship import ship  # here: --help needs no jax
+
     chosen = ship(arguments.arm, arguments.output, arguments.replace)
     score = chosen.test[chosen.config.recursion.N_sup - 1]
     print(f"{arguments.output}: seed {chosen.seed}, {score} of {chosen.tested:,} test {chosen.task.example_name[1]}")

@@ -8,22 +8,10 @@ row, question, answer, solved (the givens and the rules hold) and steps. The ans
 or else the last: no solution is needed to judge it.
 """
 
-import csv
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
-from trm_jax.core.config import Config
-from trm_jax.core.task import task_from_options
-from trm_jax.export.source import read_source
-from trm_jax.sudoku.answers import answer, broken_cells, draw_board, parse_puzzle
-from trm_jax.sudoku.csv_files import read_questions
-from trm_jax.sudoku.solver import Box
-from trm_jax.sudoku.task import Sudoku
 from trm_jax.support.cli import main
-from trm_jax.support.files import replacing
 from trm_jax.support.schema import require
 from trm_jax.training.processes import configure
 
@@ -48,6 +36,13 @@ class Arguments:
 
 def run(arguments: Arguments) -> bool:
     """Print the steps of one puzzle, or write the answers to many; False where a single puzzle is not solved."""
+    from trm_jax.core.task import task_from_options  # here: --help needs no jax
+    from trm_jax.export.source import read_source
+    from trm_jax.sudoku.answers import answer, parse_puzzle, show, write_answers
+    from trm_jax.sudoku.csv_files import read_questions
+    from trm_jax.sudoku.solver import Box
+    from trm_jax.sudoku.task import Sudoku
+
     require(bool(arguments.puzzle) != bool(arguments.puzzles), "give either --puzzle or --puzzles")
     require(arguments.steps >= 0, f"--steps must not be negative, got {arguments.steps}")
     source = read_source(arguments.checkpoint)
@@ -63,29 +58,6 @@ def run(arguments: Arguments) -> bool:
     write_answers(output, puzzles, digits, solved, steps)
     print(f"{output}: {int(solved.sum()):,} of {len(puzzles):,} solved")
     return True
-
-
-def show(config: Config, params: Any, puzzle: np.ndarray, box: Box, steps: int) -> bool:
-    """Print the board after each step; whether the last one is a solution."""
-    answers = answer(config, params, puzzle[None], box, steps)
-    print(f"Puzzle\n\n{draw_board(puzzle, box)}")
-    for step, (digits, belief) in enumerate(zip(answers.digits[:, 0], answers.belief[:, 0], strict=True), start=1):
-        broken = broken_cells(digits, puzzle, box)
-        verdict = "the rules hold" if answers.holds[step - 1, 0] else f"{int(broken.sum())} cells break the rules (!)"
-        print(f"\nStep {step}: {verdict}, belief {belief:.3f}\n\n{draw_board(digits, box, broken)}")
-    solved = bool(answers.holds[-1, 0])
-    print("\nSolved." if solved else "\nNot solved.")
-    return solved
-
-
-def write_answers(path: Path, puzzles: np.ndarray, digits: np.ndarray, solved: np.ndarray, steps: np.ndarray) -> None:
-    """Write a row for every puzzle; the file appears complete or not at all."""
-    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["row", "question", "answer", "solved", "steps"])
-        for row, (question, answered, holds, step) in enumerate(zip(puzzles, digits, solved, steps, strict=True), 1):
-            texts = ("".join(str(digit or ".") for digit in grid.tolist()) for grid in (question, answered))
-            writer.writerow([row, *texts, str(bool(holds)).lower(), int(step)])
 
 
 if __name__ == "__main__":

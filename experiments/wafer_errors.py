@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trm_jax.support.cli import main
+from trm_jax.support.files import check_folder
 from trm_jax.support.provenance import provenance
 from trm_jax.support.schema import require
 from trm_jax.wafer.evaluation.arguments import RunArguments
@@ -36,6 +37,8 @@ def run(arguments: Arguments) -> None:
     from trm_jax.wafer.evaluation.error_page import write_errors  # here: --help needs none of this
     from trm_jax.wafer.evaluation.pooled import pool
 
+    if arguments.output:
+        check_folder(arguments.output)
     require(arguments.pictures >= 1, f"--pictures must be 1 or more, got {arguments.pictures}")
     require(arguments.max_on_page >= 1, f"--max-on-page must be 1 or more, got {arguments.max_on_page}")
     directory, wafers, _, folds = arguments.read()

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trm_jax.support.cli import main
+from trm_jax.support.files import check_folder
 from trm_jax.support.provenance import provenance
 from trm_jax.support.schema import require
 from trm_jax.wafer.evaluation.arguments import RunArguments
@@ -49,6 +50,8 @@ def run(arguments: Arguments) -> None:
     from trm_jax.wafer.evaluation.report import write_report
     from trm_jax.wafer.evaluation.results import compute
 
+    if arguments.output:
+        check_folder(arguments.output)
     require(arguments.timed >= 0, f"--timed is a number of wafers, got {arguments.timed}")
     directory, wafers, splits, folds = arguments.read()
     others = read_baselines(arguments.baselines, wafers, splits, folds) if arguments.baselines else {}

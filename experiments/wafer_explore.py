@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from trm_jax.support.cli import main
+from trm_jax.support.files import check_folder
 from trm_jax.support.schema import require
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -48,6 +49,8 @@ def run(arguments: Arguments) -> None:
     from trm_jax.wafer.data import load  # here: --help needs none of this
     from trm_jax.wafer.explore import explore, write
 
+    if arguments.output:
+        check_folder(arguments.output)
     for name, minimum in (("limit", 0), ("seed", 0), ("examples", 1), ("pairs", 1)):
         value = getattr(arguments, name)
         require(value >= minimum, f"--{name} must be {minimum} or more, got {value}")

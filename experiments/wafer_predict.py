@@ -5,8 +5,8 @@
         --threshold 0.9                                        # stop as soon as the model is sure
     python experiments/wafer_predict.py --preset smoke         # an untrained model on generated wafers: proves it runs
 
-One row for every map of the input (.pkl, .npz, a prepared cache or a folder of CSV or PNG maps) with its probabilities;
-broken maps get a row with the reason.
+One row for every map of the input (a data set, a map or a folder of maps) with its probabilities; broken maps get a row
+with the reason. --page writes a page to look at the answers. The exit code is 3 if maps were broken.
 """
 
 import sys
@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING, Literal
 from trm_jax.support.cli import main
 from trm_jax.support.schema import require
 from trm_jax.training.processes import configure
-from trm_jax.wafer.maps.answers import check_output, decide, write_answers
+from trm_jax.wafer.maps.answer_page import write_page
+from trm_jax.wafer.maps.answers import BROKEN_MAPS, check_output, summary, write_answers
 from trm_jax.wafer.maps.plausible import inspect, parse_codes
+from trm_jax.wafer.maps.unlike import doubted
 
 if TYPE_CHECKING:
     from trm_jax.wafer.checkpoint import Classifier
@@ -39,8 +41,10 @@ class Arguments:
     """Table to write."""
     codes: str = ""
     """How the cells are coded where they are not 0, 1, 2: `swapped`, or such as pass=1,fail=0,outline=disc."""
+    page: Path | None = None
+    """HTML page to write, with map, answer and second guess, and corrections to export."""
     force: bool = False
-    """Replace the table if it exists."""
+    """Replace the table and the page if they exist."""
     threshold: float | None = None
     """Stop a wafer after the first supervision step whose halting probability is above it; all steps if left out."""
     batch: int = 64
@@ -66,12 +70,14 @@ def prepare(arguments: Arguments) -> "tuple[Classifier, ReadResult]":
     return load_checkpoint(arguments.checkpoint), maps
 
 
-def run(arguments: Arguments) -> None:
-    """Classify all maps, write the table and print a summary."""
+def run(arguments: Arguments) -> int:
+    """Classify all maps, write the table and the page, and print a summary; returns the exit code."""
     batch, threshold = arguments.batch, arguments.threshold
     require(batch >= 1, f"--batch must be at least 1, got {batch}")
     require(threshold is None or 0 <= threshold <= 1, f"--threshold is a probability, got {threshold}")
     check_output(arguments.output, arguments.force)
+    if arguments.page:
+        check_output(arguments.page, arguments.force, "--page")
     parse_codes(arguments.codes)
     from trm_jax.wafer.classify import classify
 
@@ -80,16 +86,19 @@ def run(arguments: Arguments) -> None:
     for note in notes:
         print(note, file=sys.stderr)
     classified = classify(classifier, maps.wafers, threshold, batch)
-    review_threshold = classifier.calibration.review_threshold
-    write_answers(arguments.output, maps, classified.probabilities, classified.steps, review_threshold, doubts)
+    review_threshold, unlike = classifier.calibration.thresholds, classified.unlike
+    doubts = doubts if unlike is None else doubted(doubts, unlike)
+    write_answers(arguments.output, maps, classified.probabilities, classified.steps, review_threshold, doubts, unlike)
+    if arguments.page:
+        write_page(arguments.page, maps, classified.probabilities, classified.steps, review_threshold, doubts)
     count = len(maps.wafers)
     print(
         f"{maps.wafers.source}: {count:,} maps classified in {classified.seconds:.1f} s "
         f"({count / classified.seconds:,.0f} a second, compiling included), {classified.steps.mean():.2f} steps on "
-        f"average, {decide(classified.probabilities, review_threshold, doubts).review.mean():.1%} for review "
-        f"({len(doubts):,} maps with a reason), "
-        f"{len(maps.rejected):,} broken; {arguments.output}"
+        f"average; {arguments.output}{f' and {arguments.page}' if arguments.page else ''}\n"
+        f"{summary(maps, classified.probabilities, review_threshold, doubts)}"
     )
+    return BROKEN_MAPS if maps.rejected else 0
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import importlib
 from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["WaferClassifier", "train"]
+__all__ = ["WaferClassifier", "solve", "train"]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""The project from Python, in few lines: classify wafer maps, train on a task."""
+"""The project from Python, in few lines: classify wafer maps, solve a puzzle, train on a task."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,13 +8,18 @@ import numpy as np
 import pandas as pd
 
 from trm_jax.core.config import Config
-from trm_jax.core.task import Task, override
+from trm_jax.core.task import Task, override, task_from_options
+from trm_jax.export.source import read_source
 from trm_jax.study.arms import Arm
 from trm_jax.study.runner import run_arm
+from trm_jax.sudoku.answers import answer, parse_puzzle
+from trm_jax.sudoku.solver import Box
+from trm_jax.sudoku.task import Sudoku
 from trm_jax.wafer.checkpoint import load_checkpoint
 from trm_jax.wafer.classify import classify
 from trm_jax.wafer.maps import source
 from trm_jax.wafer.maps.answers import answers
+from trm_jax.wafer.maps.plausible import inspect
 from trm_jax.wafer.maps.validate import build_wafers
 
 
@@ -38,9 +43,19 @@ class WaferClassifier:
             rows = np.arange(len(arrays))
             flat = np.concatenate([cells.ravel() for cells in arrays])
             read = build_wafers(flat, height, width, {"row": rows, "group": rows}, "arrays")
+        calibration = self.classifier.calibration
+        read, doubts, _ = inspect(read, dies=calibration.dies)
         answered = classify(self.classifier, read.wafers, threshold)
-        limit = self.classifier.calibration.review_threshold
-        return pd.DataFrame(list(answers(read, answered.probabilities, answered.steps, limit)))
+        found = answers(read, answered.probabilities, answered.steps, calibration.review_threshold, doubts)
+        return pd.DataFrame(list(found))
+
+
+def solve(puzzle: str, checkpoint: str | Path) -> list[str]:
+    """The board after each supervision step, its digits in a row; ``puzzle`` as `trm solve --puzzle` takes it."""
+    stored = read_source(Path(checkpoint))
+    box = Box(*task_from_options(Sudoku, stored.task).box)
+    answers = answer(stored.config, stored.params, parse_puzzle(puzzle, box)[None], box)
+    return ["".join(map(str, digits)) for digits in answers.digits[:, 0].tolist()]
 
 
 def train(task: Task, directory: str | Path, options: Mapping[str, Any] | None = None) -> pd.DataFrame:

@@ -4,6 +4,7 @@ from typing import Any
 
 from trm_jax.core.config import LossConfig, OptimConfig, RecursionConfig, RunConfig
 from trm_jax.core.model_config import ModelConfig
+from trm_jax.maze.task import Maze
 from trm_jax.reporting.markdown import table
 from trm_jax.sequences.task import Sequences
 from trm_jax.study.sudoku import PRESETS as SUDOKU
@@ -20,6 +21,7 @@ SECTIONS: dict[str, tuple[type[Any], str]] = {
     "The optimizer": (OptimConfig, "optim."),
     "The run": (RunConfig, "run."),
     "Sudoku": (Sudoku, "task."),
+    "Mazes": (Maze, "task."),
     "Wafer maps": (WaferTask, "task."),
     "Sequences of your own": (Sequences, "task."),
 }

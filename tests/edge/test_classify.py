@@ -152,7 +152,11 @@ def test_the_command_classify(
     flat = wafers.flat.copy()
     flat[wafers.start[2]] = 9
     source, output = save_maps(tmp_path / "maps.npz", wafers, flat=flat), tmp_path / "answers.csv"
-    main(["classify", "--model", str(directory), "--input", str(source), "--output", str(output), *options])
+    page = tmp_path / "answers.html"
+    line = ["--model", directory, "--input", source, "--output", output, "--page", page, *options]
+    with pytest.raises(SystemExit) as stop:
+        main(["classify", *map(str, line)])
+    assert stop.value.code == 3  # a map was broken
     with output.open(newline="") as file:
         lines = list(csv.DictReader(file))
     assert [int(line["row"]) for line in lines] == list(range(COUNT))
@@ -167,6 +171,29 @@ def test_the_command_classify(
         assert line["label"] == CLASSES[wafers.label[row]]
     streams = capsys.readouterr()
     assert "runs on CPUExecutionProvider" in streams.err and "20 maps answered" in streams.out
+    assert "broken:    1, the first: row 2 has a cell 9; cells are 0, 1 or 2" in streams.out
+    decided = sum(line["decision"] == "auto" for line in lines)
+    assert f'"counts": {{"auto": {decided}, "review": {20 - decided}, "rejected": 1}}' in page.read_text()
+
+
+def test_sizes_and_thresholds_of_a_package_decide_what_a_person_sees(wafers: Wafers, tmp_path: Path) -> None:
+    found = edge_models.expected(wafers)[:, -1]
+    dies, sure = np.array([(wafers.map(row) > 0).sum() for row in range(COUNT)]), found.max(axis=1)
+    often = int(np.bincount(found.argmax(axis=1)).argmax())
+    limits = [1.0 if label == often else 0.4 for label in range(9)]
+    small = int(np.unique(dies)[1])
+    options: dict[str, Any] = {"class_thresholds": limits, "dies": [small, 1e9]}
+    model = edge_models.save(tmp_path / "model.onnx", edge_models.plain(), **options)
+    output = tmp_path / "answers.csv"
+    line = ["classify", "--model", str(model), "--input", str(save_maps(tmp_path / "maps.npz", wafers))]
+    main([*line, "--output", str(output)])
+    with output.open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    unlike = dies < small
+    assert [bool(line["reason"]) for line in lines] == unlike.tolist() and 1 <= unlike.sum() < COUNT
+    review = unlike | (found.argmax(axis=1) == often) | (sure < 0.4)
+    assert [line["decision"] == "review" for line in lines] == review.tolist() and not review.all()
+    assert "unlike" not in lines[0]  # a package that does not know
 
 
 def test_the_command_benchmark(directory: Path, wafers: Wafers, tmp_path: Path, capsys: Any) -> None:
@@ -247,11 +274,14 @@ def sources_of(wafers: Wafers, tmp_path: Path) -> list[Path]:
     return [tmp_path / "maps.npz", folder, tmp_path / "cache", tmp_path / "maps.pkl"]
 
 
+ANSWER = ["row", "prediction", "confidence", "decision", "steps", *(f"p_{name}" for name in CLASSES)]
+
+
 def test_nothing_but_numpy_and_onnxruntime_is_needed(directory: Path, wafers: Wafers, tmp_path: Path) -> None:
     sources = sources_of(wafers, tmp_path)
     run_on_device(sys.executable, sources, directory)
     tables = [Path(f"{source}.csv").read_text().splitlines() for source in sources]
-    shares = [[line.split(",")[:14] for line in table] for table in tables]
+    shares = [[[row[name] for name in ANSWER] for row in csv.DictReader(table)] for table in tables]
     assert all(share == shares[0] for share in shares) and len(tables[0]) == 1 + COUNT
 
 

@@ -15,6 +15,7 @@ import httpx
 import numpy as np
 import pytest
 
+import trm_jax
 from trm_jax.edge import server
 from trm_jax.edge.__main__ import main
 from trm_jax.edge.bodies import Limits
@@ -112,6 +113,23 @@ def test_a_cell_of_any_kind_is_a_reason_and_not_an_error(service: Service, wafer
     answers = response.json()["answers"]
     assert response.status_code == 200 and [one["decision"] == "rejected" for one in answers] == [True, False]
     assert "has a cell " in answers[0]["reason"] and len(answers[0]["reason"]) < 80
+
+
+def test_names_of_other_classes_are_no_reason_to_refuse_maps(service: Service, wafers: Wafers) -> None:
+    label, classes = np.arange(COUNT) % 2, np.array(["Edge-Local", "C7"])
+    answers = post(service, content=npz(wafers, label=label, classes=classes), headers=NPZ).json()["answers"]
+    assert [one.get("label", "") for one in answers] == ["Edge-Loc", ""] * 4 + ["Edge-Loc"]
+
+
+def test_pages_say_what_answers_and_how_to_ask(service: Service) -> None:
+    health = request(service, "GET", "/health").json()
+    assert health["version"] == trm_jax.__version__ and health["commit"] == "none"
+    assert (health["review_threshold"], health["halting_threshold"]) == (0.5, None)
+    page, docs = request(service, "GET", "/"), request(service, "GET", "/docs")
+    assert page.status_code == docs.status_code == 200 and "Drop maps here" in page.text
+    assert "http" not in page.text and '{"maps": [[[0, 1, 2, ...], ...], ...]}' in docs.text
+    for path in ("/", "/docs"):
+        assert request(service, "GET", path, headers={"host": "evil.example"}).status_code == 421
 
 
 def test_one_map_instead_of_a_list_is_told_so(service: Service, wafers: Wafers) -> None:
@@ -319,7 +337,7 @@ def test_a_token_is_needed_where_there_is_one(service: Service, wafers: Wafers) 
         assert request(closed, "GET", "/metrics", headers=headers).status_code == 401
     assert post(closed, json=body, headers={"authorization": "Bearer secret"}).status_code == 200
     assert request(closed, "GET", "/health").status_code == 200
-    assert request(closed, "GET", "/docs").status_code == 404
+    assert request(closed, "GET", "/docs").status_code == 200  # it says nothing that is not public
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.7", "device.local", "127.0.0.1.example.com", ""])

@@ -107,7 +107,7 @@ def test_a_file_is_answered_row_by_row(tiny, tmp_path, monkeypatch, capsys):
     arguments = ["--checkpoint", tmp_path, "--puzzles", tmp_path / "in.csv", "--output", tmp_path / "out.csv"]
     monkeypatch.setattr(sys, "argv", ["solve.py", *map(str, arguments)])
     solve.main(solve.Arguments, solve.run, "")
-    rows = list(csv.DictReader((tmp_path / "out.csv").open()))
+    rows = list(csv.DictReader((tmp_path / "out.csv").read_text().splitlines()))
     assert [list(row) for row in rows] == [["row", "question", "answer", "solved", "steps"]] * 2
     assert [row["question"] for row in rows] == [questions[0].replace("0", "."), questions[1]]
     expected = answer(config, params, np.stack([PUZZLE, np.zeros(16, np.int8)]), BOX).digits[-1]

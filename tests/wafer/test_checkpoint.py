@@ -209,7 +209,9 @@ def test_a_checkpoint_classifies_a_folder(classifier, tmp_path, run):
         np.savetxt(maps / name, wafers.map(index), fmt="%d", delimiter=",")
     (maps / "9.csv").write_text("0,1\n1,7\n")
     predict = ("--checkpoint", tmp_path / "edge", "--input", maps, "--batch", 16, "--output")
-    run(wafer_predict, *predict, tmp_path / "a.csv")
+    with pytest.raises(SystemExit) as stop:
+        run(wafer_predict, *predict, tmp_path / "a.csv", "--page", tmp_path / "a.html")
+    assert stop.value.code == 3 and "has a cell '7' in line 2" in (tmp_path / "a.html").read_text()
     rows = list(csv.DictReader((tmp_path / "a.csv").read_text().splitlines()))
     assert [row["file"] for row in rows] == ["0.csv", "1.csv", "9.csv", "LOT4711/2.csv"]
     assert [row["decision"] == "rejected" for row in rows] == [False, False, True, False]
@@ -219,6 +221,10 @@ def test_a_checkpoint_classifies_a_folder(classifier, tmp_path, run):
     for arguments, reason in (
         ((*predict, maps / "no" / "a.csv"), "--output: there is no folder"),
         (("--checkpoint", tmp_path / "no", "--input", maps), "no checkpoint directory"),
+        (
+            (*predict, tmp_path / "b.csv", "--page", tmp_path / "a.html"),
+            "--page: .* exists; give another name, or --force",
+        ),
         (("--threshold", 1.5), "--threshold is a probability, got 1.5"),
         ((), "give --checkpoint and --input, or --preset smoke"),
     ):

@@ -87,7 +87,11 @@ def device(size: Size) -> Calls:
     """What was measured on: devices, versions, memory, and the fastest product in each precision."""
     yield "device", lambda: environment() | {"memory_limit": memory_limit(run_mesh(Config(), jax.devices()[:1]))}
     for precision in PRECISIONS:
-        yield f"device/{precision}", lambda p=precision: {"tflops": product_flops(size.matrix, p) / 1e12}
+        yield f"device/{precision}", partial(_product, size.matrix, precision)
+
+
+def _product(side: int, precision: str) -> dict[str, float]:
+    return {"tflops": product_flops(side, precision) / 1e12}
 
 
 @cache

@@ -30,7 +30,7 @@ def build(config: Config, params: Any, compiled: bool) -> TRM:
     model = load(config, params).to(DEVICE)
     if compiled:
         torch._dynamo.reset()
-        model.supervision_step = torch.compile(model.supervision_step, dynamic=False)  # type: ignore[method-assign]
+        model.supervision_step = torch.compile(model.supervision_step, dynamic=False)
     return model
 
 

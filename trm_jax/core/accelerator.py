@@ -1,6 +1,7 @@
 """What is computed in another form on a GPU or TPU; processors and exported graphs keep the plain forms."""
 
 from contextlib import AbstractContextManager, nullcontext
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,7 @@ from trm_jax.core.model_config import ModelConfig
 
 def platform() -> str:
     """Where the program that is traced now will run, "cpu", "gpu" or "tpu": ``jax.default_device`` if it is set."""
-    device = jax.config.jax_default_device
+    device = jax.config.jax_default_device  # type: ignore[attr-defined]
     if device is None:
         return jax.default_backend()
     return device if isinstance(device, str) else device.platform
@@ -53,7 +54,7 @@ def cudnn_attention(config: ModelConfig) -> bool:
 
 def fused_attention(config: ModelConfig, query, key, value, bias=None):
     """Attention of a GPU or TPU on (B, L, H, head width), with a bias (H, L, L) of the scores."""
-    implementation = "cudnn" if cudnn_attention(config) else "xla"
+    implementation: Literal["cudnn", "xla"] = "cudnn" if cudnn_attention(config) else "xla"
     if bias is not None:
         bias = bias[None].astype(query.dtype if implementation == "cudnn" else jnp.float32)
     return jax.nn.dot_product_attention(query, key, value, bias, implementation=implementation)

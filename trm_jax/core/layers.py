@@ -163,17 +163,17 @@ class SelfAttention(nn.Module):
         heads = self.config.heads
         linear = partial(Linear, inference=self.inference)
         qkv = linear(3 * width, name="qkv")(x).reshape(batch, tokens, 3, heads, width // heads)
-        turns = self.config.positions.startswith("rotary")
-        angles = rotary_angles(self.config) if turns else None
+        angles = rotary_angles(self.config) if self.config.positions.startswith("rotary") else None
         bias = None
         if self.config.relations != "none":
             bias = self.param("relations", partial(_relations_init, self.config), (heads, RELATIONS + 1))
             bias = jnp.take(bias, relation_kinds(self.config), axis=1)
         if on_cpu():
-            mixed = _written_out(*jnp.moveaxis(qkv, (2, 3), (0, 2)), angles, bias).swapaxes(1, 2)
+            query, key, value = jnp.moveaxis(qkv, (2, 3), (0, 2))
+            mixed = _written_out(query, key, value, angles, bias).swapaxes(1, 2)
         else:
             query, key, value = jnp.moveaxis(qkv, 2, 0)
-            if turns:
+            if angles is not None:
                 query, key = rotate(query, angles[:, None]), rotate(key, angles[:, None])
             mixed = fused_attention(self.config, query, key, value, bias)
         return linear(width, kernel_init=self.last_init, name="out")(mixed.reshape(batch, tokens, width))

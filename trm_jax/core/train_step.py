@@ -3,7 +3,7 @@
 A state here belongs to one model; `trm_jax.training.devices` runs many of them in one compiled program.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -124,6 +124,8 @@ def train_step(config: Config, task: Task, state: TrainState, data: TrainingData
     """One optimizer update. Returns the new state and scalar metrics."""
     batch_key, explore_key = jax.random.split(jax.random.fold_in(state.key, state.step))
     batch = draw_batch(config, task, data, batch_key, state.step)
+    loss: Callable
+    samples: tuple
     if config.loss.supervision == "carried":
         slots = _refill(config, state, batch)
         loss, samples = _carried_loss, (slots, minimum_steps(config, explore_key, slots.steps.shape))

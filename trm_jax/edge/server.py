@@ -1,4 +1,4 @@
-"""Answers over HTTP, for machines that send maps a few at a time: POST /classify, GET /health, GET /metrics.
+"""Answers over HTTP, for machines that send maps a few at a time: POST /classify, GET /health, GET /metrics, GET /docs.
 
 Needs the extra ``serve`` (fastapi, uvicorn, prometheus-client). A body is JSON, ``{"maps": [[[0, 1, 2, ...], ...]]}``,
 or an .npz in the layout of the data sets; pickles are never read.
@@ -11,6 +11,7 @@ import json
 import socket
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import prometheus_client
@@ -19,6 +20,7 @@ from fastapi import Depends, FastAPI, HTTPException, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
+import trm_jax
 from trm_jax.edge.bodies import Limits, read_json, read_npz_body
 from trm_jax.edge.classify import classify
 from trm_jax.edge.connections import Protocol
@@ -27,9 +29,25 @@ from trm_jax.edge.package import Model
 from trm_jax.support.archives import TooLarge
 from trm_jax.wafer.maps.answers import Answer, answers
 from trm_jax.wafer.maps.plausible import inspect
+from trm_jax.wafer.maps.unlike import doubted, known
 from trm_jax.wafer.maps.validate import ReadResult
 from trm_jax.wafer.maps.wafers import CLASSES
 
+PAGE = Path(__file__).with_name("drop.html")
+"""What `/` shows: a place to drop maps on."""
+DOCS = """\
+Classify wafer maps over HTTP (trm_jax {version})
+
+POST /classify   JSON {{"maps": [[[0, 1, 2, ...], ...], ...]}} as application/json, or an .npz as application/x-npz.
+                 A map is a list of rows; 0 is no die, 1 a passing die, 2 a failing die.
+                 Answers: {{"labels": [...], "answers": [{{"row", "decision", "prediction", "confidence", "steps",
+                 "probabilities", "reason"}}, ...], "alarms": [...]}}; decision is auto, review or rejected.
+                 400 for a body that is no maps, 401 without the token, 408 and 413 for one too slow or too large,
+                 415 for another content type, 503 with Retry-After while others wait.
+GET  /health     version, model and thresholds. GET /metrics: counters for Prometheus. GET /: a page to drop maps on.
+
+    curl -H 'Content-Type: application/json' -H "Authorization: Bearer $TOKEN" -d @maps.json HOST/classify
+"""
 _BACKLOG = 512
 _JSON, _NPZ = "application/json", ("application/octet-stream", "application/x-npz", "application/zip")
 
@@ -90,7 +108,7 @@ def create_app(service: Service) -> FastAPI:
     def authorize(request: Request) -> None:
         _check_client(request, service.token)
 
-    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    app = FastAPI(title="Wafer maps", description=__doc__, docs_url=None, redoc_url=None, openapi_url=None)
     metrics = ServerMetrics()
     queue = RequestQueue(service.limits, metrics)
 
@@ -123,9 +141,28 @@ def create_app(service: Service) -> FastAPI:
         return Response(text, media_type=_JSON)
 
     @app.get("/health")
-    async def health(request: Request) -> dict[str, str]:
+    async def health(request: Request) -> dict[str, Any]:
         _check_host_header(request, service.token)
-        return {"status": "ok", "model": service.model.path.name, "provider": service.model.provider}
+        metadata = service.model.metadata
+        return {
+            "status": "ok",
+            "version": trm_jax.__version__,
+            "model": service.model.path.name,
+            "commit": metadata.provenance.get("commit", ""),
+            "provider": service.model.provider,
+            "review_threshold": metadata.review_threshold,
+            "halting_threshold": service.threshold,
+        }
+
+    @app.get("/")
+    async def page(request: Request) -> Response:
+        _check_host_header(request, service.token)
+        return Response(PAGE.read_text(encoding="utf-8"), media_type="text/html")
+
+    @app.get("/docs")
+    async def docs(request: Request) -> Response:
+        _check_host_header(request, service.token)
+        return Response(DOCS.format(version=trm_jax.__version__), media_type="text/plain")
 
     @app.get("/metrics", dependencies=[Depends(authorize)])
     async def metrics_text() -> Response:
@@ -245,7 +282,9 @@ def _answer(
     alarms = []
     if service.monitor is not None:
         alarms = service.monitor.add(read.wafers, classified.probabilities, classified.steps, review)
-    return list(answers(read, classified.probabilities, classified.steps, review, doubts)), alarms
+    doubts, unlike = doubted(doubts, classified.unlike), known(classified.unlike)
+    limits = service.model.metadata.thresholds
+    return list(answers(read, classified.probabilities, classified.steps, limits, doubts, unlike)), alarms
 
 
 def _present(answer: Answer) -> dict[str, Any]:

@@ -137,7 +137,7 @@ def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
         kinds = {name: entry.get("dtype") for name, entry in header.items() if isinstance(entry, dict)}
         quantized = [name for name, kind in kinds.items() if str(kind).startswith("F8")]
         if quantized:
-            raise Refused(_quantized(quantized, kinds[quantized[0]], kinds))
+            raise Refused(_quantized(quantized, str(kinds[quantized[0]]), kinds))
     return load_file(path)
 
 

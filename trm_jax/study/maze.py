@@ -8,17 +8,17 @@ STUDIES = {
         {
             "deep": {},
             "shallow": {"recursion.N_sup": 1, "recursion.n": 1},
-            "shallow_equal_compute": {"recursion.N_sup": 1, "recursion.n": 1, "run.steps": 2400},
+            "shallow_equal_compute": {"recursion.N_sup": 1, "recursion.n": 1, "run.steps": 3000},
         },
         base={
-            "task.sides": (9, 11), "task.train": 2000, "task.test": 500, "task.same_for_seeds": False,
+            "task.sides": (9,), "task.train": 2000, "task.test": 500, "task.same_for_seeds": False,
             "model.width": 32, "model.mixer": "attention", "model.relations": "neighbours", "recursion.N_sup": 4,
-            "recursion.T": 1, "recursion.n": 2, "optim.learning_rate": 3e-3, "optim.weight_decay": 0.1,
-            "optim.ema": 0.98, "run.seeds": (0, 1, 2, 3, 4, 5),
+            "recursion.T": 1, "recursion.n": 2, "optim.learning_rate": 1e-3, "optim.weight_decay": 0.1,
+            "optim.ema": 0.98, "run.steps": 500, "run.batch": 32, "run.seeds": (0, 1, 2),
         },
         reference="deep",
-        rule="More recursion finds longer ways at equal compute if `shallow_equal_compute` is lower than `deep` at the "
-        "largest side, and both halves of the seeds find it.",
+        rule="More recursion finds longer ways at equal compute if `shallow_equal_compute` is lower than `deep` by "
+        "the study's test.",
         name="depth",
     )
 }  # fmt: skip

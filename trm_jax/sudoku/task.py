@@ -56,7 +56,7 @@ class Sudoku(Task):
     example_name: ClassVar[tuple[str, str]] = ("puzzle", "puzzles")
 
     @property
-    def level_name(self) -> str:
+    def level_name(self) -> str:  # type: ignore[override]
         """Blanks, or guesses."""
         return self.level_by
 
@@ -187,8 +187,8 @@ def levels(puzzles: Puzzles, by: str, box: Box) -> np.ndarray:
     """Difficulty of every puzzle as text (N,): "0", "1-9" or "10+" guesses, or the number of blanks, "low-high" for all
     where there are more than MAX_LEVELS."""
     if by == "guesses":
-        counts = [guesses(puzzle, box) for puzzle in puzzles.puzzles]
-        return np.array(["0", "1-9", "10+"])[np.searchsorted([1, 10], counts, side="right")]
+        needed = [guesses(puzzle, box) for puzzle in puzzles.puzzles]
+        return np.array(["0", "1-9", "10+"])[np.searchsorted([1, 10], needed, side="right")]
     blanks = (puzzles.puzzles == 0).sum(axis=1)
     counts = np.unique(blanks)
     if len(counts) > MAX_LEVELS:

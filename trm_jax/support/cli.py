@@ -30,14 +30,16 @@ def main(
     """Parse the command line into a dataclass and call ``run`` with it; errors become one line and exit code 1.
 
     ``description`` is the docstring of the script; ``setup`` is called first, such as
-    `trm_jax.training.processes.configure`. Where ``run`` returns False the exit code is 1.
+    `trm_jax.training.processes.configure`. Where ``run`` returns False the exit code is 1, where it returns a number
+    that number.
     """
     with errors_in_one_line():
         parsed = parse(arguments, description)
         if setup is not None:
             setup()
-        if run(parsed) is False:
-            sys.exit(1)
+        code = run(parsed)
+        if code is False or (type(code) is int and code):
+            sys.exit(code or 1)
 
 
 def parse(arguments: type[Arguments], description: str | None) -> Arguments:

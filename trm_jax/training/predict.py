@@ -72,13 +72,6 @@ def predict_samples(config: Config, params: Any, samples: Samples, steps: int = 
     return predict(config, params, arrays["inputs"], arrays.get("puzzle"), steps=steps, by_seed=True)
 
 
-def predict_one(config: Config, params: Any, inputs: np.ndarray) -> Prediction:
-    """What one model, its weights without an axis S, answers to N inputs; leaves (N_sup, N, ...)."""
-    alone = config.override(**{"run.seeds": (0,)})
-    answers = predict(alone, jax.tree.map(lambda leaf: np.asarray(leaf)[None], params), inputs)
-    return jax.tree.map(lambda leaf: leaf[0], answers)
-
-
 def scores(task: Task, config: Config, params: Any, samples: Samples, steps: int = 0) -> dict[str, np.ndarray]:
     """Scores of S models on samples after every supervision step, each (S, N_sup)."""
     shares = _shares(predict_samples(config, params, samples, steps), samples)

@@ -3,8 +3,6 @@
 Maps travel as three-valued digits, five to a byte, deflated together; the browser unpacks and draws them.
 """
 
-import base64
-import gzip
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -16,24 +14,12 @@ from trm_jax.support.files import write_text
 from trm_jax.wafer.evaluation import errors, figures
 from trm_jax.wafer.evaluation.pooled import Pooled
 from trm_jax.wafer.figures import FAIL_COLOUR, PASS_COLOUR
+from trm_jax.wafer.maps.answer_page import pack
 from trm_jax.wafer.maps.wafers import CLASSES, Wafers
 
-DIGITS = 5
-"""Cells in a byte: 3 ** 5 = 243 values."""
 COLUMNS = ("wafer", "row", "group", "split", "true", "predicted", "confidence", "halt", "seeds_wrong", "steps",
            "label_issue", "suggested", "doubt")  # fmt: skip
 """Of the table of errors, in the order in which the page has them; the probabilities follow."""
-
-
-def pack(maps: Sequence[np.ndarray]) -> str:
-    """Maps of cells 0, 1, 2, one after another and each filled up to whole bytes, as base64 of gzip."""
-    weights = 3 ** np.arange(DIGITS)
-    parts = []
-    for cells in maps:
-        filled = np.zeros(-(-cells.size // DIGITS) * DIGITS, np.int64)
-        filled[: cells.size] = cells.ravel()
-        parts.append((filled.reshape(-1, DIGITS) @ weights).astype(np.uint8).tobytes())
-    return base64.b64encode(gzip.compress(b"".join(parts), 9, mtime=0)).decode()
 
 
 def write_errors(

@@ -139,7 +139,8 @@ def risk_coverage(
         place = shares["coverage"].value, shares["errors"].value
         axes.plot(*place, marker, color=colour, ms=8, mec="white", label=name, zorder=4, clip_on=False)
     risks = [float(curve.risk[-1]) for curve in curves] + [shares["errors"].value for shares in decided.values()]
-    axes.set(xlim=(0, 1), ylim=(0, 1.25 * max(alpha, *risks)))
+    lowest = min([0.6, *(shares["coverage"].value - 0.05 for shares in decided.values())])  # below it nobody decides
+    axes.set(xlim=(max(0, lowest), 1), ylim=(0, 1.25 * max(alpha, *risks)))
     percent(axes.xaxis)
     percent(axes.yaxis)
     axes.set(xlabel="Wafers decided automatically (%)", ylabel="Errors among them (%)")

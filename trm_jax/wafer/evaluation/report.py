@@ -41,10 +41,11 @@ def write_report(
         "confusion": figures.confusion(results.confusion, CLASSES, source),
         "f1_by_class": figures.f1_by_class({"F1": results.measured}, CLASSES, source),
         "training": figures.training({fold.split.name: fold.curve for fold in folds}, source),
-        "steps": figures.steps(results.steps, pooled.depth, source),
         "risk_coverage": figures.risk_coverage(results.curves, decided, results.rates["alpha"], source),
-        "adaptive_depth": figures.adaptive_depth(results.adaptive, source),
     }
+    if pooled.depth > 1:  # a net that was trained to answer at once has no depth to draw
+        drawn["steps"] = figures.steps(results.steps, pooled.depth, source)
+        drawn["adaptive_depth"] = figures.adaptive_depth(results.adaptive, source)
     checks, steps = readiness_table(results.checks), results.steps.to_dict("records")
     limits = results.thresholds.groupby("rule")["threshold"]
     text = page.template("trm_jax.wafer.evaluation", "report.md").render(

@@ -18,6 +18,8 @@ Thresholds = float | tuple[float, ...]
 Doubts = Mapping[int, str]
 """Why a person should look at a wafer, by its position."""
 NO_DOUBTS: Doubts = MappingProxyType({})
+BROKEN_MAPS = 3
+"""Exit code of a command that has answered, but could not read every map."""
 
 
 class Decisions(NamedTuple):
@@ -40,27 +42,29 @@ class Answer(NamedTuple):
     prediction: str = ""
     confidence: float | None = None
     steps: int | None = None
+    unlike: float | None = None
+    """How unlike the map is to those trained on; above 0 it is for review."""
     probabilities: tuple[float, ...] = ()
     label: str = ""
     reason: str = ""
 
 
-def check_output(path: Path, force: bool = False) -> None:
+def check_output(path: Path, force: bool = False, option: str = "--output") -> None:
     """Raise ValueError if this file cannot be written, or exists: to be called before an hour of classifying.
 
     With ``force`` an existing file is replaced, but nothing that is not a regular file.
     """
     folder = path.resolve().parent
     if not folder.is_dir():
-        raise ValueError(f"--output: there is no folder {folder}")
+        raise ValueError(f"{option}: there is no folder {folder}")
     if not os.access(folder, os.W_OK):
-        raise ValueError(f"--output: the folder {folder} cannot be written to")
+        raise ValueError(f"{option}: the folder {folder} cannot be written to")
     if path.is_dir():
-        raise ValueError(f"--output: {path} is a folder; name a file in it")
+        raise ValueError(f"{option}: {path} is a folder; name a file in it")
     if path.exists() and not path.is_file():
-        raise ValueError(f"--output: {path} is not a regular file")
+        raise ValueError(f"{option}: {path} is not a regular file")
     if path.exists() and not force:
-        raise ValueError(f"--output: {path} exists; give another name, or --force to replace it")
+        raise ValueError(f"{option}: {path} exists; give another name, or --force to replace it")
 
 
 def decide(probabilities: np.ndarray, review_threshold: Thresholds, doubts: Doubts = NO_DOUBTS) -> Decisions:
@@ -84,6 +88,7 @@ def answers(
     steps: np.ndarray,
     review_threshold: Thresholds,
     doubts: Doubts = NO_DOUBTS,
+    unlike: np.ndarray | None = None,
 ) -> Iterator[Answer]:
     """One answer for every map, also for rejected ones, in the order of the source.
 
@@ -99,7 +104,7 @@ def answers(
     if not np.isfinite(probabilities).all():
         raise ValueError("probabilities have values that are NaN or infinite")
     decisions = decide(probabilities, review_threshold, doubts) if count else None
-    return _answers(read, probabilities, steps, decisions, doubts)
+    return _answers(read, probabilities, steps, decisions, doubts, unlike)
 
 
 def _answers(
@@ -108,6 +113,7 @@ def _answers(
     steps: np.ndarray,
     decisions: Decisions | None,
     doubts: Doubts,
+    unlike: np.ndarray | None,
 ) -> Iterator[Answer]:
     wafers = read.wafers
     # A rejected map stands before the first usable one of a higher row; rows of a source ascend.
@@ -127,10 +133,29 @@ def _answers(
                 prediction=CLASSES[decisions.predicted[index]],
                 confidence=float(decisions.confidence[index]),
                 steps=int(steps[index]),
+                unlike=None if unlike is None else float(unlike[index]),
                 probabilities=tuple(probabilities[index].tolist()),
                 label="" if label == UNKNOWN else CLASSES[label],
                 reason=doubts.get(index, ""),
             )
+
+
+def summary(
+    read: ReadResult, probabilities: np.ndarray, review_threshold: Thresholds, doubts: Doubts = NO_DOUBTS
+) -> str:
+    """What was found, in a few lines for a terminal: classes, maps to review, broken ones with the first reason."""
+    decisions = decide(probabilities, review_threshold, doubts) if len(read.wafers) else None
+    lines = []
+    for name, wanted in (("decided", False), ("to review", True)):
+        found = decisions.predicted[decisions.review == wanted] if decisions else np.zeros(0, int)
+        counts = np.bincount(found, minlength=len(CLASSES))
+        kinds = ", ".join(f"{CLASSES[kind]} {counts[kind]:,}" for kind in np.argsort(-counts) if counts[kind])
+        lines.append(f"{name + ':':11}{len(found):,}{' (' + kinds + ')' if kinds else ''}")
+    reason = f", the first: {read.first_reason}" if read.rejected else ""
+    if doubts:
+        lines.append(f"{'doubted:':11}{len(doubts):,}, the first: {doubts[min(doubts)]}")
+    lines.append(f"{'broken:':11}{len(read.rejected):,}{reason}")
+    return "\n".join([*lines, *(f"{'note:':11}{note}" for note in read.notes)])
 
 
 def write_answers(
@@ -140,17 +165,19 @@ def write_answers(
     steps: np.ndarray,
     review_threshold: Thresholds,
     doubts: Doubts = NO_DOUBTS,
+    unlike: np.ndarray | None = None,
 ) -> None:
     """Write a CSV file with one line a map, whole or not at all; arguments and errors as those of ``answers``.
 
-    Columns: file, lot, wafer and index as far as the source has them; row, prediction, confidence, decision, steps, p_
-    and the name of each class; then label if any map has one, and reason if any map was rejected or doubted. A file
-    that exists is replaced: see `check_output`.
+    Columns: file, lot, wafer and index as far as the source has them; row, prediction, confidence, decision, steps,
+    unlike if it is known, p_ and the name of each class; then label if any map has one, and reason if any map was
+    rejected or doubted. A file that exists is replaced: see `check_output`.
     """
-    lines = answers(read, probabilities, steps, review_threshold, doubts)
+    lines = answers(read, probabilities, steps, review_threshold, doubts, unlike)
     labelled, broken = bool((read.wafers.label != UNKNOWN).any()), bool(read.rejected or doubts)
     names = [read.names[kind] for kind in NAMES if kind in read.names]
-    columns = ["row", "prediction", "confidence", "decision", "steps", *(f"p_{name}" for name in CLASSES)]
+    columns = ["row", "prediction", "confidence", "decision", "steps"] + ["unlike"] * (unlike is not None)
+    columns += [f"p_{name}" for name in CLASSES]
     with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         known = [kind for kind in NAMES if kind in read.names]
@@ -159,6 +186,7 @@ def write_answers(
             shares = [f"{share:.6f}" for share in line.probabilities] or [""] * len(CLASSES)
             confidence = "" if line.confidence is None else f"{line.confidence:.6f}"
             cells = [line.row, line.prediction, confidence, line.decision, "" if line.steps is None else line.steps]
+            cells += [] if unlike is None else ["" if line.unlike is None else f"{line.unlike:.3f}"]
             called = [plain_cell(name[line.row]) for name in names]
             writer.writerow(called + cells + shares + [line.label] * labelled + [plain_cell(line.reason)] * broken)
 

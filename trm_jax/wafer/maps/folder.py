@@ -33,7 +33,8 @@ def read_folder(path: Path, options: ReadOptions = DEFAULTS) -> ReadResult:
     read = read_files(path, files, options, path / LABELS)
     kinds = Counter(file.suffix.lower() or "without a suffix" for file in skipped)
     listed = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(6))
-    note = f"{len(skipped):,} files that are no maps were left out: {listed}{', ...' * (len(kinds) > 6)}"
+    files_that = "file that is no map was" if len(skipped) == 1 else "files that are no maps were"
+    note = f"{len(skipped):,} {files_that} left out: {listed}{', ...' * (len(kinds) > 6)}"
     return read._replace(notes=(note,) if skipped else ())
 
 
