@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from trm_jax.benchmark import proof, proof_report
+from trm_jax.support import xla_flags
 from trm_jax.support.cli import main
 from trm_jax.training.processes import configure
 
@@ -34,7 +35,10 @@ class Arguments:
 
 
 def run(arguments: Arguments) -> bool:
-    """Measure, print and write; True if nothing was found to be wrong."""
+    """Measure, print and write; True if nothing was found to be wrong. The preset smoke compiles quickly."""
+    if arguments.preset == "smoke":
+        xla_flags.add(xla_flags.QUICK)
+    configure()
     try:
         proof.measure(arguments.output, arguments.preset, arguments.parts, arguments.minutes)
     finally:
@@ -47,4 +51,4 @@ def run(arguments: Arguments) -> bool:
 
 
 if __name__ == "__main__":
-    main(Arguments, run, __doc__, configure)
+    main(Arguments, run, __doc__)
