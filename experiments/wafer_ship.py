@@ -5,7 +5,8 @@
         --output checkpoints/wafer-edge
     python experiments/wafer_ship.py --preset smoke            # after wafer_train.py --preset smoke --all-lots
 
-The card takes its results from the cross-validation of the same recipe (wafer_evaluate.py), never from these weights.
+`wafer_unlike.py` then adds the score of unknown maps and the thresholds by class. The card takes its results from the
+cross-validation of the same recipe (wafer_evaluate.py), never from these weights.
 """
 
 from dataclasses import dataclass

@@ -105,3 +105,16 @@ def test_the_radius_is_one_at_the_middle_of_a_side():
     assert radius[2, 2] == 0
     np.testing.assert_allclose(radius[2, 4], 0.8, rtol=1e-6)
     np.testing.assert_allclose(radius, radius.T)
+
+
+def test_features_of_a_question_are_mean_and_maximum_over_tokens_averaged_over_views():
+    options = {"image": 8, "patch": 4, "views": 2, "widths": (4,)}
+    config = Config().override(
+        **{"model.encoder": options, "model.grid": (2, 2), "model.width": 2, "model.readout": "mean_max"}
+    )
+    x = np.arange(32, dtype=np.float32).reshape(2, 8, 2) ** 2  # two inputs, two views of four tokens
+    x[1, 3] = 500
+    found = np.asarray(model.question_features(config, jnp.asarray(x)))
+    expected = [[*np.mean([v.mean(0) for v in views], 0), *np.mean([v.max(0) for v in views], 0)]
+                for views in ([one[:4], one[4:]] for one in x)]  # fmt: skip
+    np.testing.assert_allclose(found, expected, rtol=1e-6)

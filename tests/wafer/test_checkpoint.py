@@ -197,7 +197,10 @@ def test_the_best_seed_ships_with_its_card(tmp_path, monkeypatch, run, capsys):
     monkeypatch.setattr("trm_jax.wafer.ship.guaranteed_threshold", lambda *_: 0.875)
     run(wafer_ship, *ship, "--output", tmp_path / "sure")
     card = (tmp_path / "sure" / "model_card.md").read_text()
-    assert "review (confidence below\n0.875)" in card and "with probability 0.9 over the validation lots" in card
+    assert (
+        "review (confidence below\n0.875, or the threshold of its class" in card
+        and "with probability 0.9 over the validation lots" in card
+    )
     assert "the errors of larger blocks vary\n5.2 times as much" in card
 
 

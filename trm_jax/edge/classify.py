@@ -50,9 +50,8 @@ def classify(model: Model, wafers: Wafers, batch: int = 1, threshold: float | No
     N_sup. Raises ValueError for options that the model cannot fulfil, and as ``inputs`` and ``Model.run`` do.
     """
     check(model, batch, threshold)
-    parts = [
-        Classified(np.zeros((0, len(CLASSES)), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int32), np.zeros(0))
-    ]
+    none = np.zeros(0, np.float32)
+    parts = [Classified(np.zeros((0, len(CLASSES)), np.float32), none, np.zeros(0, np.int32), none)]
     prepared = batch * -(-_PREPARED // batch)
     for begin in range(0, len(wafers), prepared):
         grids = inputs(model, wafers.take(np.arange(begin, min(begin + prepared, len(wafers)))))

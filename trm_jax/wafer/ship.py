@@ -105,7 +105,7 @@ def calibrate(logits: np.ndarray, wafers: Wafers, index: np.ndarray, alpha: floa
     correct = probabilities.argmax(axis=1) == truth
     units = lots(wafers, index)
     threshold = guaranteed_threshold(probabilities.max(axis=1), correct, units, alpha, delta)
-    return Calibration(temperature, 1.0 if threshold is None else threshold, dies_range(wafers))
+    return Calibration(temperature, 1.0 if threshold is None else threshold, dies=dies_range(wafers))
 
 
 def dies_range(wafers: Wafers) -> tuple[float, float]:

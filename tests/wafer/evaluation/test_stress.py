@@ -13,7 +13,8 @@ from trm_jax.wafer.splits import all_lots
 from trm_jax.wafer.synthetic import synthetic_wafers
 from trm_jax.wafer.unknowns import OUTLIERS, UNKNOWNS, drawn
 
-MOST_UNKNOWN = 0.4
+NON_WAFERS, MIXES = 0.15, 0.3
+"""Largest shares of unknown maps that are decided; mixes should be at 0.15, too, and are not yet."""
 SHIPPED = Path(__file__).resolve().parents[3] / "checkpoints" / "wafer-edge"
 
 
@@ -36,7 +37,7 @@ def test_no_situation_has_more_than_two_percent_of_wrong_automatic_answers(real:
         found = outcome(shipped, situation)
         assert found.refused + found.review + found.automatic == found.maps == len(situation.maps)
         if name in UNKNOWNS or name == "two patterns on a wafer":
-            assert found.automatic <= MOST_UNKNOWN * found.maps, (name, found)
+            assert found.automatic <= (NON_WAFERS if name in UNKNOWNS else MIXES) * found.maps + 1, (name, found)
         else:
             # Of 60 maps one more may be wrong by chance.
             assert found.wrong <= 0.02 * found.automatic + 1, (name, found)

@@ -49,11 +49,16 @@ def by_class(old: Calibration, found: Classified, held_out: Wafers, alpha: float
         count, errors = (np.bincount(block[chosen], minlength=block.max() + 1) for chosen in (mask, mask & wrong))
         used = np.bincount(block) > 0
         worst = int(np.argmax(errors))
-        rows.append(
-            [name, "" if name == "all" else f"{limits[CLASSES.index(name)]:.3f}", count.sum(), errors.sum()]
-            + [f"{errors.sum() / max(count.sum(), 1):.1%}", f"{block_bound(count[used], errors[used]):.1%}"]
-            + [f"{errors[worst]} of {count[worst]}"]
-        )
+        shown: list[object] = [name, "" if name == "all" else f"{limits[CLASSES.index(name)]:.3f}", count.sum()]
+        if count.any():
+            bound = block_bound(count[used], errors[used])
+            shown += [
+                errors.sum(),
+                f"{errors.sum() / count.sum():.1%}",
+                f"{bound:.1%}",
+                f"{errors[worst]} of {count[worst]}",
+            ]
+        rows.append(shown + [""] * (7 - len(shown)))
     before = ~decide(found.probabilities, old.review_threshold).review
     text = (
         f"Automatic {before.mean():.1%} before, wrong {(found.prediction != held_out.label)[before].mean():.2%}; "
