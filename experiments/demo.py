@@ -32,7 +32,7 @@ def run(arguments: Arguments) -> None:
     """The study, then one board, step by step."""
     configure()
     from trm_jax.study.runner import run_study  # here, so that --help needs no jax
-    from trm_jax.sudoku.answers import hardest_solved, show
+    from trm_jax.sudoku.answers import answer, hardest_solved
     from trm_jax.sudoku.puzzles import to_digits
     from trm_jax.sudoku.solver import Box
     from trm_jax.training.checkpoint import load_weights
@@ -43,8 +43,14 @@ def run(arguments: Arguments) -> None:
     run_study(study, arms, directory)
     puzzles = to_digits(arms["recursive"].task.examples("test").arrays["inputs"])
     config, params, _ = load_weights(directory / "arms" / "recursive" / "weights-0")
-    print("\nA puzzle from the test set, and what `recursive` answers step by step:\n")
-    show(config, params, puzzles[hardest_solved(config, params, puzzles, Box(2, 2))], Box(2, 2), 0)
+    puzzle = puzzles[hardest_solved(config, params, puzzles, Box(2, 2))]
+    steps = answer(config, params, puzzle[None], Box(2, 2)).digits[:, 0]
+    wrong = (steps != steps[-1]).sum(axis=-1).tolist()  # the last answer keeps the rules, and there is one solution
+    print(f"\nA puzzle from the test set, and the answer of `recursive` after each of {len(steps)} steps:\n")
+    print("".join(f"{title:18}" for title in ("puzzle", *(f"step {n}, {w} wrong" for n, w in enumerate(wrong, 1)))))
+    for row in range(4):
+        cells = [board[4 * row : 4 * row + 4] for board in (puzzle, *steps)]
+        print("".join(f"{' '.join(str(digit or '.') for digit in part):18}" for part in cells))
     print(f"\nOpen {directory / 'report.html'}")
 
 

@@ -20,6 +20,7 @@ from trm_jax.training.processes import configure
 from trm_jax.wafer.maps.answer_page import write_page
 from trm_jax.wafer.maps.answers import BROKEN_MAPS, check_output, summary, write_answers
 from trm_jax.wafer.maps.plausible import inspect, parse_codes
+from trm_jax.wafer.maps.unlike import doubted
 
 if TYPE_CHECKING:
     from trm_jax.wafer.checkpoint import Classifier
@@ -85,8 +86,9 @@ def run(arguments: Arguments) -> int:
     for note in notes:
         print(note, file=sys.stderr)
     classified = classify(classifier, maps.wafers, threshold, batch)
-    review_threshold = classifier.calibration.review_threshold
-    write_answers(arguments.output, maps, classified.probabilities, classified.steps, review_threshold, doubts)
+    review_threshold, unlike = classifier.calibration.thresholds, classified.unlike
+    doubts = doubts if unlike is None else doubted(doubts, unlike)
+    write_answers(arguments.output, maps, classified.probabilities, classified.steps, review_threshold, doubts, unlike)
     if arguments.page:
         write_page(arguments.page, maps, classified.probabilities, classified.steps, review_threshold, doubts)
     count = len(maps.wafers)

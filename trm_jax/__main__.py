@@ -18,6 +18,7 @@ SHORT = {"sudoku_ablation": "study", "my_sequences": "sequences", "export_onnx":
 """Scripts whose command is not their name."""
 EDGE = {
     "classify": "Classify maps with an exported package: numpy and onnxruntime alone.",
+    "review": "Label the maps that a person should look at, in a browser.",
     "serve": "Answer over HTTP with an exported package.",
 }
 

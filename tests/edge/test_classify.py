@@ -176,6 +176,26 @@ def test_the_command_classify(
     assert f'"counts": {{"auto": {decided}, "review": {20 - decided}, "rejected": 1}}' in page.read_text()
 
 
+def test_sizes_and_thresholds_of_a_package_decide_what_a_person_sees(wafers: Wafers, tmp_path: Path) -> None:
+    found = edge_models.expected(wafers)[:, -1]
+    dies, sure = np.array([(wafers.map(row) > 0).sum() for row in range(COUNT)]), found.max(axis=1)
+    often = int(np.bincount(found.argmax(axis=1)).argmax())
+    limits = [1.0 if label == often else 0.4 for label in range(9)]
+    small = int(np.unique(dies)[1])
+    options: dict[str, Any] = {"class_thresholds": limits, "dies": [small, 1e9]}
+    model = edge_models.save(tmp_path / "model.onnx", edge_models.plain(), **options)
+    output = tmp_path / "answers.csv"
+    line = ["classify", "--model", str(model), "--input", str(save_maps(tmp_path / "maps.npz", wafers))]
+    main([*line, "--output", str(output)])
+    with output.open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    unlike = dies < small
+    assert [bool(line["reason"]) for line in lines] == unlike.tolist() and 1 <= unlike.sum() < COUNT
+    review = unlike | (found.argmax(axis=1) == often) | (sure < 0.4)
+    assert [line["decision"] == "review" for line in lines] == review.tolist() and not review.all()
+    assert "unlike" not in lines[0]  # a package that does not know
+
+
 def test_the_command_benchmark(directory: Path, wafers: Wafers, tmp_path: Path, capsys: Any) -> None:
     source = str(save_maps(tmp_path / "maps.npz", wafers))
     line = ["benchmark", "--input", source, "--repeats", "5", "--threshold", "0.35", "--batch", "4", "--model"]

@@ -133,6 +133,10 @@ def test_a_model_that_is_cut_off(directory: Path, tmp_path: Path, length: int) -
         ({"preprocessing": {"kind": "wafer", "size": 8, "representation": "mean"}}, "unknown representation"),
         ({"preprocessing": {"kind": "sudoku"}}, "does not fit preprocessing"),
         ({"preprocessing": {}}, "does not fit preprocessing"),
+        ({"dies": [400]}, "dies the fewest and the most"),
+        ({"dies": {}}, "dies is a dict"),
+        ({"class_thresholds": [0.5] * 3}, "a number for each label"),
+        ({"class_thresholds": ["high"] * 9}, "a number for each label"),
     ],
 )
 def test_metadata_that_are_missing_or_contradict_the_model(tmp_path: Path, metadata: dict, reason: str) -> None:

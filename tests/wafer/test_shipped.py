@@ -47,11 +47,16 @@ def test_on_lots_that_it_was_not_trained_on_it_is_as_good_as_its_card_says(data_
 def test_it_classifies_generated_wafers_and_so_does_the_exported_package_beside_it():
     """It never saw one, and they are cleaner than real ones. The package runs in the device's own code."""
     wafers, shipped = synthetic_wafers(128), load_checkpoint(SHIPPED)
-    expected = classify(shipped, wafers).probabilities
+    answered = classify(shipped, wafers)
+    expected = answered.probabilities
     assert np.mean(expected.argmax(axis=1) == wafers.label) > 0.5
     np.testing.assert_allclose(expected.sum(axis=1), 1, rtol=1e-5)
     for name in ("model.onnx", "model_dynamic.onnx", "model_adaptive.onnx", "step.onnx"):
         opened = open_model(choose(SHIPPED / "onnx" / name))
-        np.testing.assert_allclose(edge_classify(opened, wafers).probabilities, expected, atol=2e-5)
+        found = edge_classify(opened, wafers)
+        np.testing.assert_allclose(found.probabilities, expected, atol=2e-5)
+        np.testing.assert_allclose(found.unlike, answered.unlike, atol=2e-3)
+        assert opened.metadata.thresholds == shipped.calibration.thresholds
+        assert tuple(opened.metadata.dies) == shipped.calibration.dies
         assert opened.metadata.review_threshold == shipped.calibration.review_threshold
         assert opened.metadata.reference == json.loads((SHIPPED / "reference.json").read_text(encoding="utf-8"))

@@ -235,12 +235,26 @@ def forward(config: Config, params, inputs, puzzle=None, inference: bool = False
 
     ``inference`` computes the same in forms that are fast without a gradient, for prediction and export.
     """
-    x, depth = embed(config, params, inputs, puzzle, inference), config.recursion
+    return answers_to(config, params, embed(config, params, inputs, puzzle, inference), inference)
+
+
+def question_features(config: Config, x):
+    """What a question x (B, L, D) of an image is like as a whole: mean and maximum over its tokens, (B, 2 D).
+
+    Averaged over the views; they are what the net has seen before it begins to reason.
+    """
+    views = x.reshape(x.shape[0], config.model.views, config.model.tokens, x.shape[-1])
+    return jnp.concatenate([views.mean(axis=2), views.max(axis=2)], axis=-1).mean(axis=1).astype(jnp.float32)
+
+
+def answers_to(config: Config, params, x, inference: bool = False) -> StepOutput:
+    """As `forward`, to questions x (B, L, D) that are embedded already."""
+    depth = config.recursion
     _, outputs = recursion.supervise(
         lambda y, z: supervision_step(config, params, x, y, z, inference),
         # One read-out for the answers of all steps: fewer nodes in an exported graph.
         lambda y: y if inference else heads(config, params, y),
-        *initial(config, params, inputs.shape[0]),
+        *initial(config, params, x.shape[0]),
         N_sup=depth.N_sup,
         detach=depth.detach_between_steps,
         unroll=depth.unroll,

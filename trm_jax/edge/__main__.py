@@ -26,6 +26,7 @@ from trm_jax.wafer.maps import source
 from trm_jax.wafer.maps.answer_page import write_page
 from trm_jax.wafer.maps.answers import BROKEN_MAPS, Doubts, answers, check_output, summary, write_answers
 from trm_jax.wafer.maps.plausible import CODES, inspect, parse_codes
+from trm_jax.wafer.maps.unlike import doubted, known
 from trm_jax.wafer.maps.validate import ReadResult
 
 
@@ -97,8 +98,8 @@ def run_classify(arguments: argparse.Namespace) -> int:
     monitor = Monitor(model.metadata.reference, arguments.monitor) if arguments.monitor else None
     read, doubts = read_maps(arguments, model)
     result = classify(model, read.wafers, arguments.batch, arguments.threshold)
-    threshold = model.metadata.review_threshold
-    write_answers(arguments.output, read, result.probabilities, result.steps, threshold, doubts)
+    threshold, doubts = model.metadata.thresholds, doubted(doubts, result.unlike)
+    write_answers(arguments.output, read, result.probabilities, result.steps, threshold, doubts, known(result.unlike))
     if arguments.page:
         write_page(arguments.page, read, result.probabilities, result.steps, threshold, doubts)
     print(
@@ -107,7 +108,7 @@ def run_classify(arguments: argparse.Namespace) -> int:
         f"{summary(read, result.probabilities, threshold, doubts)}"
     )
     if monitor is not None:
-        for alarm in monitor.add(read.wafers, result.probabilities, result.steps, threshold):
+        for alarm in monitor.add(read.wafers, result.probabilities, result.steps, model.metadata.review_threshold):
             print(f"ALARM: {alarm}", file=sys.stderr)
         if monitor.error:
             raise ValueError(monitor.error)
@@ -120,7 +121,8 @@ def run_review(arguments: argparse.Namespace) -> None:
         model = load_model(arguments)
         read, doubts = read_maps(arguments, model)
         result = classify(model, read.wafers, arguments.batch, arguments.threshold)
-        lines = answers(read, result.probabilities, result.steps, model.metadata.review_threshold, doubts)
+        doubts = doubted(doubts, result.unlike)
+        lines = answers(read, result.probabilities, result.steps, model.metadata.thresholds, doubts)
         review.run(review.Review(read, list(lines), arguments.labels), listener)
 
 

@@ -1,5 +1,6 @@
 """Answers of an exported model for wafer maps: the preprocessing of training, batches, and early stopping."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +22,8 @@ class Classified(NamedTuple):
     """(N,) float32, probability that the answer is right."""
     steps: np.ndarray
     """(N,) int32, supervision steps used."""
+    unlike: np.ndarray
+    """(N,) float32, above 0 for maps unlike those trained on; -inf where the package does not know."""
 
 
 def inputs(model: Model, wafers: Wafers) -> np.ndarray:
@@ -47,7 +50,9 @@ def classify(model: Model, wafers: Wafers, batch: int = 1, threshold: float | No
     N_sup. Raises ValueError for options that the model cannot fulfil, and as ``inputs`` and ``Model.run`` do.
     """
     check(model, batch, threshold)
-    parts = [Classified(np.zeros((0, len(CLASSES)), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int32))]
+    parts = [
+        Classified(np.zeros((0, len(CLASSES)), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int32), np.zeros(0))
+    ]
     prepared = batch * -(-_PREPARED // batch)
     for begin in range(0, len(wafers), prepared):
         grids = inputs(model, wafers.take(np.arange(begin, min(begin + prepared, len(wafers)))))
@@ -80,13 +85,20 @@ def answer(model: Model, grids: np.ndarray, threshold: float | None = None) -> C
     if model.kind == "model":
         out = model.run(inputs=grids)
         steps = np.full(len(grids), out["probabilities"].shape[1], np.int32)
-        return Classified(out["probabilities"][:, -1], out["halt"][:, -1], steps)
+        return Classified(out["probabilities"][:, -1], out["halt"][:, -1], steps, unlike(model, out, len(grids)))
     never = 1.0  # no probability is above it
     limit = never if threshold is None else threshold
     if model.kind == "adaptive":
         out = model.run(inputs=grids, threshold=np.array(limit, np.float32))
-        return Classified(out["probabilities"], out["halt"], out["steps"])
+        return Classified(out["probabilities"], out["halt"], out["steps"], unlike(model, out, len(grids)))
     return _by_steps(model, grids, limit)
+
+
+def unlike(model: Model, outputs: Mapping[str, np.ndarray], count: int) -> np.ndarray:
+    """How unlike maps are to those trained on, by the features among a model's outputs."""
+    if model.unlike is None:
+        return np.full(count, -np.inf, np.float32)
+    return model.unlike.score(outputs["features"])
 
 
 def _by_steps(model: Model, grids: np.ndarray, limit: float) -> Classified:
@@ -96,11 +108,12 @@ def _by_steps(model: Model, grids: np.ndarray, limit: float) -> Classified:
     if type(N_sup) is not int or not 1 <= N_sup <= _MAX_STEPS:
         raise ValueError(f"{model.path}: its metadata config does not say recursion.N_sup, 1 to {_MAX_STEPS}")
     count = len(grids)
-    result = Classified(
-        np.zeros((count, len(CLASSES)), np.float32), np.zeros(count, np.float32), np.zeros(count, np.int32)
-    )
     assert model.question is not None
-    x = model.question.run(inputs=grids)["x"]
+    asked = model.question.run(inputs=grids)
+    x, strange = asked["x"], unlike(model, asked, count)
+    result = Classified(
+        np.zeros((count, len(CLASSES)), np.float32), np.zeros(count, np.float32), np.zeros(count, np.int32), strange
+    )
     states = {name: np.repeat(first, count, axis=0) for name, first in model.initial.items()}
     running = np.arange(count)
     for step in range(1, N_sup + 1):

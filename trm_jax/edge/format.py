@@ -8,6 +8,8 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from trm_jax.wafer.maps.answers import Thresholds
+
 STEP, INITIAL, QUESTION = "step.onnx", "initial.npz", "question.onnx"
 """A supervision step, its first states, and the model that makes x of the inputs."""
 WEIGHTS = "weights.bin"
@@ -15,7 +17,7 @@ WEIGHTS = "weights.bin"
 _TYPES: dict[str, Any] = {
     "labels": list, "preprocessing": dict, "temperature": (int, float), "review_threshold": (int, float),
     "config": dict, "provenance": dict, "reference": dict,
-    "dies": list,
+    "class_thresholds": list, "dies": list,
 }  # fmt: skip
 
 
@@ -31,8 +33,15 @@ class Metadata(NamedTuple):
     provenance: dict[str, Any]
     reference: dict[str, Any]
     """What the inputs looked like in validation, for drift alarms; {} if unknown."""
+    class_thresholds: list[float] = []  # noqa: RUF012
+    """Confidence, for each predicted class, below which a wafer is for review; empty for one of all classes."""
     dies: list[float] = [0, 1e9]  # noqa: RUF012
     """Fewest and most dies of the maps that were trained on; what has others is for review."""
+
+    @property
+    def thresholds(self) -> Thresholds:
+        """The thresholds by which wafers are decided."""
+        return tuple(self.class_thresholds) or self.review_threshold
 
 
 def write_metadata(metadata: Metadata) -> dict[str, str]:
@@ -61,6 +70,10 @@ def read_metadata(texts: Mapping[str, str]) -> Metadata:
             f"temperature {metadata.temperature} must be positive, "
             f"review_threshold {metadata.review_threshold} must be 0 to 1"
         )
+    numbers = [*metadata.class_thresholds, *metadata.dies]
+    sizes = len(metadata.class_thresholds) in (0, len(metadata.labels)), len(metadata.dies) == 2
+    if not all(sizes) or not all(isinstance(number, int | float) for number in numbers):
+        raise ValueError("class_thresholds must be a number for each label, dies the fewest and the most")
     return metadata
 
 

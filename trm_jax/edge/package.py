@@ -22,6 +22,7 @@ from trm_jax.support.archives import ArrayArchive
 from trm_jax.support.checksums import SUMS, check_sums
 from trm_jax.support.files import DAMAGE, restore
 from trm_jax.wafer.maps.grid import Representation
+from trm_jax.wafer.maps.unlike import UNLIKE, Unlike, load_unlike
 from trm_jax.wafer.maps.wafers import CLASSES
 
 PROVIDERS = {"tensorrt": "TensorrtExecutionProvider", "cuda": "CUDAExecutionProvider", "cpu": "CPUExecutionProvider"}
@@ -65,6 +66,8 @@ class Model:
     """First y of a step model, and z if it has one, for a batch of 1."""
     question: "Model | None" = None
     """What makes x for a step model."""
+    unlike: Unlike | None = None
+    """What tells maps unlike those trained on; of older packages None."""
 
     @property
     def provider(self) -> str:
@@ -112,6 +115,7 @@ def choose(path: Path, adaptive: bool = False, batch: int = 1) -> Path:
 def needed_files(path: Path) -> set[str]:
     """Names of the files that a model reads: itself, the shared weights, and what belongs to a step model."""
     weights = {WEIGHTS} if (path.parent / WEIGHTS).exists() else set()
+    weights |= {UNLIKE} if (path.parent / UNLIKE).exists() else set()
     return {path.name} | weights | ({INITIAL, QUESTION} if path.name == STEP else set())
 
 
@@ -134,9 +138,12 @@ def open_model(path: Path, options: Options | None = None) -> Model:
         raise ValueError(f"{path}: {error}") from None
     batch = first.shape[0] if isinstance(first.shape[0], int) else None
     if kind != "step":
-        return Model(path, session, metadata, kind, batch, {})
+        features = next((output.shape[-1] for output in session.get_outputs() if output.name == "features"), None)
+        unlike = load_unlike(path.with_name(UNLIKE), features) if features else None
+        return Model(path, session, metadata, kind, batch, {}, unlike=unlike)
     step = Model(path, session, metadata, kind, batch, _initial(path, [name for name in ("y", "z") if name in inputs]))
-    return replace(step, question=_question(step, options))
+    question = _question(step, options)
+    return replace(step, question=question, unlike=question.unlike)
 
 
 def _kind(inputs: Mapping[str, Any], outputs: set[str]) -> str:

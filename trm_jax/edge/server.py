@@ -29,6 +29,7 @@ from trm_jax.edge.package import Model
 from trm_jax.support.archives import TooLarge
 from trm_jax.wafer.maps.answers import Answer, answers
 from trm_jax.wafer.maps.plausible import inspect
+from trm_jax.wafer.maps.unlike import doubted, known
 from trm_jax.wafer.maps.validate import ReadResult
 from trm_jax.wafer.maps.wafers import CLASSES
 
@@ -281,7 +282,9 @@ def _answer(
     alarms = []
     if service.monitor is not None:
         alarms = service.monitor.add(read.wafers, classified.probabilities, classified.steps, review)
-    return list(answers(read, classified.probabilities, classified.steps, review, doubts)), alarms
+    doubts, unlike = doubted(doubts, classified.unlike), known(classified.unlike)
+    limits = service.model.metadata.thresholds
+    return list(answers(read, classified.probabilities, classified.steps, limits, doubts, unlike)), alarms
 
 
 def _present(answer: Answer) -> dict[str, Any]:

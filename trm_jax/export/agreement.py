@@ -57,14 +57,15 @@ def file_answers(path: Path, inputs: np.ndarray, optimized: bool = True) -> Answ
     """Answers of a file with all supervision steps, one by one or in batches as it takes them."""
     session = open_session(path, optimized=optimized)
     size = 1 if isinstance(session.get_inputs()[0].shape[0], int) else BATCH
-    parts = [session.run(None, {"inputs": inputs[start : start + size]}) for start in range(0, len(inputs), size)]
+    names = list(Answers._fields)
+    parts = [session.run(names, {"inputs": inputs[start : start + size]}) for start in range(0, len(inputs), size)]
     return Answers(*(np.concatenate(part) for part in zip(*parts, strict=True)))
 
 
 def questions(path: Path, inputs: np.ndarray) -> np.ndarray:
     """The question x that the file for it makes of each input."""
     session = open_session(path)
-    return np.concatenate([session.run(None, {"inputs": inputs[i : i + 1]})[0] for i in range(len(inputs))])
+    return np.concatenate([session.run(["x"], {"inputs": inputs[i : i + 1]})[0] for i in range(len(inputs))])
 
 
 def step_answers(path: Path, initial: dict[str, np.ndarray], x: np.ndarray, N_sup: int) -> Answers:
@@ -83,7 +84,8 @@ def step_answers(path: Path, initial: dict[str, np.ndarray], x: np.ndarray, N_su
 def adaptive_answers(path: Path, inputs: np.ndarray, threshold: float) -> tuple[Answers, np.ndarray]:
     """Answers (K = 1) of the file that stops by itself, and the steps (N,) that it took."""
     session, limit = open_session(path), np.array(threshold, np.float32)
-    parts = [session.run(None, {"inputs": inputs[i : i + 1], "threshold": limit}) for i in range(len(inputs))]
+    names = [*Answers._fields, "steps"]
+    parts = [session.run(names, {"inputs": inputs[i : i + 1], "threshold": limit}) for i in range(len(inputs))]
     logits, probabilities, halt, steps = (np.concatenate(values) for values in zip(*parts, strict=True))
     return Answers(logits[:, None], probabilities[:, None], halt[:, None]), steps
 

@@ -29,6 +29,8 @@ IR_VERSION = 10
 SHARED_FROM, ALIGNMENT = 1024, 4096
 """Bytes of the smallest weight that files share, and of a memory page, where each shared weight begins."""
 ANSWERS = ("logits", "probabilities", "halt")
+FEATURES = "features"
+"""Output of models that take images: what tells an unknown map."""
 Kind = Literal["model", "dynamic", "adaptive", "question", "step"]
 
 # What onnx-tensorrt 10 lists (docs/operators.md), as far as graphs of ours may need it.
@@ -61,18 +63,29 @@ def initial_states(config: Config, params: Any) -> dict[str, np.ndarray]:
 
 
 def all_steps(config: Config, params: Any, temperature: float) -> Callable[..., tuple]:
-    """Function from inputs (B, ...) to logits, probabilities (B, N_sup, ...) and halting probability (B, N_sup)."""
+    """Function from inputs (B, ...) to logits, probabilities (B, N_sup, ...), halting probability (B, N_sup), features.
+
+    Features are given by models that take images alone, as by all functions here.
+    """
 
     def forward(inputs):
-        outputs = model.forward(config, params, inputs, inference=True)
-        return _answers(jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, 1), outputs), temperature)
+        x = model.embed(config, params, inputs, inference=True)
+        outputs = model.answers_to(config, params, x, inference=True)
+        return *_answers(jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, 1), outputs), temperature), *_features(
+            config, x
+        )
 
     return forward
 
 
 def question(config: Config, params: Any, temperature: float) -> Callable[..., tuple]:
     """Function from inputs to the question x, which stays the same in every supervision step."""
-    return lambda inputs: (model.embed(config, params, inputs, inference=True),)
+
+    def embed(inputs):
+        x = model.embed(config, params, inputs, inference=True)
+        return x, *_features(config, x)
+
+    return embed
 
 
 def single_step(config: Config, params: Any, temperature: float) -> Callable[..., tuple]:
@@ -112,9 +125,13 @@ def adaptive(config: Config, params: Any, temperature: float) -> Callable[..., t
 
         first = advance(tuple(state for state in model.initial(config, params, 1) if state is not None))
         _, logits, halt, steps = jax.lax.while_loop(unsure, turn, (*first, jnp.int32(1)))
-        return *_answers(model.StepOutput(logits, halt, halt), temperature), steps[None]
+        return *_answers(model.StepOutput(logits, halt, halt), temperature), *_features(config, x), steps[None]
 
     return forward
+
+
+def _features(config: Config, x: Any) -> tuple:
+    return (model.question_features(config, x),) if config.model.encoder else ()
 
 
 def _answers(output: model.StepOutput, temperature: float) -> tuple:
@@ -140,17 +157,18 @@ def export(config: Config, params: Any, kind: Kind, metadata: Metadata, samples:
     )
     batch = "B" if kind == "dynamic" else 1
     inputs: dict[str, Any] = {"inputs": jax.ShapeDtypeStruct((batch, *samples.shape[1:]), samples.dtype)}
-    outputs: tuple[str, ...] = ANSWERS
+    features = (FEATURES,) if config.model.encoder else ()
+    outputs: tuple[str, ...] = (*ANSWERS, *features)
     if kind == "step":
         states = initial_states(config, params)
         shape = next(iter(states.values())).shape
         inputs = dict.fromkeys(("x", *states), jax.ShapeDtypeStruct(shape, jnp.float32))
         outputs = (*(f"{name}_next" for name in states), *ANSWERS)
     elif kind == "question":
-        outputs = ("x",)
+        outputs = ("x", *features)
     elif kind == "adaptive":
         inputs["threshold"] = jax.ShapeDtypeStruct((), jnp.float32)
-        outputs = (*ANSWERS, "steps")
+        outputs = (*ANSWERS, *features, "steps")
     traced = _traced(FUNCTIONS[kind](config, params, metadata.temperature), inputs, outputs)
     names = weight_names(params)
     graph = optimize(fold_constants(optimize(traced, names), set(names.values())), names)

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from trm_jax.support.checksums import SUMS
 from trm_jax.support.files import write_text
 from trm_jax.support.provenance import environment
 from trm_jax.support.schema import require
+from trm_jax.wafer.maps.unlike import UNLIKE
 
 PACKAGES = ("jax2onnx", "onnx", "onnxruntime", "onnxconverter-common")
 THRESHOLDS = (0.0, 0.5, 0.8, 0.9, 0.95, 0.99, 1.0)
@@ -95,6 +97,8 @@ def write_files(source: Source, samples: Samples, directory: Path, settings: Set
     graphs, quantized = write_graphs(source, samples, metadata, directory, settings)
     initial = graph.initial_states(source.config, source.params)
     np.savez_compressed(directory / INITIAL, **initial)  # type: ignore[arg-type]
+    if (source.weights.parent / UNLIKE).is_file():
+        shutil.copy(source.weights.parent / UNLIKE, directory)
     write_text(directory / "labels.txt", "".join(f"{label}\n" for label in samples.labels))
     expected = agreement.jax_answers(source.config, source.params, samples.inputs, source.temperature)
     agreements = compare_files(samples, directory, initial, expected)
@@ -134,6 +138,7 @@ def metadata_of(source: Source, samples: Samples) -> Metadata:
         config=json.loads(source.config.to_json()),
         provenance={"commit": machine["commit"], "machine": machine["machine"], "packages": packages},
         reference=source.reference,
+        class_thresholds=list(source.class_thresholds),
         dies=list(source.dies),
     )
 

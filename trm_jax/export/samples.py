@@ -12,6 +12,7 @@ import numpy as np
 from trm_jax.core.config import Config
 from trm_jax.core.task import Task, task_from_options
 from trm_jax.export.source import Source
+from trm_jax.maze.task import Maze
 from trm_jax.sequences.task import Sequences
 from trm_jax.sudoku.task import Sudoku
 from trm_jax.support.schema import require
@@ -56,7 +57,7 @@ class Samples:
         return {"Macro-F1": float(macro_f1), "ECE": float(ece)}
 
 
-TOKEN_TASKS: dict[str, type[Task]] = {Sudoku.name: Sudoku, Sequences.name: Sequences}
+TOKEN_TASKS: dict[str, type[Task]] = {kind.name: kind for kind in (Sudoku, Maze, Sequences)}
 """Tasks whose samples come with their options."""
 
 

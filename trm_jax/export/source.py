@@ -32,6 +32,8 @@ class Source:
     reference: dict[str, Any]
     """What drift on the device is measured against; empty where nothing is known."""
     untrained: bool
+    class_thresholds: tuple[float, ...] = ()
+    """The review threshold of each predicted class; empty for one of all classes."""
     dies: tuple[float, float] = (0.0, 1e9)
     """Fewest and most dies of a wafer that it was trained on."""
 
@@ -55,12 +57,13 @@ def read_source(checkpoint: Path, reference: Path | None = None, untrained: bool
         raise ValueError(f"{path} does not give temperature and review_threshold: {error!r}") from None
     require(0 < temperature < math.inf, f"{path}: temperature must be positive, got {temperature}")
     require(0 <= threshold <= 1, f"{path}: review_threshold is a probability, got {threshold}")
+    classes = tuple(values.get("class_thresholds", ()))
     dies = tuple(values.get("dies", (0.0, 1e9)))
     require(len(dies) == 2 and 0 <= dies[0] <= dies[1], f"{path}: dies must be the fewest and the most, got {dies}")
     path = reference or weights.parent / REFERENCE
     require(reference is None or path.is_file(), f"no reference at {path}; wafer_ship.py writes one beside the weights")
     drift = _read(path) if path.is_file() else {}
-    return Source(config, params, task, weights, temperature, threshold, calibrated, drift, untrained, dies)
+    return Source(config, params, task, weights, temperature, threshold, calibrated, drift, untrained, classes, dies)
 
 
 def _read(path: Path) -> Any:

@@ -16,7 +16,7 @@ _STUDIES: dict[str, Study] = {
         {"recursive": {}, "at_once": {"recursion.N_sup": 1, "recursion.T": 1, "recursion.n": 1}},
         base={
             "model.mixer": "attention", "model.positions": "rotary_2d", "task.blanks": (10, 10), "task.train": 5000,
-            "task.test": 500, "run.steps": 150, "run.seeds": (0, 1, 2),
+            "task.test": 500, "run.steps": 150, "run.seeds": (0, 1, 2), "run.evaluate_every": 50,
         },
         reference="recursive",
     ),

@@ -31,14 +31,12 @@ function transpose(x) {
 }
 
 function product(a, b) {
-  const result = matrix(a.rows, b.columns), width = b.columns;
+  const result = matrix(a.rows, b.columns), width = b.columns, out = result.data, left = a.data, right = b.data;
   for (let row = 0; row < a.rows; row++) {
-    const line = result.data.subarray(row * width, (row + 1) * width);
+    const place = row * width;
     for (let k = 0; k < a.columns; k++) {
-      const factor = a.data[row * a.columns + k];
-      if (factor === 0) continue;
-      const start = k * width;
-      for (let column = 0; column < width; column++) line[column] += factor * b.data[start + column];
+      const factor = left[row * a.columns + k], start = k * width;
+      if (factor !== 0) for (let column = 0; column < width; column++) out[place + column] += factor * right[start + column];
     }
   }
   return result;

@@ -36,6 +36,17 @@ def read_config(path: Path) -> tuple[Config, dict[str, Any]]:
     return from_dict(options, Config), task
 
 
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """Rows of metrics.jsonl of the run in a directory so far; a line that a kill cut short is left out."""
+    rows = []
+    for line in _lines(path / "metrics.jsonl"):
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return rows
+
+
 class RunDirectory:
     """A run's directory, created or taken up again; as a context it is locked against a second run.
 
@@ -86,14 +97,8 @@ class RunDirectory:
 
     @property
     def metrics(self) -> list[dict[str, Any]]:
-        """Rows of metrics.jsonl so far; a line that a kill cut short is left out."""
-        rows = []
-        for line in _lines(self.path / "metrics.jsonl"):
-            try:
-                rows.append(json.loads(line))
-            except json.JSONDecodeError:
-                break
-        return rows
+        """Rows of metrics.jsonl so far."""
+        return read_metrics(self.path)
 
     def truncate_metrics(self, step: int) -> None:
         """Drop the rows after ``step``: a resumed run writes them again."""
@@ -103,8 +108,10 @@ class RunDirectory:
         write_text(self.path / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
 
     def log(self, row: dict[str, Any]) -> None:
-        """Append one row to metrics.jsonl."""
+        """Append one row to metrics.jsonl and wait until it is on the disk: a later checkpoint must find it there."""
         if not is_first_process():
             return
         with open(self.path / "metrics.jsonl", "a") as file:
             file.write(json.dumps(row) + "\n")
+            file.flush()
+            os.fsync(file.fileno())

@@ -15,6 +15,9 @@ from trm_jax.support.checksums import SUMS, check_sums, write_sums
 from trm_jax.support.files import replacing_directory, restore, write_text
 from trm_jax.support.schema import check_types, from_dict, require
 from trm_jax.training.checkpoint import load_weights, save_weights
+from trm_jax.wafer.maps.answers import Thresholds
+from trm_jax.wafer.maps.unlike import UNLIKE, Unlike, load_unlike, save_unlike
+from trm_jax.wafer.maps.wafers import CLASSES
 from trm_jax.wafer.presets import PRESETS
 from trm_jax.wafer.task import WaferTask
 
@@ -29,6 +32,8 @@ class Calibration:
     """Logits are divided by it before the softmax."""
     review_threshold: float = 1.0
     """A wafer whose highest probability is below it is flagged for review; 1 flags every wafer."""
+    class_thresholds: tuple[float, ...] = ()
+    """The same for each predicted class, by which wafers are decided; empty for one threshold of all classes."""
     dies: tuple[float, float] = (0.0, 1e9)
     """Fewest and most dies of the maps that were trained on; a wafer with others is flagged for review."""
 
@@ -36,6 +41,13 @@ class Calibration:
         check_types(self)
         require(self.temperature > 0, f"temperature must be positive, got {self.temperature}")
         require(0 <= self.review_threshold <= 1, f"review_threshold is a probability, got {self.review_threshold}")
+        valid = len(self.class_thresholds) in (0, len(CLASSES)) and all(0 <= x <= 1 for x in self.class_thresholds)
+        require(valid, f"class_thresholds are a probability for each class, got {self.class_thresholds}")
+
+    @property
+    def thresholds(self) -> Thresholds:
+        """The thresholds by which wafers are decided."""
+        return self.class_thresholds or self.review_threshold
 
 
 class Classifier(NamedTuple):
@@ -46,6 +58,8 @@ class Classifier(NamedTuple):
     task: WaferTask
     """Without wafers: how maps become grids."""
     calibration: Calibration
+    unlike: Unlike | None = None
+    """How unlike maps are to those trained on, if that was fitted."""
 
 
 def untrained() -> Classifier:
@@ -74,6 +88,8 @@ def save_checkpoint(
         write_text(temporary / CALIBRATION, json.dumps(asdict(classifier.calibration), indent=2) + "\n")
         write_text(temporary / REFERENCE, json.dumps(reference) + "\n")
         write_text(temporary / CARD, without_html(card))
+        if classifier.unlike is not None:
+            save_unlike(temporary / UNLIKE, classifier.unlike)
         write_sums(temporary)
 
 
@@ -83,12 +99,13 @@ def load_checkpoint(directory: Path) -> Classifier:
     if not (directory / WEIGHTS).is_dir():
         return load_classifier(directory, Calibration())
     if (directory / SUMS).exists():  # without it the weights give the warning
-        check_sums(directory, [CALIBRATION, REFERENCE])
+        check_sums(directory, [CALIBRATION, REFERENCE] + [UNLIKE] * (directory / UNLIKE).exists())
     try:
         options = json.loads((directory / CALIBRATION).read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise ValueError(f"{directory / CALIBRATION} is not JSON: {error}") from None
-    return load_classifier(directory / WEIGHTS, from_dict(options, Calibration))
+    classifier = load_classifier(directory / WEIGHTS, from_dict(options, Calibration))
+    return classifier._replace(unlike=load_unlike(directory / UNLIKE))
 
 
 def load_classifier(weights: Path, calibration: Calibration) -> Classifier:

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from trm_jax.core import model
-from trm_jax.core.config import ModelConfig
+from trm_jax.core.config import Config, ModelConfig
 from trm_jax.core.predict import adaptive_forward, last_step
 from trm_jax.training.devices import to_host
 from trm_jax.training.predict import predict
@@ -33,6 +33,8 @@ class Classified(NamedTuple):
     halt: np.ndarray
     """(N, N_sup) probability that the answer is right after each step used; NaN after the others, and everywhere where
     no threshold was given."""
+    unlike: np.ndarray | None
+    """(N,) float32, above 0 for maps unlike those trained on; None for a classifier that does not know."""
     seconds: float
     """For all of it, resizing included; the first call with a model and a batch size compiles, too."""
 
@@ -65,11 +67,14 @@ def classify(classifier: Classifier, wafers: Wafers, threshold: float | None = N
     logits = np.zeros((len(wafers), config.model.classes), np.float32)
     steps = np.full(len(wafers), depth, np.int32)
     halt = np.full((len(wafers), depth), np.nan, np.float32)
+    unlike = None if classifier.unlike is None else np.zeros(len(wafers), np.float32)
     weights = jax.tree.map(lambda leaf: np.asarray(leaf)[None], classifier.params)  # a leading axis S of one seed
     for begin in range(0, len(wafers), CHUNK):
         rows = slice(begin, min(begin + CHUNK, len(wafers)))
         count = rows.stop - begin
         grids = classifier.task.grids_of(config, wafers.take(np.arange(begin, rows.stop)))
+        if unlike is not None and classifier.unlike is not None:
+            unlike[rows] = classifier.unlike.score(features(classifier, grids, batch))
         if threshold is None:
             output = predict(config, weights, grids, batch=batch, reduce=last_step, inference=True)
             logits[rows] = output.logits[0, 0]
@@ -81,7 +86,21 @@ def classify(classifier: Classifier, wafers: Wafers, threshold: float | None = N
             )
             logits[rows], halt[rows], steps[rows] = (values[:count] for values in stopped)
     probabilities = np.asarray(jax.nn.softmax(logits / classifier.calibration.temperature, axis=-1))
-    return Classified(probabilities, steps, halt, time.perf_counter() - start)
+    return Classified(probabilities, steps, halt, unlike, time.perf_counter() - start)
+
+
+def features(classifier: Classifier, grids: np.ndarray, batch: int = 64) -> np.ndarray:
+    """What the net sees of grids (N, image, image, 2) before it begins to reason: (N, F) float32."""
+    padded = np.pad(grids, ((0, -len(grids) % batch), *((0, 0),) * 3))
+    parts = [
+        _features(classifier.config, classifier.params, part) for part in padded.reshape(-1, batch, *grids.shape[1:])
+    ]
+    return np.concatenate([np.asarray(part) for part in parts] or [np.zeros((0, 0), np.float32)])[: len(grids)]
+
+
+@partial(jax.jit, static_argnums=0)
+def _features(config: Config, params: Any, grids: Any) -> Any:
+    return model.question_features(config, model.embed(config, params, grids, inference=True))
 
 
 def halting_times(

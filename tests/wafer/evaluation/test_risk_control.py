@@ -3,7 +3,12 @@
 import numpy as np
 import pytest
 
-from trm_jax.wafer.evaluation.risk_control import betting_e_value, guaranteed_threshold
+from trm_jax.wafer.evaluation.risk_control import (
+    betting_e_value,
+    block_bound,
+    class_thresholds,
+    guaranteed_threshold,
+)
 
 
 def lots(rng, count, size=10):
@@ -89,3 +94,22 @@ def test_each_of_two_starts_has_half_of_delta():
     lot = np.arange(140)
     assert 10 < betting_e_value(np.ones(140), np.ones(140, bool), lot, 0.02, 0.9) < 20
     assert guaranteed_threshold(np.ones(140), np.ones(140, bool), lot) is None
+
+
+def test_the_bound_of_blocks_counts_blocks_and_one_error_more() -> None:
+    assert block_bound(np.array([0, 0]), np.array([0, 0])) == 1.0
+    assert block_bound(np.full(20, 5), np.zeros(20, int)) == pytest.approx(1 / 101)
+    spread = block_bound(np.full(20, 10), np.ones(20, int))
+    together = block_bound(np.full(20, 10), np.r_[np.full(2, 10), np.zeros(18, int)])
+    assert spread == pytest.approx(21 / 201) and together > 1.5 * spread  # as many errors, in two blocks
+
+
+def test_every_class_has_the_lowest_threshold_that_its_blocks_allow() -> None:
+    confidence = np.tile([0.7, 0.9, 0.99], 200)
+    predicted = np.repeat([0, 1, 2], 200)
+    probabilities = np.full((600, 3), 0.0)
+    probabilities[np.arange(600), predicted] = confidence
+    truth = np.where((predicted == 1) & (confidence < 0.8), 0, predicted)  # class 1 is wrong where it is not sure
+    truth[predicted == 2] = 0  # class 2 always
+    found = class_thresholds(probabilities, truth, np.arange(600) % 20, alpha=0.05, lowest=0.6)
+    assert found[0] == 0.6 and 0.7 < found[1] <= 0.9 and found[2] == 1

@@ -59,3 +59,43 @@ def guaranteed_threshold(
                 break
             passed.append(float(threshold))
     return min(passed, default=None)
+
+
+def block_bound(count: np.ndarray, errors: np.ndarray, delta: float = 0.1, draws: int = 1000) -> float:
+    """Error rate that new blocks of lots stay under with probability about 1 - delta.
+
+    ``count`` and ``errors`` (blocks,) are what was decided of each block, and how much of that wrongly. The quantile of
+    bootstrap samples of whole blocks, with one error more than was seen: without it a rare class that was never wrong
+    would seem to be safe. Approximate, where `guaranteed_threshold` holds for any number of units: a few dozen blocks
+    are too few for that to promise anything for a class. 1 where nothing is decided.
+    """
+    if not count.sum():
+        return 1.0
+    weights = np.random.default_rng(0).multinomial(len(count), np.full(len(count), 1 / len(count)), draws)
+    decided = weights @ count
+    return float(np.quantile((weights @ errors + 1) / (decided + 1), 1 - delta))
+
+
+def class_thresholds(
+    probabilities: np.ndarray, truth: np.ndarray, block: np.ndarray, alpha: float, lowest: float, delta: float = 0.1
+) -> tuple[float, ...]:
+    """For every predicted class the lowest confidence from ``lowest`` on at which its `block_bound` is at most alpha.
+
+    From probabilities (N, classes), truth (N,) and ``block`` (N,), the block of lots of every wafer. 1, which reviews
+    all of them, for a class where there is none.
+    """
+    predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
+    blocks, index = np.unique(block, return_inverse=True)
+    found = []
+    for label in range(probabilities.shape[1]):
+        threshold = 1.0
+        for limit in sorted({lowest, *(1 - DOUBTS[1 - lowest > DOUBTS])}):
+            decided = (predicted == label) & (confidence >= limit)
+            count, wrong = (
+                np.bincount(index[mask], minlength=len(blocks)) for mask in (decided, decided & (truth != label))
+            )
+            if block_bound(count, wrong, delta) <= alpha:
+                threshold = float(limit)
+                break
+        found.append(threshold)
+    return tuple(found)

@@ -42,6 +42,8 @@ class Answer(NamedTuple):
     prediction: str = ""
     confidence: float | None = None
     steps: int | None = None
+    unlike: float | None = None
+    """How unlike the map is to those trained on; above 0 it is for review."""
     probabilities: tuple[float, ...] = ()
     label: str = ""
     reason: str = ""
@@ -86,6 +88,7 @@ def answers(
     steps: np.ndarray,
     review_threshold: Thresholds,
     doubts: Doubts = NO_DOUBTS,
+    unlike: np.ndarray | None = None,
 ) -> Iterator[Answer]:
     """One answer for every map, also for rejected ones, in the order of the source.
 
@@ -101,7 +104,7 @@ def answers(
     if not np.isfinite(probabilities).all():
         raise ValueError("probabilities have values that are NaN or infinite")
     decisions = decide(probabilities, review_threshold, doubts) if count else None
-    return _answers(read, probabilities, steps, decisions, doubts)
+    return _answers(read, probabilities, steps, decisions, doubts, unlike)
 
 
 def _answers(
@@ -110,6 +113,7 @@ def _answers(
     steps: np.ndarray,
     decisions: Decisions | None,
     doubts: Doubts,
+    unlike: np.ndarray | None,
 ) -> Iterator[Answer]:
     wafers = read.wafers
     # A rejected map stands before the first usable one of a higher row; rows of a source ascend.
@@ -129,6 +133,7 @@ def _answers(
                 prediction=CLASSES[decisions.predicted[index]],
                 confidence=float(decisions.confidence[index]),
                 steps=int(steps[index]),
+                unlike=None if unlike is None else float(unlike[index]),
                 probabilities=tuple(probabilities[index].tolist()),
                 label="" if label == UNKNOWN else CLASSES[label],
                 reason=doubts.get(index, ""),
@@ -160,17 +165,19 @@ def write_answers(
     steps: np.ndarray,
     review_threshold: Thresholds,
     doubts: Doubts = NO_DOUBTS,
+    unlike: np.ndarray | None = None,
 ) -> None:
     """Write a CSV file with one line a map, whole or not at all; arguments and errors as those of ``answers``.
 
-    Columns: file, lot, wafer and index as far as the source has them; row, prediction, confidence, decision, steps, p_
-    and the name of each class; then label if any map has one, and reason if any map was rejected or doubted. A file
-    that exists is replaced: see `check_output`.
+    Columns: file, lot, wafer and index as far as the source has them; row, prediction, confidence, decision, steps,
+    unlike if it is known, p_ and the name of each class; then label if any map has one, and reason if any map was
+    rejected or doubted. A file that exists is replaced: see `check_output`.
     """
-    lines = answers(read, probabilities, steps, review_threshold, doubts)
+    lines = answers(read, probabilities, steps, review_threshold, doubts, unlike)
     labelled, broken = bool((read.wafers.label != UNKNOWN).any()), bool(read.rejected or doubts)
     names = [read.names[kind] for kind in NAMES if kind in read.names]
-    columns = ["row", "prediction", "confidence", "decision", "steps", *(f"p_{name}" for name in CLASSES)]
+    columns = ["row", "prediction", "confidence", "decision", "steps"] + ["unlike"] * (unlike is not None)
+    columns += [f"p_{name}" for name in CLASSES]
     with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         known = [kind for kind in NAMES if kind in read.names]
@@ -179,6 +186,7 @@ def write_answers(
             shares = [f"{share:.6f}" for share in line.probabilities] or [""] * len(CLASSES)
             confidence = "" if line.confidence is None else f"{line.confidence:.6f}"
             cells = [line.row, line.prediction, confidence, line.decision, "" if line.steps is None else line.steps]
+            cells += [] if unlike is None else ["" if line.unlike is None else f"{line.unlike:.3f}"]
             called = [plain_cell(name[line.row]) for name in names]
             writer.writerow(called + cells + shares + [line.label] * labelled + [plain_cell(line.reason)] * broken)
 

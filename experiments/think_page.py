@@ -1,0 +1,48 @@
+"""Build a page that runs trained models in the reader's browser, checked against JAX before it is written.
+
+    python experiments/think_page.py --output docs/think/index.html \
+        --checkpoint checkpoints/sudoku-4x4 checkpoints/sudoku-6x6 checkpoints/wafer-edge
+
+The page is one file and needs no network. A headless Chromium computes 50 inputs with the page's own code, at every
+step up to twice the trained depth; where a probability differs from JAX's, nothing is written.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from trm_jax.support.cli import main
+from trm_jax.support.files import write_text
+from trm_jax.support.schema import require
+from trm_jax.think.page import build, check, entry_of
+from trm_jax.training.processes import configure
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Check the models and write the page."""
+
+    checkpoint: tuple[Path, ...]
+    """Checkpoints of Sudoku, of mazes and of wafers."""
+    output: Path
+    """HTML file to write."""
+    title: str = "See it think"
+    """Heading of the page."""
+    examples: int = 4
+    """Examples of every difficulty or class in the lists."""
+
+
+def run(arguments: Arguments) -> None:
+    """Write the page and say how far it is from JAX."""
+    require(len(arguments.checkpoint) > 0, "give at least one --checkpoint")
+    require(arguments.examples >= 1, f"--examples must be at least 1, got {arguments.examples}")
+    entries = [entry_of(path, arguments.examples) for path in arguments.checkpoint]
+    page = build(entries, arguments.title)
+    for entry in entries:
+        print(f"{entry.name}: differs from JAX by {check(entry):.1e} on {len(entry.inputs)} inputs")
+    arguments.output.parent.mkdir(parents=True, exist_ok=True)
+    write_text(arguments.output, page)
+    print(f"{arguments.output}: {len(page.encode()):,} bytes")
+
+
+if __name__ == "__main__":
+    main(Arguments, run, __doc__, configure)

@@ -1,0 +1,84 @@
+"""How unlike a map is to those that were trained on, from what the net sees before it begins to reason; numpy alone.
+
+Two measures, since neither sees what the other does: the Mahalanobis distance to the nearest class (Lee et al. 2018),
+and a small net that tells the training wafers from mixes and drawings (outlier exposure, Hendrycks et al. 2019).
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from trm_jax.support.archives import ArrayArchive
+from trm_jax.support.files import DAMAGE, replacing
+
+UNLIKE = "unlike.npz"
+"""File beside the weights of a checkpoint, and beside the models of a package."""
+
+
+class Unlike(NamedTuple):
+    """What the score is computed with; all float32."""
+
+    mean: np.ndarray
+    """(F,), of the features of training wafers."""
+    whitening: np.ndarray
+    """(F, F): whitened features have unit covariance within a class."""
+    centres: np.ndarray
+    """(classes, F), whitened."""
+    hidden: np.ndarray
+    """(F + 2, H): weights of whitened features, of the logarithm of the distance, and of one."""
+    output: np.ndarray
+    """(H + 1,): weights of hidden units and of one."""
+    limits: np.ndarray
+    """(2, 2): for distance and net the limit above which a map is unlike, and the scale of what exceeds it."""
+
+    def measures(self, features: np.ndarray) -> np.ndarray:
+        """Logarithm of the squared distance to the nearest class, and the net's logit, (N, 2)."""
+        white = (features - self.mean) @ self.whitening
+        squares = (white**2).sum(axis=1)[:, None] - 2 * white @ self.centres.T + (self.centres**2).sum(axis=1)
+        distance = np.log(np.maximum(squares.min(axis=1), 1e-6))
+        inputs = np.concatenate([white, distance[:, None], np.ones_like(distance)[:, None]], axis=1)
+        hidden = np.maximum(inputs @ self.hidden, 0)
+        return np.stack([distance, hidden @ self.output[:-1] + self.output[-1]], axis=1)
+
+    def score(self, features: np.ndarray) -> np.ndarray:
+        """How unlike maps are, (N,) float32, from features (N, F): above 0 for those that a person should look at."""
+        return ((self.measures(features) - self.limits[:, 0]) / self.limits[:, 1]).max(axis=1).astype(np.float32)
+
+
+def doubted(doubts: Mapping[int, str], unlike: np.ndarray) -> dict[int, str]:
+    """The doubts, and those about maps that are unlike what was trained on."""
+    text = "is unlike the wafers that were trained on"
+    return {int(index): text for index in np.flatnonzero(unlike > 0)} | dict(doubts)
+
+
+def known(unlike: np.ndarray) -> np.ndarray | None:
+    """The scores, None where there are none."""
+    return unlike if np.isfinite(unlike).all() else None
+
+
+def save_unlike(path: Path, unlike: Unlike) -> None:
+    """Write the file, whole or not at all."""
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, **unlike._asdict())
+
+
+def load_unlike(path: Path, features: int | None = None) -> Unlike | None:
+    """Read the file, None where there is none. Raises ValueError if it is damaged or not for so many ``features``."""
+    if not path.exists():
+        return None
+    try:
+        with ArrayArchive(path) as archive:
+            unlike = Unlike(*(archive[name] for name in Unlike._fields))
+        size, classes, units = len(unlike.mean), len(unlike.centres), len(unlike.output) - 1
+        shapes = ((size,), (size, size), (classes, size), (size + 2, units), (units + 1,), (2, 2))
+        if tuple(array.shape for array in unlike) != shapes or any(array.dtype != np.float32 for array in unlike):
+            raise ValueError("its arrays do not fit together")
+        if not all(np.isfinite(array).all() for array in unlike) or (unlike.limits[:, 1] <= 0).any():
+            raise ValueError("it has values that are NaN, infinite or no scale")
+        if features is not None and size != features:
+            raise ValueError(f"it takes {size} features, but the model gives {features}")
+    except DAMAGE as error:
+        raise ValueError(f"{path} is damaged or of another model: {' '.join(str(error).split())}") from error
+    return unlike
