@@ -45,12 +45,12 @@ def folds(wafers: Wafers, count: int = 4, kind: Kind = "lot", seed: int = 0) -> 
     elif kind == "lot" and (wafers.fold[usable] != UNKNOWN).any():
         parts = _prescribed(wafers, usable, count)
     else:
-        number = _deal(label, lots, count, seed)
+        number = deal(label, lots, count, seed)
         parts = {f"{kind}-{fold}": number == fold for fold in range(count)}
     splits = []
     for name, tested in parts.items():
         rest = np.flatnonzero(~tested)
-        validates = _deal(label[rest], None if lots is None else lots[rest], VALIDATION_PARTS, seed) == 0
+        validates = deal(label[rest], None if lots is None else lots[rest], VALIDATION_PARTS, seed) == 0
         split = Split(name, usable[rest[~validates]], usable[rest[validates]], usable[tested])
         _check_classes(wafers, usable, split)
         splits.append(split)
@@ -65,7 +65,7 @@ def all_lots(wafers: Wafers, seed: int = 0) -> Split:
     """
     usable = np.flatnonzero((wafers.label != UNKNOWN) & wafers.clean)
     label = wafers.label[usable]
-    number = _deal(label, wafers.group[usable], VALIDATION_PARTS, seed)
+    number = deal(label, wafers.group[usable], VALIDATION_PARTS, seed)
     counts = np.array([np.bincount(label[number == part], minlength=len(CLASSES)) for part in range(VALIDATION_PARTS)])
     shares = counts / np.maximum(counts.sum(axis=0), 1)
     validates = number == np.abs(shares - 1 / VALIDATION_PARTS).max(axis=1).argmin()
@@ -100,7 +100,7 @@ def _prescribed(wafers: Wafers, usable: np.ndarray, count: int) -> dict[str, np.
     return {f"lot-{number}": fold == number for number in numbers}
 
 
-def _deal(label: np.ndarray, group: np.ndarray | None, count: int, seed: int) -> np.ndarray:
+def deal(label: np.ndarray, group: np.ndarray | None, count: int, seed: int) -> np.ndarray:
     """Number of the part, 0 to ``count`` - 1, of every wafer: similar class shares in each, groups whole."""
     units, what = (len(label), "wafers") if group is None else (len(np.unique(group)), "lots")
     most = int(np.bincount(label).max())

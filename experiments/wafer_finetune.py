@@ -1,0 +1,104 @@
+"""Adapt a checkpoint to labelled wafers of one's own fab, and ship it only if no class got worse on held-out lots.
+
+    python experiments/wafer_finetune.py --checkpoint checkpoints/wafer-edge --input maps/ --labels labels.csv \
+        --output checkpoints/our-fab
+    python experiments/wafer_finetune.py --preset smoke        # generated wafers, under a minute: proves that it runs
+
+Labels are those of a review (python -m trm_jax.edge review), of a page of answers (wafer_predict.py --page), or of the
+source itself. A quarter of the lots is held out and measured before and after; a quarter chooses the weights.
+Thresholds stay those of the checkpoint. Where a class got worse nothing is written, and the exit code is 1.
+"""
+
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from trm_jax.support.cli import main
+from trm_jax.support.schema import require
+from trm_jax.training.processes import configure
+
+if TYPE_CHECKING:
+    from trm_jax.wafer.maps.wafers import Wafers
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Train the weights of a checkpoint further, measure, and write another checkpoint."""
+
+    checkpoint: Path | None = None
+    """Checkpoint to begin with; needed unless --preset smoke."""
+    input: Path | None = None
+    """Maps of the fab, as `wafer_predict.py` takes them; needed unless --preset smoke."""
+    labels: Path | None = None
+    """CSV file with columns row and label; the labels of the source if not given."""
+    output: Path | None = None
+    """Checkpoint to write, a new directory; needed unless --preset smoke."""
+    pass_bins: str = ""
+    """Bins of passing dies, such as 1 or 1,2, for files that have bins instead of the codes 0, 1, 2."""
+    codes: str = ""
+    """How the cells are coded where they are not 0, 1, 2: `swapped`, or such as pass=1,fail=0,outline=disc."""
+    steps: int | None = None
+    """Updates of the weights; 300, with --preset smoke 20."""
+    lr: float = 2e-4
+    """Peak learning rate: a tenth of that of the training from scratch."""
+    seed: int = 0
+    """Which lots are held out."""
+    preset: Literal["none", "smoke"] = "none"
+    """smoke: an untrained model and generated wafers."""
+
+
+def prepare(arguments: Arguments, folder: Path) -> "tuple[Path, Path, Wafers]":
+    """Checkpoint to begin with, checkpoint to write, and wafers with their labels. Raises ValueError."""
+    from trm_jax.wafer.checkpoint import load_checkpoint, save_checkpoint, untrained  # here: --help needs no jax
+    from trm_jax.wafer.data import SMOKE_RUN, load
+    from trm_jax.wafer.finetune import labelled
+    from trm_jax.wafer.maps import source
+    from trm_jax.wafer.maps.plausible import inspect
+
+    checkpoint, maps, labels, output = arguments.checkpoint, arguments.input, arguments.labels, arguments.output
+    if arguments.preset == "smoke":
+        require(
+            not (checkpoint or maps or labels), "--preset smoke has a model and wafers of its own; leave out others"
+        )
+        save_checkpoint(folder / "untrained", untrained(), "# Untrained\n", {})
+        return folder / "untrained", output or SMOKE_RUN.with_name("wafer-smoke-adapted"), load(smoke=True)
+    if checkpoint is None or maps is None or output is None:
+        raise ValueError("give --checkpoint, --input and --output, or --preset smoke")
+    require(not output.exists(), f"{output} exists; choose another directory or remove it")
+    dies = load_checkpoint(checkpoint).calibration.dies
+    found = source.read(maps, sys.stderr.isatty(), to_classify=labels is not None, pass_bins=arguments.pass_bins)
+    read = inspect(found, arguments.codes, dies).read
+    return checkpoint, output, labelled(read, labels) if labels else read.wafers
+
+
+def run(arguments: Arguments) -> bool:
+    """Adapt, measure, print the table, and write the checkpoint; returns whether it was written."""
+    from trm_jax.wafer import finetune
+    from trm_jax.wafer.checkpoint import load_checkpoint
+
+    smoke = arguments.preset == "smoke"
+    steps = arguments.steps if arguments.steps is not None else 20 if smoke else 300
+    require(steps >= 1, f"--steps must be at least 1, got {steps}")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        checkpoint, output, wafers = prepare(arguments, folder)
+        split = finetune.split_lots(wafers, arguments.seed)
+        classifier = load_checkpoint(checkpoint)
+        options = finetune.options(steps, arguments.lr, len(split.train))
+        adapted = finetune.adapt(classifier, checkpoint, wafers, split, options, folder / "run")
+        before, after = (finetune.measure(one, wafers, split.test) for one in (classifier, adapted))
+        report = finetune.report(before, after, wafers, split)
+        print(report)
+        lost = finetune.worse(before, after, wafers.label[split.test])
+        if lost and not smoke:
+            print(f"not written: worse than before for {', '.join(lost)}; label more of these", file=sys.stderr)
+            return False
+        finetune.save(output, adapted, checkpoint, report, wafers.source, replace=smoke)
+    print(f"{output}; for a device: python experiments/export_onnx.py --checkpoint {output} --output {output}/onnx")
+    return True
+
+
+if __name__ == "__main__":
+    main(Arguments, run, __doc__, configure)

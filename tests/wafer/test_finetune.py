@@ -1,0 +1,136 @@
+"""Adapting to a fab: labels reach their maps, lots are held out, and what got worse does not ship."""
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import chex
+import jax
+import numpy as np
+import pytest
+
+from trm_jax.core import model
+from trm_jax.core.config import Config
+from trm_jax.edge.review import LabelFile
+from trm_jax.wafer import finetune
+from trm_jax.wafer.checkpoint import Calibration, Classifier, load_checkpoint, save_checkpoint
+from trm_jax.wafer.finetune import Measured, labelled, split_lots, worse
+from trm_jax.wafer.maps.validate import ReadResult
+from trm_jax.wafer.maps.wafers import CLASSES, UNKNOWN
+from trm_jax.wafer.synthetic import synthetic_wafers
+from trm_jax.wafer.task import WaferTask
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "experiments"))
+import wafer_finetune
+
+WAFERS = synthetic_wafers(240, seed=1)
+NAMES = {"lot": tuple(f"=L{row // 25}" for row in range(240))}
+
+
+def test_labels_of_a_review_reach_their_maps_and_the_last_counts(tmp_path: Path) -> None:
+    known = replace(WAFERS, label=np.full(240, UNKNOWN, np.int8))
+    file = LabelFile(tmp_path / "labels.csv", ["source", "row", "lot", "prediction", "label"])
+    for row, label in ((3, "Loc"), (7, "none"), (3, "Scratch"), (9, "Donut"), (9, "")):
+        file.add([WAFERS.source, row, NAMES["lot"][row], "Center", label])
+    found = labelled(ReadResult(known, [], NAMES), file.path).label
+    assert [(int(row), CLASSES[found[row]]) for row in np.flatnonzero(found >= 0)] == [(3, "Scratch"), (7, "none")]
+
+
+@pytest.mark.parametrize(
+    ("lines", "reason"),
+    [
+        ("file,label\na,Loc", "it has no lines with the columns row and label"),
+        ("row,label\n", "it has no lines with the columns"),
+        ("row,label\n0,Loc\n240,Loc", "line 3: row 240 is another map of --input"),
+        ("row,label\nx,Loc", "line 2: row x is another map"),
+        ("row,lot,label\n0,'=L0,Loc\n0,L1,Loc", "line 3: row 0 is another map"),
+        ("row,label\n0,Lok", "line 2: unknown class 'Lok'"),
+    ],
+)
+def test_labels_of_other_maps_are_refused(tmp_path: Path, lines: str, reason: str) -> None:
+    (tmp_path / "labels.csv").write_text(lines)
+    with pytest.raises(ValueError, match=reason):
+        labelled(ReadResult(WAFERS, [], NAMES), tmp_path / "labels.csv")
+
+
+def test_whole_lots_are_held_out_and_few_wafers_are_refused() -> None:
+    split = split_lots(WAFERS)
+    groups = [set(WAFERS.group[part].tolist()) for part in split[1:]]
+    assert not groups[0] & groups[1] and not groups[0] & groups[2] and not groups[1] & groups[2]
+    usable = np.flatnonzero(WAFERS.clean)
+    assert sorted(np.concatenate(split[1:]).tolist()) == usable.tolist() and len(split.train) > len(split.test) > 20
+    with pytest.raises(ValueError, match="100 labelled wafers are too few to adapt to; from 200 on"):
+        split_lots(WAFERS.take(usable[:100]))
+    with pytest.raises(ValueError, match=r"cannot split 1 lots .* into 4 parts"):
+        split_lots(replace(WAFERS, group=np.zeros(240, np.int32)))
+
+
+def test_a_class_that_got_worse_is_named() -> None:
+    before = Measured(np.array([0.5, 0.5, 0.9] + [0.0] * 6), 0.6, 0.5, 0.1)
+    after = replace(before, f1=np.array([0.6, 0.4, 0.8] + [0.0] * 6))
+    assert worse(before, after, np.array([0, 1, 1])) == ["Donut"] and worse(before, before, np.arange(9)) == []
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    config = Config().override(
+        **{"model.classes": 9, "model.encoder": {"patch": 4, "image": 12, "widths": (4,)}, "model.grid": (3, 3),
+           "model.width": 8, "model.layers": 1, "model.readout": "mean_max", "model.halt_token": "mean",
+           "recursion.N_sup": 1, "recursion.T": 1, "recursion.n": 1, "run.seeds": (5,)}
+    )  # fmt: skip
+    params = model.initialise(config.model, jax.random.key(0))
+    path = tmp_path_factory.mktemp("shipped") / "edge"
+    save_checkpoint(path, Classifier(config, params, WaferTask(), Calibration(2.0, 0.3)), "# Card\n", {"window": 250})
+    return path
+
+
+def arguments_for(folder: Path, checkpoint: Path, **more: Any) -> wafer_finetune.Arguments:
+    arrays = {name: getattr(WAFERS, name) for name in ("flat", "height", "width", "label")}
+    np.savez(folder / "maps.npz", **arrays, lot_block=WAFERS.group, classes=np.array(CLASSES))
+    return wafer_finetune.Arguments(checkpoint, folder / "maps.npz", output=folder / "fab", seed=2, **more)
+
+
+def always(label: str) -> np.ndarray:
+    """Probabilities of all held-out wafers."""
+    return np.eye(9)[np.full(len(split_lots(WAFERS, 2).test), CLASSES.index(label))]
+
+
+def test_a_fab_gets_its_own_checkpoint_unless_a_class_got_worse(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    known = load_checkpoint(checkpoint)
+
+    def fit(task: WaferTask, config: Config, directory: Path, name: str) -> Any:
+        assert config.run.init == str(checkpoint) and config.run.steps == 7 and name == "adapting"
+        assert task.grids[task.split.train].any() and not task.grids[task.split.test].any()  # never even resized
+        params = jax.tree.map(lambda leaf: leaf[None] + 1, known.params)
+        return SimpleNamespace(best=SimpleNamespace(params=params))
+
+    right = np.eye(9)[WAFERS.label[split_lots(WAFERS, 2).test]]
+    answers = iter([always("none"), always("Loc"), always("Loc"), right])
+    monkeypatch.setattr(finetune, "fit", fit)
+    monkeypatch.setattr(finetune, "classify", lambda *_: SimpleNamespace(probabilities=next(answers)))
+    arguments = arguments_for(tmp_path, checkpoint, steps=7)
+    assert wafer_finetune.run(arguments) is False and not (tmp_path / "fab").exists()
+    assert "not written: worse than before for none; label more of these" in capsys.readouterr().err
+    assert wafer_finetune.run(arguments) is True
+    after = load_checkpoint(tmp_path / "fab")
+    chex.assert_trees_all_equal(after.params, jax.tree.map(lambda leaf: leaf + 1, known.params))
+    assert after.config == known.config and after.calibration == known.calibration and after.task == known.task
+    card = (tmp_path / "fab" / "model_card.md").read_text()
+    assert card.startswith("# Card\n") and "1.000 after; decided 100.0%, 100.0%; of the decided wrong" in card
+    assert json.loads((tmp_path / "fab" / "reference.json").read_text()) == {"window": 250}
+    with pytest.raises(ValueError, match="fab exists; choose another directory"):
+        wafer_finetune.run(arguments)
+
+
+@pytest.mark.slow
+def test_what_is_learned_holds_on_lots_held_out(checkpoint: Path, tmp_path: Path) -> None:
+    arguments = arguments_for(tmp_path, checkpoint, steps=200, lr=1e-2)
+    assert wafer_finetune.run(arguments) is True
+    test = split_lots(WAFERS, 2).test
+    scores = [finetune.measure(load_checkpoint(p), WAFERS, test).macro_f1 for p in (checkpoint, tmp_path / "fab")]
+    assert scores[1] > scores[0] + 0.1
