@@ -23,7 +23,7 @@ class Answers(NamedTuple):
 
     def chosen(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The first answer that holds, or else the last: digits (N, cells), whether it holds and steps (N,)."""
-        solved = self.holds.any(axis=0)
+        solved = np.asarray(self.holds.any(axis=0))
         step = np.where(solved, self.holds.argmax(axis=0), len(self.holds) - 1)
         return self.digits[step, np.arange(len(step))], solved, step + 1
 
