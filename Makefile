@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: demo ablation test newest proofs device fuzz check clean
+.PHONY: demo ablation test newest proofs device fuzz goodput mutants check clean
 
 # Three minutes: two arms, three seeds, and a board that fills up.
 demo: $(VENV)/ready
@@ -41,6 +41,14 @@ device: $(VENV)/ready
 # Every reader and both bodies of the service, on nearly valid inputs: 10 minutes, or FUZZ_SECONDS=60 make fuzz.
 fuzz: $(VENV)/ready
 	$(BIN)/python tests/fuzz/run.py
+
+# Maps answered in a second by the service under 64 clients that ignore Retry-After, beside the best it can.
+goodput: $(VENV)/ready
+	$(BIN)/python tests/fuzz/goodput.py
+
+# Faults put into a copy of the code, one at a time: which of them do the tests not find?
+mutants: $(VENV)/ready
+	$(BIN)/python tests/mutants/apply.py
 
 check: $(VENV)/ready
 	$(BIN)/ruff check .

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from trm_jax.support import xla_flags
 from trm_jax.support.cli import main
 from trm_jax.training.processes import configure
 
@@ -33,8 +34,11 @@ class Arguments:
 
 
 def run(arguments: Arguments) -> bool:
-    """Measure, print and write; True if nothing was found to be wrong."""
-    from trm_jax.benchmark import proof, proof_report  # here: --help needs no jax
+    """Measure, print and write; True if nothing was found to be wrong. The preset smoke compiles quickly."""
+    if arguments.preset == "smoke":
+        xla_flags.add(xla_flags.QUICK)
+    configure()
+    from trm_jax.benchmark import proof, proof_report  # here: --help needs no jax, and flags come before it
 
     try:
         proof.measure(arguments.output, arguments.preset, arguments.parts, arguments.minutes)
@@ -48,4 +52,4 @@ def run(arguments: Arguments) -> bool:
 
 
 if __name__ == "__main__":
-    main(Arguments, run, __doc__, configure)
+    main(Arguments, run, __doc__)

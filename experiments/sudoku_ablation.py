@@ -29,10 +29,6 @@ from trm_jax.support.schema import did_you_mean, require
 from trm_jax.training.processes import configure
 
 ROOT = Path(__file__).resolve().parent.parent
-QUICK_COMPILING = (
-    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true --xla_cpu_use_fusion_emitters=false "
-    "--xla_force_host_platform_device_count=1"
-)
 
 
 @dataclass(frozen=True)
@@ -78,7 +74,7 @@ def run(arguments: Arguments) -> None:
     arms = build_arms(study, Sudoku(), common, arguments.arms, arguments.arm)
     directory = run_folder(arguments.output, arguments.name or f"{arguments.study}-{arguments.preset}", "a study")
     if smoke:  # unless the user's own flags say otherwise
-        xla_flags.add(QUICK_COMPILING)
+        xla_flags.add(xla_flags.QUICK)
     configure()
     from trm_jax.study import preview, runner  # here, so that --help and a misspelt name need no jax
 

@@ -5,16 +5,16 @@ from dataclasses import replace
 
 import pytest
 
-from trm_jax.benchmark import interrupted, jax_side, proof, proof_parts, proof_report
+from trm_jax.benchmark import interrupted, jax_side, proof, proof_parts, proof_report, proof_sizes
 from trm_jax.support.cli import Paused
 
-SIZE = replace(proof_parts.SIZES["smoke"], seconds=0.001)
+SIZE = replace(proof_sizes.SIZES["smoke"], seconds=0.001)
 GRID = (3, 3)
 
 
 def test_operations_are_those_of_the_matrices_written_down():
     """One layer of linear mixing: forward once for each evaluation, backward twice for those with a gradient."""
-    config = SIZE.config(16, "linear", GRID).override(**{"model.layers": 1})
+    config = SIZE.config(16, "linear", GRID)
     tokens, width, hidden, batch = 9, 16, config.model.hidden(16), 8
     evaluation = 2 * batch * (tokens * tokens * width + tokens * width * 2 * hidden + tokens * hidden * width)
     heads = 2 * batch * (tokens * width * 10 + width * 2)
@@ -33,7 +33,7 @@ def test_parity_holds_here_and_finds_another_precision_and_a_wrong_gradient(monk
     assert exact["held"] and exact["largest"] < 1e-4 and exact["compared"] > 10
     narrow = calls["parity/attention/bfloat16"]()
     assert narrow["held"] and narrow["largest"] > 1e-3
-    monkeypatch.setitem(proof_parts.BOUNDS, "bfloat16", 1e-4)
+    monkeypatch.setitem(proof_sizes.BOUNDS, "bfloat16", 1e-4)
     assert not dict(proof_parts.parity(SIZE))["parity/attention/bfloat16"]()["held"]
     honest = proof_parts._evaluate
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -366,6 +367,39 @@ def products(jaxpr):
         for value in equation.params.values():
             if hasattr(value, "eqns") or hasattr(value, "jaxpr"):
                 yield from products(getattr(value, "jaxpr", value))
+
+
+def test_a_rotation_in_bfloat16_is_the_float32_result_rounded_once():
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 2, 9, 8)), jnp.bfloat16)
+    angles = jnp.asarray(np.random.default_rng(1).uniform(0, 6, (9, 4)), jnp.float32)
+    once = rotate(x.astype(jnp.float32), angles).astype(jnp.bfloat16)
+    assert rotate(x, angles).dtype == jnp.bfloat16
+    np.testing.assert_array_equal(rotate(x, angles), once)
+    assert np.mean(np.asarray(rotate(x, angles.astype(jnp.bfloat16))) != once) > 0.1  # angles in bfloat16 would show
+
+
+def test_the_softmax_of_attention_in_bfloat16_is_the_float32_result_rounded_once(monkeypatch):
+    config, seen = config_for(mixer="attention", dtype="bfloat16"), []
+    softmax = nn.softmax
+
+    def spied(scores, axis):
+        seen.append(scores)
+        return softmax(scores, axis=axis)
+
+    monkeypatch.setattr(nn, "softmax", spied)
+    x = jnp.asarray(states(), jnp.bfloat16)
+    module = SelfAttention(config)
+    weights = random_weights(module, x)
+    found = run(module, weights, x)
+    scores = seen[-1]  # those before it are from making the weights
+    assert scores.dtype == jnp.float32
+    shares = np.exp(np.float64(scores)) / np.exp(np.float64(scores)).sum(axis=-1, keepdims=True)
+    narrow = softmax(scores.astype(jnp.bfloat16), axis=-1)
+    assert np.mean(np.asarray(narrow) != shares.astype(jnp.bfloat16)) > 0.1  # what a softmax in bfloat16 would give
+    kernels = {name: jnp.asarray(weights[name]["kernel"], jnp.bfloat16) for name in ("qkv", "out")}
+    value = (x @ kernels["qkv"])[..., 2 * WIDTH :].reshape(*x.shape[:2], HEADS, -1).swapaxes(1, 2)
+    mixed = (jnp.asarray(shares.astype(jnp.bfloat16)) @ value).swapaxes(1, 2).reshape(x.shape) @ kernels["out"]
+    assert np.mean(np.asarray(mixed) != found) < 0.02
 
 
 @pytest.mark.parametrize("mixer", ["linear", "swiglu", "attention"])

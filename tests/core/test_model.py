@@ -190,6 +190,19 @@ def test_puzzle_prefix_stands_before_the_grid_and_is_padded_with_zeros():
     assert x.shape == (3, 18, 8) and logits.shape[-2] == 16
 
 
+@pytest.mark.parametrize("readout", ["pooled", "mean_max"])
+def test_a_pooled_readout_takes_the_cells_and_not_the_prefix(readout):
+    """With a readout that adds up what it gets, the answer is that of the cells alone."""
+    config = SMALL.override(**{"model.prefix_tokens": 2, "model.prefix_width": 10, "model.readout": readout})
+    params = dict(model.initialise(config.model, jax.random.key(0)))
+    parts = 2 if readout == "mean_max" else 1
+    params["readout"] = {"kernel": jnp.ones((parts * 8, config.model.classes))}
+    y = jax.random.normal(jax.random.key(1), (3, 18, 8))
+    cells = y[:, 2:]
+    expected = cells.mean(axis=1).sum(axis=-1) + (cells.max(axis=1).sum(axis=-1) if parts == 2 else 0)
+    np.testing.assert_allclose(model.heads(config, params, y).logits[:, 0], expected, rtol=1e-5)
+
+
 def test_bfloat16_computes_in_bfloat16_and_keeps_weights_and_logits_in_float32():
     config = SMALL.override(**{"model.dtype": "bfloat16"})
     params = model.initialise(config.model, jax.random.key(0))

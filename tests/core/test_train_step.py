@@ -18,6 +18,7 @@ PUZZLES = puzzles.generate(8, Box(2, 2), (8, 8), seed=0)
 INPUTS, LABELS = (jnp.asarray(tokens) for tokens in puzzles.to_tokens(PUZZLES))
 DATA = on_device({"inputs": INPUTS, "labels": LABELS})
 PLAIN = Toy({})
+ROOT = jax.random.key(5)
 SMALL = Config().override(
     **{
         "model.width": 16,
@@ -101,6 +102,74 @@ def test_the_summed_loss_is_the_sum_over_all_supervision_steps():
     _, metrics = jitted(SMALL, all_of_them())(state)
     assert steps[0].total != steps[1].total != steps[2].total
     np.testing.assert_allclose(metrics["loss"], sum(float(step.total) for step in steps), rtol=1e-6)
+
+
+def test_the_metrics_are_the_last_exact_accuracy_and_the_gradient_norm_before_clipping(monkeypatch):
+    state, config = start(SMALL, DATA, 0), SMALL.override(**{"optim.clip": 1e-3})
+    honest = losses.deep_supervision
+
+    def told(*arguments):
+        total, terms = honest(*arguments)
+        return total, terms._replace(exact=jnp.array([0.25, 0.5, 0.75]))
+
+    def summed(params):
+        return honest(config.loss, model.forward(config, params, INPUTS), LABELS)[0]
+
+    monkeypatch.setattr(losses, "deep_supervision", told)
+    _, metrics = jitted(config, all_of_them())(state)
+    assert metrics["exact"] == 0.75
+    norm = np.sqrt(sum(float((leaf**2).sum()) for leaf in jax.tree.leaves(jax.jit(jax.grad(summed))(state.params))))
+    assert norm > 100 * config.optim.clip
+    np.testing.assert_allclose(metrics["gradient_norm"], norm, rtol=1e-4)
+
+
+def key_bits(key) -> tuple[int, ...]:
+    return tuple(np.asarray(jax.random.key_data(key)).tolist())
+
+
+def test_weights_and_data_order_have_keys_of_their_own():
+    state = start(SMALL, DATA, 3)
+    root = jax.random.key(3)
+    assert key_bits(state.key) != key_bits(root)
+    for key in (state.key, root):
+        again = jax.jit(lambda key: model.initialise(SMALL.model, key))(key)
+        assert not np.array_equal(again["tokens"], state.params["tokens"])
+
+
+@pytest.mark.parametrize("weights", [None, np.ones((1, 8))])
+def test_indices_and_augmentation_have_keys_of_their_own(weights):
+    keys = []
+    config, data = SMALL.override(**{"run.batch": 64}), on_device(DATA.arrays, weights=weights)
+    drawn = train_step.draw_batch(config, Toy({}, lambda key, batch: (keys.append(key), batch)[1]), data, ROOT, 0)
+    used = [ROOT, *keys]
+    assert key_bits(keys[0]) != key_bits(ROOT)
+    for key in used:  # neither of them draws these samples
+        uniform = jax.random.uniform(key, (64,))
+        index = jax.random.randint(key, (64,), 0, 8) if weights is None else jnp.floor(uniform * 8).astype(int)
+        assert not np.array_equal(INPUTS[index], drawn["inputs"])
+
+
+def test_batch_and_exploration_have_keys_of_their_own(monkeypatch):
+    state, used = start(CARRIED), {}
+
+    def draw(config, task, data, key, step):
+        used["batch"] = key_bits(key)
+        return data.arrays
+
+    def minimum(config, key, shape):
+        used["exploration"] = key_bits(key)
+        return jnp.zeros(shape, jnp.int32)
+
+    def loss(config, params, slots, steps):
+        total = sum(leaf.sum() for leaf in jax.tree.leaves(params))
+        terms = losses.LossTerms(*[total] * len(losses.LossTerms._fields))
+        return total, (terms, slots)
+
+    monkeypatch.setattr(train_step, "draw_batch", draw)
+    monkeypatch.setattr(train_step, "minimum_steps", minimum)
+    monkeypatch.setattr(train_step, "_carried_loss", loss)
+    train_step.train_step(CARRIED, PLAIN, state, DATA)
+    assert len({*used.values(), key_bits(state.key), key_bits(jax.random.fold_in(state.key, 0))}) == 4
 
 
 def test_seeds_differ_in_weights_and_in_data_order():
@@ -236,6 +305,17 @@ def test_a_confident_sample_halts_early_and_only_its_slot_is_refilled():
     after, _ = jitted(config)(state._replace(params=params))
     np.testing.assert_array_equal(after.carry.halted, logits > jnp.median(logits))
     assert 0 < after.carry.halted.sum() < 8
+
+
+def test_a_sample_that_explores_halts_with_the_last_step_of_its_minimum(monkeypatch):
+    monkeypatch.setattr(train_step, "minimum_steps", lambda config, key, shape: jnp.full(shape, 3))
+    state, step = start(CARRIED), jitted(CARRIED)
+    state = state._replace(params=state.params | {"halting": state.params["halting"] | {"bias": jnp.array([9.0, 0])}})
+    halted = []
+    for _ in range(3):
+        state, _ = step(state)
+        halted.append(bool(state.carry.halted.all()))
+    assert halted == [False, False, True]
 
 
 def test_exploration_is_drawn_for_every_sample():

@@ -59,7 +59,7 @@ def test_a_training_state_with_typed_keys_comes_back_bitwise(tmp_path, state):
     again.close()
     assert again.latest() == 7
     assert jax.tree.structure(restored) == jax.tree.structure(state)
-    assert raw(restored) == raw(state) and len(raw(state)) > 20
+    assert raw(restored) == raw(state) and len(raw(state)) > 15
     draws = [jax.random.normal(jax.random.fold_in(tree.key, 3), (4,)) for tree in (state, restored)]
     assert np.array_equal(*draws)
 
@@ -108,14 +108,12 @@ def test_a_damaged_newest_checkpoint_is_named_and_the_whole_one_before_it_is_use
     checkpoints = Checkpoints(tmp_path)
     for step in (1, 2):
         checkpoints.save(step, {"w": jnp.full(3, float(step))}, OPTIONS)
-    damaged = max(files(tmp_path / "2"), key=lambda path: path.stat().st_size)
+    damaged = max((tmp_path / "2" / "state").rglob("d/*"), key=lambda path: path.stat().st_size)
     flip(damaged, 12345)
     assert checkpoints.restore({"w": jnp.zeros(3)})["w"].tolist() == [1.0] * 3
     said = capsys.readouterr().err
-    assert f"warning: {damaged} is not what was written" in said and said.endswith(
-        "the whole checkpoint before it, 1\n"
-    )
-    assert said.count("\n") == 1
+    assert said.startswith(f"warning: {damaged} is not what was written") and said.count("\n") == 1
+    assert said.endswith("goes on from the whole checkpoint before it, 1\n")
     assert checkpoints.latest() == 1
     checkpoints.save(2, {"w": jnp.full(3, 2.0)}, OPTIONS)  # the run makes it again
     assert checkpoints.restore({"w": jnp.zeros(3)})["w"].tolist() == [2.0] * 3

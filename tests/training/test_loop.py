@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -91,6 +92,27 @@ def test_the_weights_with_the_best_score_are_kept_for_each_seed(uninterrupted):
     np.testing.assert_allclose(again[:, -1], progress.best.score, rtol=1e-6)
 
 
+def test_the_averaged_weights_are_validated_and_kept_and_a_tie_keeps_the_earlier_ones(tmp_path):
+    steps = 8
+    config = CONFIG.override(**{"run.steps": steps, "run.evaluate_every": 4, "optim.ema": 0.9, "run.seeds": (4, 7)})
+    scored = iter([[0.5, 0.4], [0.5, 0.6]])
+    ended = train(tmp_path / "run", config, scored=lambda _: by_step(next(scored)))
+    np.testing.assert_array_equal(ended.best.step, [4, 8])  # the first seed has the same score twice
+    averaged = jax.tree.map(lambda average: average / (1 - 0.9**steps), ended.state.ema)
+    close = partial(np.allclose, rtol=1e-5, atol=1e-7)
+    leaves = [jax.tree.leaves(tree) for tree in (ended.best.params, averaged, ended.state.params)]
+    assert all(close(best[1], average[1]) for best, average, _ in zip(*leaves, strict=True))
+    assert not all(close(best[0], average[0]) for best, average, _ in zip(*leaves, strict=True))
+    assert not all(close(raw[1], average[1]) for _, average, raw in zip(*leaves, strict=True))
+
+
+def test_a_row_holds_what_the_last_step_of_its_chunk_measured(tmp_path):
+    metrics = {name: np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]) for name in ("loss", "gradient_norm")}
+    assert loop._row(CONFIG, metrics, 9, "arm", tmp_path) == {
+        "step": 9, "loss": [3.0, 6.0], "gradient_norm": [3.0, 6.0]
+    }  # fmt: skip
+
+
 def test_a_finished_run_is_not_trained_again(uninterrupted):
     directory, progress = uninterrupted
     before = (directory / "metrics.jsonl").read_text()
@@ -103,8 +125,8 @@ def test_a_finished_run_is_not_trained_again(uninterrupted):
     assert (directory / "metrics.jsonl").read_text() == before
 
 
-@pytest.mark.parametrize("stop", [1, 4, 7])
-def test_a_run_interrupted_at_an_evaluation_ends_bitwise_equal(uninterrupted, tmp_path, stop):
+@pytest.mark.parametrize(("stop", "damaged"), [(1, False), (4, False), (7, True)])
+def test_a_run_interrupted_at_an_evaluation_ends_bitwise_equal(uninterrupted, tmp_path, stop, damaged):
     calls = []
 
     def interrupted(prediction):
@@ -115,6 +137,9 @@ def test_a_run_interrupted_at_an_evaluation_ends_bitwise_equal(uninterrupted, tm
 
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path / "run", scored=interrupted)
+    if damaged:  # then the checkpoint before it is used, and the newest is made again
+        values = max((tmp_path / "run" / "checkpoints" / "48").rglob("*"), key=lambda path: path.stat().st_size)
+        values.write_bytes(values.read_bytes()[:-1000] + bytes(1000))
     assert_same_end(uninterrupted[1], train(tmp_path / "run"), uninterrupted[0], tmp_path / "run")
 
 
@@ -189,6 +214,23 @@ def test_a_nan_stops_the_run_names_step_seed_and_arm_and_keeps_the_last_good_che
     rare = CONFIG.override(**{"run.checkpoint_every": 40})
     with pytest.raises(loop.Diverged, match="of the checkpoints none was kept yet"):
         train(tmp_path / "early", rare)
+
+
+def test_running_out_of_memory_says_what_to_lower(tmp_path):
+    def exhausted(prediction):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 99 bytes.\nMore")
+
+    reason = (
+        r"^arm: RESOURCE_EXHAUSTED: .* 99 bytes\. To need less: .*set run\.accumulate=2, .*recursion\.segment=2; choose"
+    )
+    with pytest.raises(ValueError, match=reason):
+        train(tmp_path / "run", scored=exhausted)
+
+    def other(prediction):
+        raise jax.errors.JaxRuntimeError("INTERNAL: something else")
+
+    with pytest.raises(jax.errors.JaxRuntimeError, match="something else"):
+        train(tmp_path / "other", scored=other)
 
 
 def test_training_stops_when_no_seed_improves(tmp_path):

@@ -71,6 +71,16 @@ def test_rows_are_read_back_as_they_were_logged(tmp_path):
     assert run.metrics == ROWS == RunDirectory(tmp_path, OPTIONS).metrics
 
 
+def test_a_row_is_on_the_disk_before_a_checkpoint_can_be_written(tmp_path, monkeypatch):
+    sizes, run, real = [], RunDirectory(tmp_path, OPTIONS), os.fsync
+    file = tmp_path / "metrics.jsonl"
+    monkeypatch.setattr(os, "fsync", lambda number: (sizes.append(file.stat().st_size), real(number)))
+    for row in ROWS[:2]:
+        run.log(row)
+    lines = [len(json.dumps(row)) + 1 for row in ROWS[:2]]
+    assert sizes == [lines[0], sum(lines)]
+
+
 def test_a_last_line_that_was_cut_off_is_ignored_and_removed_by_truncation(tmp_path):
     run = RunDirectory(tmp_path, OPTIONS)
     for row in ROWS:

@@ -10,7 +10,8 @@ from jax.errors import JaxRuntimeError
 from tqdm import tqdm
 
 from trm_jax.benchmark.jax_side import Mismatch
-from trm_jax.benchmark.proof_parts import PARTS, SIZES, Record
+from trm_jax.benchmark.proof_parts import PARTS, Record
+from trm_jax.benchmark.proof_sizes import SIZES
 from trm_jax.support.cli import Paused
 from trm_jax.support.files import write_text
 from trm_jax.support.provenance import environment

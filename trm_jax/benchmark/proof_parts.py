@@ -6,7 +6,6 @@ The model is the official one (T=3, n=6, gradient of the last cycle) with one su
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
 from statistics import median
@@ -20,6 +19,7 @@ from trm_jax.benchmark import jax_side
 from trm_jax.benchmark.cases import random_data
 from trm_jax.benchmark.interrupted import compare_resumed
 from trm_jax.benchmark.measure import load_peer, repeated
+from trm_jax.benchmark.proof_sizes import BOUNDS, MIXERS, PEAKS, PRECISIONS, Size
 from trm_jax.core import train_step
 from trm_jax.core.config import Config
 from trm_jax.core.task import Examples, Task
@@ -31,56 +31,6 @@ from trm_jax.training.memory import Memory, memory_limit, needed
 
 Record = dict[str, Any]
 Calls = Iterator[tuple[str, Callable[[], Record]]]
-MIXERS = ("linear", "swiglu", "attention")
-PRECISIONS: dict[str, dict[str, Any]] = {
-    "float32": {"model.matmul_precision": "highest"},
-    "tf32": {"model.matmul_precision": "high"},
-    "bfloat16": {"model.dtype": "bfloat16"},
-}
-"""What a GPU calls them; the second is three bfloat16 passes on TPU, and exact on CPU."""
-BOUNDS = {"float32": 1e-4, "tf32": 2e-2, "bfloat16": 1e-1}
-"""Largest difference from float32 on CPU, of the largest value of the array."""
-PEAKS = {
-    "H100": (66.9e12, 494.7e12, 989.4e12),
-    "H200": (66.9e12, 494.7e12, 989.4e12),
-    "A100": (19.5e12, 156e12, 312e12),
-    "L40S": (91.6e12, 183e12, 362e12),
-}
-"""Operations a second that the maker states, dense, in each of the precisions (data sheets of the SXM forms)."""
-
-
-@dataclass(frozen=True)
-class Size:
-    """How large everything is."""
-
-    widths: tuple[int, ...] = (128, 256, 512)
-    boards: dict[tuple[int, int], int] = field(default_factory=lambda: {(9, 9): 768, (30, 30): 64})
-    """Batch for each grid."""
-    seeds: tuple[int, ...] = (1, 2, 4, 8)
-    T: int = 3
-    n: int = 6
-    head_width: int = 64
-    matrix: int = 8192
-    """Side of the product that tells what the device can do."""
-    seconds: float = 0.5
-    """Length of a turn; there are three."""
-
-    def config(self, width: int, mixer: str, grid: tuple[int, int], precision: str = "bfloat16") -> Config:
-        """The official model in this size and precision."""
-        options: dict[str, Any] = {
-            "model.width": width, "model.mixer": mixer, "model.grid": grid, "model.vocabulary": 10,
-            "model.classes": 10, "model.heads": width // self.head_width, "model.hidden_multiple": self.head_width,
-            "recursion.T": self.T, "recursion.n": self.n, "recursion.N_sup": 1, "recursion.gradient": "last_cycle",
-            "run.batch": self.boards[grid], "run.seeds": (0,), "run.data_parallel": 1,
-        }  # fmt: skip
-        options |= {"model.positions": "rotary_2d"} if mixer == "attention" else {}
-        return Config().override(**options, **PRECISIONS[precision])
-
-
-SIZES = {
-    "standard": Size(),
-    "smoke": Size((16,), {(3, 3): 8, (4, 4): 4}, (1, 2), T=1, n=2, head_width=8, matrix=256, seconds=0.02),
-}
 
 
 def device(size: Size) -> Calls:
@@ -111,7 +61,8 @@ def parity(size: Size) -> Calls:
     for mixer in (*MIXERS, "relations"):
         for precision in PRECISIONS:
             config = size.config(size.widths[0], "attention" if mixer == "relations" else mixer, grid, precision)
-            config = config.override(**{"run.batch": 8, "recursion.T": 2, "recursion.n": 2, "recursion.N_sup": 2})
+            deep = {"recursion.T": min(2, size.T), "recursion.n": 2, "recursion.N_sup": 2}
+            config = config.override(**deep, **{"run.batch": 8})
             if mixer == "relations":
                 config = config.override(**{"model.relations": "lines"})
             yield f"parity/{mixer}/{precision}", partial(_difference, config, BOUNDS[precision])
@@ -119,15 +70,21 @@ def parity(size: Size) -> Calls:
 
 def _difference(config: Config, bound: float) -> Record:
     exact = config.override(**{"model.dtype": "float32", "model.matmul_precision": "highest"})
-    data = random_data(config, config.run.batch)
-    with jax.default_device(jax.local_devices(backend="cpu")[0]):
-        params = jax.device_get(jax_side.weights(exact, size=jax_side.CALM))
-        expected, loss = _evaluate(exact, params, data)
+    params, data, expected, loss = _on_cpu(exact)
     found, here = _evaluate(config, params, data)
     errors = jax_side.difference(expected, found) | {"loss": abs(here - loss) / abs(loss)}
     worst = max(errors, key=lambda name: errors[name] if np.isfinite(errors[name]) else np.inf)
     return {"largest": errors[worst], "of": worst, "logits": errors["logits"], "loss": errors["loss"],
             "compared": len(errors), "bound": bound, "held": bool(errors[worst] <= bound)}  # fmt: skip
+
+
+@cache
+def _on_cpu(exact: Config) -> tuple[Any, dict[str, np.ndarray], tuple, float]:
+    """Weights, data, logits with gradients, and loss as a processor computes them."""
+    data = random_data(exact, exact.run.batch)
+    with jax.default_device(jax.local_devices(backend="cpu")[0]):
+        params = jax.device_get(jax_side.weights(exact, size=jax_side.CALM))
+        return params, data, *_evaluate(exact, params, data)
 
 
 def _evaluate(config: Config, params, data) -> tuple[tuple, float]:

@@ -24,9 +24,10 @@ from trm_jax.edge.package import PROVIDERS, Model, Options, choose, needed_files
 from trm_jax.support.checksums import check_sums
 from trm_jax.wafer.maps import source
 from trm_jax.wafer.maps.answer_page import write_page
-from trm_jax.wafer.maps.answers import BROKEN_MAPS, answers, check_output, summary, write_answers
+from trm_jax.wafer.maps.answers import BROKEN_MAPS, Doubts, answers, check_output, summary, write_answers
 from trm_jax.wafer.maps.plausible import CODES, inspect, parse_codes
 from trm_jax.wafer.maps.unlike import doubted, known
+from trm_jax.wafer.maps.validate import ReadResult
 
 
 def parser() -> argparse.ArgumentParser:
@@ -54,7 +55,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--output", type=Path, required=True, help="CSV file to write")
     command.add_argument("--page", type=Path, help="HTML page to write, to look at the answers and correct them")
     command.add_argument("--force", action="store_true", help="replace the output and the page if they exist")
-    command = commands.add_parser("review", parents=[common, source], help="label the maps to review in a browser")
+    command = commands.add_parser("review", parents=[common, source, coded], help="label maps to review in a browser")
     command.add_argument("--labels", type=Path, required=True, help="CSV file to which labels are added")
     command.add_argument("--port", type=int, default=8001, help="port on this machine (default 8001)")
     command = commands.add_parser("benchmark", parents=[common, source], help="measure every file of a package, or one")
@@ -78,6 +79,15 @@ def load_model(arguments: argparse.Namespace) -> Model:
     return model
 
 
+def read_maps(arguments: argparse.Namespace, model: Model) -> tuple[ReadResult, Doubts]:
+    """The maps that the arguments name and the doubts about them; says on stderr what was changed."""
+    read = source.read(arguments.input, to_classify=True, pass_bins=arguments.pass_bins)
+    read, doubts, notes = inspect(read, arguments.codes, model.metadata.dies)
+    for note in notes:
+        print(note, file=sys.stderr)
+    return read, doubts
+
+
 def run_classify(arguments: argparse.Namespace) -> int:
     """Write answers.csv and the page, and tell of drift; returns the exit code."""
     check_output(arguments.output, arguments.force)
@@ -86,10 +96,7 @@ def run_classify(arguments: argparse.Namespace) -> int:
     parse_codes(arguments.codes)
     model = load_model(arguments)
     monitor = Monitor(model.metadata.reference, arguments.monitor) if arguments.monitor else None
-    read = source.read(arguments.input, to_classify=True, pass_bins=arguments.pass_bins)
-    read, doubts, notes = inspect(read, arguments.codes, model.metadata.dies)
-    for note in notes:
-        print(note, file=sys.stderr)
+    read, doubts = read_maps(arguments, model)
     result = classify(model, read.wafers, arguments.batch, arguments.threshold)
     threshold, doubts = model.metadata.thresholds, doubted(doubts, result.unlike)
     write_answers(arguments.output, read, result.probabilities, result.steps, threshold, doubts, known(result.unlike))
@@ -112,9 +119,10 @@ def run_review(arguments: argparse.Namespace) -> None:
     """Serve the page for a review until interrupted."""
     with review.bind(arguments.port) as listener:
         model = load_model(arguments)
-        read = source.read(arguments.input, to_classify=True, pass_bins=arguments.pass_bins)
+        read, doubts = read_maps(arguments, model)
         result = classify(model, read.wafers, arguments.batch, arguments.threshold)
-        lines = answers(read, result.probabilities, result.steps, model.metadata.review_threshold)
+        doubts = doubted(doubts, result.unlike)
+        lines = answers(read, result.probabilities, result.steps, model.metadata.thresholds, doubts)
         review.run(review.Review(read, list(lines), arguments.labels), listener)
 
 

@@ -5,6 +5,12 @@ import mmap
 import os
 from pathlib import Path
 
+QUICK = (
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true --xla_cpu_use_fusion_emitters=false "
+    "--xla_force_host_platform_device_count=1"
+)
+"""What compiles fast for one device; the programs are slower and round differently."""
+
 
 def known(flags: str) -> str:
     """Those of the flags ``--name=value ...`` whose names stand in the compiler that is installed."""

@@ -35,8 +35,8 @@ class WaferPage {
       event.preventDefault();
     });
     this.canvas.addEventListener("pointermove", event => {
-      const die = this.paint && this.dieAt(event);
-      if (die != null && die !== false) this.change(die);
+      const die = this.paint ? this.dieAt(event) : null;
+      if (die != null) this.change(die);
     });
     addEventListener("pointerup", () => {
       if (this.paint) this.think();

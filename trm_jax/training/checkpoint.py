@@ -14,6 +14,7 @@ from trm_jax.core.config import Config, migrate
 from trm_jax.core.model import initialise
 from trm_jax.core.task import Task, run_options
 from trm_jax.support.checksums import check_all, write_sums
+from trm_jax.support.files import sync
 from trm_jax.support.schema import from_dict
 from trm_jax.training.processes import broadcast_from_first, is_first_process, on_first_process
 
@@ -61,7 +62,7 @@ class Checkpoints:
             config=ocp.args.JsonSave(json.loads(json.dumps(options))),
         )
         self._manager.save(step, args=args)
-        on_first_process(lambda: write_sums(self._path(step)))
+        on_first_process(lambda: self._seal(step))
 
     def restore(self, abstract: Any) -> Any:
         """Newest whole checkpoint, in the structure, dtypes and shardings of ``abstract``.
@@ -78,7 +79,11 @@ class Checkpoints:
             self._manager.delete(damaged)
         wanted = ocp.args.PyTreeRestore(abstract, restore_args=ocp.checkpoint_utils.construct_restore_args(abstract))
         args = ocp.args.Composite(state=wanted)
-        return self._manager.restore(step, args=args)["state"]
+        return jax.tree.map(_typed, abstract, self._manager.restore(step, args=args)["state"])
+
+    def _seal(self, step: int) -> None:
+        write_sums(self._path(step))
+        sync(self._path(step).parent)
 
     def _newest_whole(self) -> int:
         damages = []
@@ -156,6 +161,12 @@ def load_weights(directory: Path) -> Weights:
 
 def _has_weights(directory: Path) -> bool:
     return all((directory / name).is_dir() for name in ("config", "params"))
+
+
+def _typed(wanted: Any, found: Any) -> Any:
+    """A leaf of the kind that is wanted: orbax gives keys as plain numbers where it is told only of a shape."""
+    numbers = found.dtype != wanted.dtype and jax.dtypes.issubdtype(wanted.dtype, jax.dtypes.prng_key)
+    return jax.random.wrap_key_data(found) if numbers else found
 
 
 def _check(directory: Path) -> None:

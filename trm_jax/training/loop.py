@@ -30,7 +30,7 @@ from trm_jax.training.devices import (
     to_host,
 )
 from trm_jax.training.late import LateMetrics
-from trm_jax.training.memory import memory_limit, needed, require_fit
+from trm_jax.training.memory import advice_when_exhausted, memory_limit, needed, require_fit
 from trm_jax.training.predict import Samples, scores
 from trm_jax.training.processes import broadcast_from_first, is_first_process
 from trm_jax.training.run_directory import RunDirectory
@@ -67,7 +67,7 @@ def fit(task: Task, config: Config, directory: Path, name: str = "run") -> Train
     Raises ValueError when the directory holds another run or memory is too small, Diverged when a loss is NaN or
     infinite, Paused when ``run.minutes`` are over.
     """
-    with RunDirectory(directory, run_options(task, config)) as run:
+    with RunDirectory(directory, run_options(task, config)) as run, advice_when_exhausted(config, name):
         return _fit(task, config, run, name)
 
 

@@ -1,8 +1,12 @@
 """How much memory a run needs on each device: what the compiler says, before anything is computed."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+
+import jax
 
 from trm_jax.core.config import Config
 from trm_jax.support.schema import require
@@ -65,6 +69,18 @@ def advice(config: Config) -> list[str]:
 def require_fit(config: Config, memory: Memory, limit: int) -> None:
     """Raise ValueError with what to lower where a program needs more memory than there is."""
     require(memory.total <= limit, f"the run {describe(config, memory, limit)}")
+
+
+@contextmanager
+def advice_when_exhausted(config: Config, name: str) -> Iterator[None]:
+    """Raise ValueError with what to lower where a device runs out of memory although the program seemed to fit."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        first = str(error).splitlines()[0]
+        raise ValueError(f"{name}: {first} To need less: {', or '.join(advice(config))}; choose a new name") from error
 
 
 def _gigabytes(size: int) -> str:

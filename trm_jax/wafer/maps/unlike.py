@@ -4,6 +4,7 @@ Two measures, since neither sees what the other does: the Mahalanobis distance t
 and a small net that tells the training wafers from mixes and drawings (outlier exposure, Hendrycks et al. 2019).
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -46,10 +47,10 @@ class Unlike(NamedTuple):
         return ((self.measures(features) - self.limits[:, 0]) / self.limits[:, 1]).max(axis=1).astype(np.float32)
 
 
-def doubted(doubts: dict[int, str], unlike: np.ndarray) -> dict[int, str]:
+def doubted(doubts: Mapping[int, str], unlike: np.ndarray) -> dict[int, str]:
     """The doubts, and those about maps that are unlike what was trained on."""
     text = "is unlike the wafers that were trained on"
-    return {int(index): text for index in np.flatnonzero(unlike > 0)} | doubts
+    return {int(index): text for index in np.flatnonzero(unlike > 0)} | dict(doubts)
 
 
 def known(unlike: np.ndarray) -> np.ndarray | None:
