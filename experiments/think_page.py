@@ -13,7 +13,6 @@ from pathlib import Path
 from trm_jax.support.cli import main
 from trm_jax.support.files import write_text
 from trm_jax.support.schema import require
-from trm_jax.think.page import build, check, entry_of
 from trm_jax.training.processes import configure
 
 
@@ -33,6 +32,8 @@ class Arguments:
 
 def run(arguments: Arguments) -> None:
     """Write the page and say how far it is from JAX."""
+    from trm_jax.think.page import build, check, entry_of  # here: --help needs no jax
+
     require(len(arguments.checkpoint) > 0, "give at least one --checkpoint")
     require(arguments.examples >= 1, f"--examples must be at least 1, got {arguments.examples}")
     entries = [entry_of(path, arguments.examples) for path in arguments.checkpoint]

@@ -11,14 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trm_jax.core.task import task_from_options
-from trm_jax.export.source import read_source
-from trm_jax.sudoku.answers import parse_puzzle
 from trm_jax.sudoku.puzzles import to_digits
 from trm_jax.sudoku.solver import Box
 from trm_jax.sudoku.task import Sudoku
 from trm_jax.support.cli import main
 from trm_jax.support.files import write_text
-from trm_jax.think.picture import draw, frames, slowest
 from trm_jax.training.processes import configure
 
 
@@ -38,6 +35,10 @@ class Arguments:
 
 def run(arguments: Arguments) -> None:
     """Write the picture."""
+    from trm_jax.export.source import read_source  # here: --help needs no jax
+    from trm_jax.sudoku.answers import parse_puzzle
+    from trm_jax.think.picture import draw, frames, slowest
+
     source = read_source(arguments.checkpoint)
     task = task_from_options(Sudoku, source.task)
     box = Box(*task.box)

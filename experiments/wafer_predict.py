@@ -85,7 +85,8 @@ def run(arguments: Arguments) -> int:
     maps, doubts, notes = inspect(read, arguments.codes, classifier.calibration.dies)
     for note in notes:
         print(note, file=sys.stderr)
-    classified = classify(classifier, maps.wafers, threshold, batch)
+    print(f"classifying {len(maps.wafers):,} maps, after compiling", file=sys.stderr)
+    classified = classify(classifier, maps.wafers, threshold, batch, shown=sys.stderr.isatty())
     review_threshold, unlike = classifier.calibration.thresholds, classified.unlike
     doubts = doubts if unlike is None else doubted(doubts, unlike)
     write_answers(arguments.output, maps, classified.probabilities, classified.steps, review_threshold, doubts, unlike)

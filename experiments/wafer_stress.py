@@ -16,9 +16,7 @@ from trm_jax.reporting import markdown
 from trm_jax.support.cli import main
 from trm_jax.support.schema import require
 from trm_jax.training.processes import configure
-from trm_jax.wafer.checkpoint import load_checkpoint
 from trm_jax.wafer.data import load
-from trm_jax.wafer.evaluation.stress import false_alarms, outcome, situations, table
 from trm_jax.wafer.splits import all_lots
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -44,6 +42,9 @@ class Arguments:
 
 def run(arguments: Arguments) -> None:
     """Print the table."""
+    from trm_jax.wafer.checkpoint import load_checkpoint  # here: --help needs no jax
+    from trm_jax.wafer.evaluation.stress import false_alarms, outcome, situations, table
+
     require(arguments.count >= 3, f"--count must be at least 3, got {arguments.count}")
     smoke = arguments.preset == "smoke"
     wafers = load(arguments.data, smoke)

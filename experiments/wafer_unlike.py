@@ -20,11 +20,7 @@ from trm_jax.support.cli import main
 from trm_jax.support.files import write_text
 from trm_jax.support.schema import require
 from trm_jax.training.processes import configure
-from trm_jax.wafer.checkpoint import CALIBRATION, load_checkpoint
-from trm_jax.wafer.classify import classify
 from trm_jax.wafer.data import load
-from trm_jax.wafer.evaluation.readiness import by_class, told_apart
-from trm_jax.wafer.fit_unlike import Sizes, features_of, fit_unlike, with_limits
 from trm_jax.wafer.maps.answers import decide
 from trm_jax.wafer.maps.unlike import UNLIKE, save_unlike
 from trm_jax.wafer.maps.wafers import CLASSES, Wafers
@@ -35,7 +31,7 @@ from trm_jax.wafer.unknowns import UNKNOWNS, drawn
 ROOT = Path(__file__).resolve().parent.parent
 UNCALIBRATED = 0.835
 """Review threshold of weights that have none: that of the checkpoint that ships."""
-SMOKE = Sizes(train=300, mixes=60, drawings=10, hidden=8)
+SMOKE = {"train": 300, "mixes": 60, "drawings": 10, "hidden": 8}
 
 
 @dataclass(frozen=True)
@@ -84,6 +80,11 @@ def choose_split(wafers: Wafers, arguments: Arguments) -> Split:
 
 def run(arguments: Arguments) -> None:
     """Fit and print; write where nothing was left out."""
+    from trm_jax.wafer.checkpoint import CALIBRATION, load_checkpoint  # here: --help needs no jax
+    from trm_jax.wafer.classify import classify
+    from trm_jax.wafer.evaluation.readiness import by_class, told_apart
+    from trm_jax.wafer.fit_unlike import Sizes, features_of, fit_unlike, with_limits
+
     smoke = arguments.preset == "smoke"
     arguments = replace(arguments, count=30) if smoke else arguments
     wafers, classifier = load(arguments.data, smoke), load_checkpoint(arguments.checkpoint)
@@ -93,7 +94,7 @@ def run(arguments: Arguments) -> None:
     held_out, tested = wafers.take(split.validation), wafers.take(split.test)
     held, seen = classify(classifier._replace(unlike=None), held_out), features_of(classifier, held_out)
     automatic = ~decide(held.probabilities, classifier.calibration.review_threshold).review
-    unlike = fit_unlike(classifier, wafers, split.train, SMOKE if smoke else Sizes(), arguments.seed)
+    unlike = fit_unlike(classifier, wafers, split.train, Sizes(**(SMOKE if smoke else {})), arguments.seed)
     unlike = with_limits(unlike, seen[automatic], arguments.cost / max(automatic.mean(), 1e-9))
     held, classifier = held._replace(unlike=unlike.score(seen)), classifier._replace(unlike=unlike)
     unknown = unknowns(held_out, tested, arguments)

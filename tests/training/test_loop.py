@@ -279,9 +279,7 @@ def test_weights_and_patience_of_the_first_phase_do_not_count(tmp_path):
 
 
 def test_ctrl_c_says_where_it_stopped_and_the_same_command_goes_on(tmp_path, monkeypatch):
-    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     config = CONFIG.override(**{"run.steps": 24})
-    first = train(whole, config)
 
     class Interrupted(progress.Lines):
         def update(self, count):
@@ -291,6 +289,7 @@ def test_ctrl_c_says_where_it_stopped_and_the_same_command_goes_on(tmp_path, mon
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt) as ended:
         patch.setattr(progress, "Lines", Interrupted)
-        train(stopped, config)
-    assert str(ended.value) == f"stopped at step 16 of 24; the same command goes on ({stopped})"
-    assert_same_end(first, train(stopped, config), whole, stopped)
+        train(tmp_path, config)
+    assert str(ended.value) == f"stopped at step 16 of 24; the same command goes on ({tmp_path})"
+    train(tmp_path, config)
+    assert [row["step"] for row in rows(tmp_path)] == list(range(4, 25, 4))

@@ -14,6 +14,7 @@ import numpy as np
 from trm_jax.core import model
 from trm_jax.core.config import Config, ModelConfig
 from trm_jax.core.predict import adaptive_forward, last_step
+from trm_jax.support.progress import each
 from trm_jax.training.devices import to_host
 from trm_jax.training.predict import predict
 from trm_jax.wafer.checkpoint import Classifier, load_checkpoint
@@ -57,10 +58,12 @@ def inference_with_halting(classifier: Classifier, wafers: Wafers, threshold: fl
     return classify(classifier, wafers, threshold, batch)
 
 
-def classify(classifier: Classifier, wafers: Wafers, threshold: float | None = None, batch: int = 64) -> Classified:
+def classify(
+    classifier: Classifier, wafers: Wafers, threshold: float | None = None, batch: int = 64, shown: bool = False
+) -> Classified:
     """Classify every wafer with all N_sup steps or, given a ``threshold``, as `inference_with_halting` does.
 
-    Raises ValueError for a model that does not take wafer maps.
+    ``shown`` says whether a bar counts them. Raises ValueError for a model that does not take wafer maps.
     """
     config = classifier.config.override(**{"run.seeds": (0,), "run.batch": batch})
     start, depth = time.perf_counter(), config.recursion.N_sup
@@ -69,7 +72,8 @@ def classify(classifier: Classifier, wafers: Wafers, threshold: float | None = N
     halt = np.full((len(wafers), depth), np.nan, np.float32)
     unlike = None if classifier.unlike is None else np.zeros(len(wafers), np.float32)
     weights = jax.tree.map(lambda leaf: np.asarray(leaf)[None], classifier.params)  # a leading axis S of one seed
-    for begin in range(0, len(wafers), CHUNK):
+    begins = range(0, len(wafers), CHUNK)
+    for begin in each(begins, shown, desc="classifying", total=len(begins), unit=f" x {CHUNK:,} maps"):
         rows = slice(begin, min(begin + CHUNK, len(wafers)))
         count = rows.stop - begin
         grids = classifier.task.grids_of(config, wafers.take(np.arange(begin, rows.stop)))
