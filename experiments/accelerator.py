@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from trm_jax.benchmark import proof, proof_report
 from trm_jax.support import xla_flags
 from trm_jax.support.cli import main
 from trm_jax.training.processes import configure
@@ -39,6 +38,8 @@ def run(arguments: Arguments) -> bool:
     if arguments.preset == "smoke":
         xla_flags.add(xla_flags.QUICK)
     configure()
+    from trm_jax.benchmark import proof, proof_report  # here, so that --help needs no jax
+
     try:
         proof.measure(arguments.output, arguments.preset, arguments.parts, arguments.minutes)
     finally:
