@@ -8,8 +8,6 @@ import numpy as np
 
 from trm_jax.core.config import Config
 from trm_jax.core.start import fitted
-from trm_jax.official.tensor_files import read_state_dict
-from trm_jax.official.weights import import_weights
 from trm_jax.training.checkpoint import load_weights
 
 
@@ -25,6 +23,9 @@ def starting_weights(config: Config) -> Any:
             inside = path / "weights"
             params = load_weights(inside if inside.is_dir() else path).params
             return fitted(config.model, jax.tree.map(np.asarray, params), config.run.init_puzzles)
+        from trm_jax.official.tensor_files import read_state_dict  # here, since training alone needs no safetensors
+        from trm_jax.official.weights import import_weights
+
         return jax.tree.map(np.asarray, import_weights(config, read_state_dict(path), config.run.init_puzzles))
     except ValueError as error:
         raise ValueError(f"run.init={path}: {error}") from None
