@@ -167,7 +167,7 @@ def _seeds(size: Size, config: Config, count: int) -> Record:
 def peer(size: Size) -> Calls:
     """The same step in PyTorch, eager and compiled, in bfloat16 with its fused attention; checked before timed."""
     for mixer in ("attention", "linear"):
-        for name in ("eager", "compiled"):
+        for name in ("eager", "compiled") if size.compiled else ("eager",):
             yield f"peer/{mixer}/{name}", partial(_peer, size, mixer, name == "compiled")
 
 

@@ -35,6 +35,8 @@ class Size:
     n: int = 6
     layers: int = 2
     head_width: int = 64
+    compiled: bool = True
+    """Compare with torch.compile too, which takes up to a minute to prepare."""
     matrix: int = 8192
     """Side of the product that tells what the device can do."""
     seconds: float = 0.5
@@ -55,5 +57,16 @@ class Size:
 
 SIZES = {
     "standard": Size(),
-    "smoke": Size((16,), {(3, 3): 8, (4, 4): 4}, (1, 2), T=1, n=2, layers=1, head_width=8, matrix=256, seconds=0.02),
+    "smoke": Size(
+        (16,),
+        {(3, 3): 8, (4, 4): 4},
+        (1, 2),
+        T=1,
+        n=2,
+        layers=1,
+        head_width=8,
+        compiled=False,
+        matrix=256,
+        seconds=0.02,
+    ),
 }

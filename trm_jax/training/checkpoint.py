@@ -38,6 +38,13 @@ def _handlers() -> ocp.handlers.DefaultCheckpointHandlerRegistry:
     return registry
 
 
+def _placed(leaf: Any) -> Any:
+    """A shape with the devices it is for: the first, where none are named, since those it was saved on may be gone."""
+    if getattr(leaf, "sharding", None) is not None:
+        return leaf
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=jax.sharding.SingleDeviceSharding(jax.devices()[0]))
+
+
 class Checkpoints:
     """The checkpoints of one run. A save is complete or absent: orbax writes aside and renames.
 
@@ -77,7 +84,8 @@ class Checkpoints:
         step = int(broadcast_from_first(np.asarray(chosen[-1])))
         for damaged in [later for later in self._manager.all_steps() if later > step]:
             self._manager.delete(damaged)
-        wanted = ocp.args.PyTreeRestore(abstract, restore_args=ocp.checkpoint_utils.construct_restore_args(abstract))
+        placed = jax.tree.map(_placed, abstract)
+        wanted = ocp.args.PyTreeRestore(placed, restore_args=ocp.checkpoint_utils.construct_restore_args(placed))
         args = ocp.args.Composite(state=wanted)
         return jax.tree.map(_typed, abstract, self._manager.restore(step, args=args)["state"])
 
@@ -152,9 +160,7 @@ def load_weights(directory: Path) -> Weights:
         task = options.pop("task", {})
         config = from_dict(options, Config)
         abstract = jax.eval_shape(lambda: initialise(config.model, jax.random.key(0)))
-        # Named here, because the devices it was saved on may not exist on this machine.
-        placement = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-        abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=placement), abstract)
+        abstract = jax.tree.map(_placed, abstract)
         args = ocp.args.Composite(params=ocp.args.StandardRestore(abstract))
         return Weights(config, checkpointer.restore(directory.absolute(), args=args)["params"], task)
 
