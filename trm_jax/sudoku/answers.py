@@ -1,5 +1,7 @@
 """Answers of a model to puzzles, step by step, judged by the rules alone."""
 
+import csv
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -8,6 +10,7 @@ from trm_jax.core.config import Config
 from trm_jax.core.predict import predict
 from trm_jax.sudoku.puzzles import PAD, to_digits
 from trm_jax.sudoku.solver import Box, has_conflict, is_solution, units
+from trm_jax.support.files import replacing
 from trm_jax.support.schema import require
 
 
@@ -40,6 +43,13 @@ def answer(config: Config, params: Any, puzzles: np.ndarray, box: Box, steps: in
     digits = to_digits(output.classes)
     keeps = ((puzzles == 0) | (digits == puzzles)).all(axis=-1)
     return Answers(digits, np.asarray(output.halt), keeps & is_solution(digits, box))
+
+
+def hardest_solved(config: Config, params: Any, puzzles: np.ndarray, box: Box) -> int:
+    """Which of N puzzles has the most wrong cells after the first step among those that are solved after the last."""
+    answers = answer(config, params, puzzles, box)
+    changed = (answers.digits[0] != answers.digits[-1]).sum(axis=-1)
+    return int((changed * answers.holds[-1]).argmax())
 
 
 def broken_cells(digits: np.ndarray, puzzle: np.ndarray, box: Box) -> np.ndarray:
@@ -81,3 +91,26 @@ def draw_board(digits: np.ndarray, box: Box, broken: np.ndarray | None = None) -
         parts = [" ".join(line[start : start + box.cols]) for start in range(0, box.side, box.cols)]
         lines.append("  ".join(parts).rstrip())
     return "\n".join(lines)
+
+
+def show(config: Config, params: Any, puzzle: np.ndarray, box: Box, steps: int) -> bool:
+    """Print the board after each step; whether the last one is a solution."""
+    answers = answer(config, params, puzzle[None], box, steps)
+    print(f"Puzzle\n\n{draw_board(puzzle, box)}")
+    for step, (digits, belief) in enumerate(zip(answers.digits[:, 0], answers.belief[:, 0], strict=True), start=1):
+        broken = broken_cells(digits, puzzle, box)
+        verdict = "the rules hold" if answers.holds[step - 1, 0] else f"{int(broken.sum())} cells break the rules (!)"
+        print(f"\nStep {step}: {verdict}, belief {belief:.3f}\n\n{draw_board(digits, box, broken)}")
+    solved = bool(answers.holds[-1, 0])
+    print("\nSolved." if solved else "\nNot solved.")
+    return solved
+
+
+def write_answers(path: Path, puzzles: np.ndarray, digits: np.ndarray, solved: np.ndarray, steps: np.ndarray) -> None:
+    """Write a row for every puzzle; the file appears complete or not at all."""
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["row", "question", "answer", "solved", "steps"])
+        for row, (question, answered, holds, step) in enumerate(zip(puzzles, digits, solved, steps, strict=True), 1):
+            texts = ("".join(str(digit or ".") for digit in grid.tolist()) for grid in (question, answered))
+            writer.writerow([row, *texts, str(bool(holds)).lower(), int(step)])
