@@ -24,11 +24,10 @@ def real(data_root: Path) -> Wafers:
 
 
 def test_real_wafers_are_hardly_ever_doubted_and_no_source_of_them_is_refused(real: Wafers) -> None:
-    rows = false_alarms(real, (1, 5, 10, 25, 500), load_checkpoint(SHIPPED).calibration.dies)
-    for _, _, refused, maps, doubted in rows[:2] + rows[-2:]:
+    rows = false_alarms(real.take(np.arange(20_000)), (1, 10, 500), load_checkpoint(SHIPPED).calibration.dies)
+    for _, _, refused, maps, doubted in rows:
         assert refused == 0 and doubted <= 0.005 * maps
-    assert rows[2][2] == 0
-    assert rows[0][4] > 100  # nearly full wafers one by one: the check does look
+    assert rows[0][4] > 20  # nearly full wafers one by one: the check does look
 
 
 def test_no_situation_has_more_than_two_percent_of_wrong_automatic_answers(real: Wafers) -> None:
