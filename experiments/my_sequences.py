@@ -56,6 +56,8 @@ class Arguments:
     """Size: smoke (generated pairs, 20 updates) or cpu (two cores)."""
     arm: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
     """An arm to compare with, "NAME: option=value ...", e.g. "wide: model.width=64"; may be given several times."""
+    init: str = ""
+    """Checkpoint whose weights every arm starts from, ours or official."""
     options: tuple[str, ...] = ()
     """Options for all arms, e.g. model.width=64 run.steps=5000; values as in JSON, words without quotes."""
     name: str = "my-sequences"
@@ -81,7 +83,13 @@ def run(arguments: Arguments) -> None:
         write_smoke_pairs(data)
     task = Sequences(file=str(data), test_file=str(arguments.test or ""))
     study = Study(f"What is learned from {data.name}?", {"full": {}})
-    arms = build_arms(study, task, PRESETS[arguments.preset] | parse_options(arguments.options), (), arguments.arm)
+    arms = build_arms(
+        study,
+        task,
+        PRESETS[arguments.preset] | {"run.init": arguments.init} | parse_options(arguments.options),
+        (),
+        arguments.arm,
+    )
     run_study(study, arms, arguments.output / arguments.name, reuse=False)
 
 

@@ -41,8 +41,8 @@ class Arguments:
     ] = "components"
     """Question to answer; each names its arms (see trm_jax/study/sudoku.py)."""
     preset: Literal["smoke", "cpu", "full"] = "cpu"
-    """Size of all arms: smoke (a minute), cpu (two cores), full (9x9 and the width of the paper, for a GPU; it
-    has nothing to do with the arm of that name)."""
+    """Size of all arms: smoke (a minute), cpu (two cores), full (9x9 and the official recipe, on puzzles of ours
+    unless task.train_file is given, for a GPU; it has nothing to do with the arm of that name)."""
     name: str = ""
     """Name of the run under --output; STUDY-PRESET if empty."""
     arms: tuple[str, ...] = ()
@@ -51,6 +51,8 @@ class Arguments:
     """An arm of your own, "NAME: option=value ...", e.g. "wide: model.width=48"; may be given several times."""
     options: tuple[str, ...] = ()
     """Options for all arms, e.g. task.blanks=[9,9] run.steps=1000; values as in JSON, words without quotes."""
+    init: str = ""
+    """Checkpoint whose weights every arm starts from, ours or official."""
     predicted: tuple[str, ...] = ()
     """Your own ranking of the arms, largest loss first, to compare with what is measured."""
     reuse: bool = True
@@ -62,7 +64,7 @@ class Arguments:
 def run(arguments: Arguments) -> None:
     """Train what is missing, then write and print the results."""
     study = STUDIES[arguments.study]
-    common = PRESETS[arguments.preset] | parse_options(arguments.options)
+    common = PRESETS[arguments.preset] | {"run.init": arguments.init} | parse_options(arguments.options)
     arms = build_arms(study, Sudoku(), common, arguments.arms, arguments.arm)
     directory = arguments.output / (arguments.name or f"{arguments.study}-{arguments.preset}")
     run_study(study, arms, directory, arguments.predicted, arguments.reuse)

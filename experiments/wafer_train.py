@@ -45,6 +45,8 @@ class Arguments:
     """Train on all lots but a validating sixth, for weights to ship."""
     leave_out: Literal["", *CLASSES] = ""  # type: ignore[valid-type]
     """Class that is neither trained on nor validated with: is it noticed as unknown when it is tested?"""
+    init: str = ""
+    """Checkpoint whose weights the training starts from."""
     options: tuple[str, ...] = ()
     """Options, e.g. model.width=96 run.seeds=[0,1,2]; values as in JSON, words without quotes."""
     views: Literal[1, 2, 4] = 2
@@ -61,7 +63,11 @@ class Arguments:
 
 def run(arguments: Arguments) -> None:
     """Train what is missing and print a line for every split and seed."""
-    task, config = override(WaferTask(), Config(), PRESETS[arguments.preset] | parse_options(arguments.options))
+    task, config = override(
+        WaferTask(),
+        Config(),
+        PRESETS[arguments.preset] | {"run.init": arguments.init} | parse_options(arguments.options),
+    )
     wafers = load(arguments.data, arguments.preset == "smoke")
     splits = choose_splits(wafers, arguments.folds, arguments.all_lots, arguments.leave_out)
     directory = arguments.output / (arguments.name or f"wafer-{arguments.preset}")

@@ -1,4 +1,4 @@
-"""The official training, ten updates of it, written out in numpy from pretrain.py, adam_atan2 and sparse_embedding.py."""
+"""Ten updates of the official training, written out in numpy from pretrain.py, adam_atan2 and sparse_embedding.py."""
 
 import jax
 import numpy as np

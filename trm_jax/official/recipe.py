@@ -1,4 +1,4 @@
-"""The official training commands as options of ours: README.md and config/ of SamsungSAILMontreal/TinyRecursiveModels."""
+"""The official training commands as options of ours (README.md of SamsungSAILMontreal/TinyRecursiveModels)."""
 
 import dataclasses
 from typing import Any

@@ -23,7 +23,7 @@ from trm_jax.support.files import write_text
 from trm_jax.support.flops import matmul_flops
 from trm_jax.support.provenance import environment, provenance
 from trm_jax.support.schema import changed_fields, parse_options
-from trm_jax.training.checkpoint import save_weights
+from trm_jax.training.checkpoint import save_seeds
 from trm_jax.training.devices import to_host
 from trm_jax.training.loop import eval_weights, fit
 from trm_jax.training.predict import scores_by_level
@@ -158,10 +158,11 @@ def run_arm(arm: Arm, directory: Path, name: str) -> list[dict[str, Any]]:
     keep_best(arm, training.best.params, directory)
     params = jax.tree.map(lambda leaf: leaf[0], training.state.params)
     seconds = to_host(training.seconds)
+    first = [test.arrays[key][:1] for key in ("inputs", "puzzle") if key in test.arrays]
     shared = {
         "parameters": model.count_parameters(config.model, params),
         "layer_applications": config.layer_applications,
-        "flops": matmul_flops(lambda params: model.forward(config, params, test.arrays["inputs"][:1]), params),
+        "flops": matmul_flops(lambda params: model.forward(config, params, *first), params),
     }
     return [
         shared
@@ -178,12 +179,7 @@ def keep_best(arm: Arm, best: Any, directory: Path) -> None:
     """Write the best weights of every seed as ``weights-SEED``, to predict with, export or start from."""
     if jax.process_count() > 1:
         return
-    weights = to_host(best)
-    for index, seed in enumerate(arm.config.run.seeds):
-        target = directory / f"weights-{seed}"
-        if not target.exists():
-            params = jax.tree.map(lambda leaf, index=index: leaf[index], weights)
-            save_weights(target, params, arm.config, arm.task)
+    save_seeds(directory, to_host(best), arm.config, arm.task)
 
 
 def learning_curve(directory: Path) -> pd.DataFrame:

@@ -77,6 +77,15 @@ def save_weights(directory: Path, params: Any, config: Config, task: Task) -> No
         checkpointer.save(directory.absolute(), args=args)
 
 
+def save_seeds(directory: Path, stacked: Any, config: Config, task: Task) -> list[Path]:
+    """Write the weights of every seed (leading axis S) as ``weights-SEED`` where missing. Returns the paths."""
+    paths = [directory / f"weights-{seed}" for seed in config.run.seeds]
+    for index, path in enumerate(paths):
+        if not path.exists():
+            save_weights(path, jax.tree.map(lambda leaf, index=index: leaf[index], stacked), config, task)
+    return paths
+
+
 def load_weights(directory: Path) -> Weights:
     """What `save_weights` wrote, now or in an earlier version.
 

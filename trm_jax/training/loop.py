@@ -15,7 +15,7 @@ from tqdm import tqdm
 from trm_jax.core import train_step
 from trm_jax.core.config import Config, LossConfig, OptimConfig, RecursionConfig, RunConfig
 from trm_jax.core.sharding import tree_where
-from trm_jax.core.task import Task, run_options
+from trm_jax.core.task import Examples, Task, check_tokens, repeated_inputs, run_options
 from trm_jax.core.train_step import TrainingData, TrainState
 from trm_jax.training.checkpoint import Checkpoints
 from trm_jax.training.devices import cpu_keeps_batch_whole, over_seeds, place_seeds, replicate, run_mesh, to_host
@@ -68,8 +68,8 @@ def _fit(task: Task, config: Config, run: RunDirectory, name: str) -> TrainingRu
     seeds = np.array(config.run.seeds)
     mesh = run_mesh(config)
     _say_idle(config, mesh)
-    data = replicate(mesh, train_step.training_data(task.examples("train"), config.run.steps))
-    validation = task.examples("validation")
+    samples, validation = _samples(task, config)
+    data = replicate(mesh, samples)
     evaluated = eval_weights(config)
     training = _start(config, data, mesh, seeds)
     checkpoints = Checkpoints(run.path / "checkpoints")
@@ -173,6 +173,21 @@ def _say_idle(config: Config, mesh) -> None:
             f"for batches of {config.run.batch}",
             file=sys.stderr,
         )
+
+
+def _samples(task: Task, config: Config) -> tuple[TrainingData, Examples]:
+    """What to train on and to validate with, in the range of the model; one line where inputs are in both.
+
+    The best weights would then be chosen by what was learnt by heart. Raises ValueError for samples that the model
+    cannot take.
+    """
+    data, validation = train_step.training_data(task.examples("train"), config.run.steps), task.examples("validation")
+    check_tokens(config.model, data.arrays, "training data")
+    check_tokens(config.model, validation.arrays, "validation data")
+    repeated, total = repeated_inputs(data.arrays, validation.arrays), len(validation.arrays["inputs"])
+    if repeated and is_first_process():
+        print(f"{repeated} of {total} validation inputs are training inputs too", file=sys.stderr)
+    return data, validation
 
 
 def _out_of_patience(config: Config, best: Best, step: int) -> bool:

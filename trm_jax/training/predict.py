@@ -8,7 +8,7 @@ import numpy as np
 
 from trm_jax.core import predict as core
 from trm_jax.core.config import Config
-from trm_jax.core.task import Examples, Task
+from trm_jax.core.task import Examples, Task, check_tokens
 from trm_jax.training.devices import over_seeds, run_mesh, to_host
 
 CHUNK = 512
@@ -30,6 +30,7 @@ def predict(
 
     Each leaf is a numpy array (S, N_sup, N, ...).
     """
+    check_tokens(config.model, {"inputs": inputs, "puzzle": puzzle}, "inputs to predict")
     config = config.override(**{"recursion.N_sup": steps or config.recursion.N_sup})
     compiled = _compiled(config, batch, reduce, inference)
     chunk = min(max(CHUNK // batch, 1), -(-len(inputs) // batch)) * batch
