@@ -16,7 +16,6 @@ from typing import Any, Literal
 
 from trm_jax.export.settings import Settings
 from trm_jax.support.cli import main
-from trm_jax.support.files import replacing_directory
 from trm_jax.support.schema import require
 from trm_jax.training.processes import configure
 
@@ -42,6 +41,8 @@ class Arguments(Settings):
     """Training inputs that set the ranges of int8."""
     samples: int = 3000
     """Held-out inputs to compare the files on."""
+    puzzle: int | None = None
+    """Puzzle identifier whose vector becomes part of the files, where the model has several."""
     reference: Path | None = None
     """JSON file that drift on the device is measured against; reference.json beside the weights if not given."""
 
@@ -51,7 +52,6 @@ def run(arguments: Arguments) -> None:
     from trm_jax.export import package, report
     from trm_jax.export.samples import samples_for
     from trm_jax.export.source import read_source, save_untrained
-    from trm_jax.support.checksums import write_sums
 
     smoke = arguments.preset == "smoke"
     if smoke:
@@ -61,17 +61,14 @@ def run(arguments: Arguments) -> None:
     if output is None:
         raise ValueError("--output is needed")
     package.check_output(output)
-    with tempfile.TemporaryDirectory() as folder, replacing_directory(output, package.FILES) as directory:
+    with tempfile.TemporaryDirectory() as folder:
         if checkpoint is None:
             checkpoint = Path(folder) / "weights"
             save_untrained(checkpoint)
-        source = read_source(checkpoint, arguments.reference, untrained=arguments.checkpoint is None)
+        source = read_source(checkpoint, arguments.reference, arguments.checkpoint is None, arguments.puzzle)
         counts = (arguments.calibration, arguments.samples)
         samples = samples_for(source, counts, arguments.data, arguments.fold, smoke)
-        results = package.write_files(source, samples, directory, arguments)
-        report.write(directory, source, samples, results)
-        write_sums(directory)
-    print((output / "report.md").read_text(encoding="utf-8"))
+        print(report.make_package(output, source, samples, arguments))
     print(f"Package: {output}")
 
 

@@ -40,8 +40,8 @@ class Arguments:
     list: bool = False
     """Print the studies with their arms and the presets with what they set, and do nothing else."""
     preset: Literal["smoke", "cpu", "full"] = "cpu"
-    """Size of all arms: smoke (a minute), cpu (two cores), full (9x9 and the width of the paper, for a GPU; it
-    has nothing to do with the arm of that name)."""
+    """Size of all arms: smoke (a minute), cpu (two cores), full (9x9 and the official recipe, on puzzles of ours
+    unless task.train_file is given, for a GPU; it has nothing to do with the arm of that name)."""
     training: tyro.conf.OmitArgPrefixes[Training] = TRAINING
     name: str = ""
     """Name of the run under --output; STUDY-PRESET if empty."""

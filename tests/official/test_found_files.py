@@ -150,7 +150,7 @@ arch:
   halt_exploration_prob: 0.1
 data_paths: [data/sudoku-extreme-1k-aug-1000]
 global_batch_size: 384
-lr: 3.0e-4
+lr: 3e-4
 lr_min_ratio: 0.1
 lr_warmup_steps: 500
 beta1: 0.8
@@ -215,7 +215,7 @@ def test_a_config_file_of_the_official_code_carries_model_and_recipe(tmp_path):
             "hrm@TinyRecursiveReasoningModel_ACTV1 is another arch",
         ),
         (("softmax_cross_entropy", "focal"), "loss_type=focal is not stablemax"),
-        (("lr: 3.0e-4", "lr: fast"), "lr must be a number, got 'fast'"),
+        (("lr: 3e-4", "lr: fast"), "lr must be a number, got 'fast'"),
         (("  hidden_size: 512\n", ""), "the official config lacks hidden_size"),
     ],
 )

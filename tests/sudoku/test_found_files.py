@@ -1,16 +1,19 @@
 """Sudoku files as users have them: what is unambiguous is read alike, the rest is refused by name."""
 
+import gzip
 import re
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 import pytest
 
 from trm_jax.core import model
 from trm_jax.core.config import Config
 from trm_jax.core.task import override
+from trm_jax.sudoku import tables
 from trm_jax.sudoku.augment import augment_sudoku, fingerprints
 from trm_jax.sudoku.csv_files import read_csv, read_splits, write_csv
 from trm_jax.sudoku.puzzles import Puzzles, to_digits
@@ -112,3 +115,29 @@ def test_a_board_of_sixteen_goes_from_the_solver_to_the_model(tmp_path):
         lambda key: model.forward(config, model.initialise(config.model, key), inputs), jax.random.key(0)
     )
     assert outputs.logits.shape == (1, 4, 256, 18)
+
+
+def test_parquet_is_read_with_pyarrow_and_asked_for_without(tmp_path, monkeypatch):
+    path = tmp_path / "puzzles.parquet"
+    path.write_bytes(b"PAR1")
+    table = pd.DataFrame({"puzzle": ["1.3.341.2143432."], "solution": ["1234341221434321"], "rating": [3]})
+    monkeypatch.setattr(pd, "read_parquet", lambda _: table)
+    puzzles, solutions = read_csv(path)
+    assert (
+        "".join(map(str, puzzles[0])) == "1030341021434320" and "".join(map(str, solutions[0])) == table["solution"][0]
+    )
+
+    def missing(_):
+        raise ImportError("no pyarrow")
+
+    monkeypatch.setattr(pd, "read_parquet", missing)
+    with pytest.raises(ValueError, match=r"puzzles\.parquet: reading .parquet needs pyarrow"):
+        read_csv(path)
+
+
+def test_a_packed_file_that_would_fill_the_memory_is_refused(tmp_path, monkeypatch):
+    path = tmp_path / "bomb.csv.gz"
+    path.write_bytes(gzip.compress(b"0" * 2**20))
+    monkeypatch.setattr(tables, "_MAX_BYTES", 2**16)
+    with pytest.raises(ValueError, match="is damaged: it would unpack to more than 65,536 bytes"):
+        read_csv(path)

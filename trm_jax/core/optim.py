@@ -90,7 +90,9 @@ def init_ema(params, config: OptimConfig = OptimConfig()):  # noqa: B008
 def update_ema(config: OptimConfig, average, params):
     """Moving average after one more update; that of a puzzle table is the table itself (official)."""
     updated = optax.tree.update_moment(params, average, config.ema, 1)
-    return {**updated, TABLE: params[TABLE]} if TABLE in params else updated
+    # Averaged from their own value on, the fixed initial states would drift by roundings.
+    copied = (TABLE, "initial_y", "initial_z") if config.ema_start == "weights" else (TABLE,)
+    return updated | {name: params[name] for name in copied if name in params}
 
 
 def debiased_ema(config: OptimConfig, average, count):

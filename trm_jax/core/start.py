@@ -42,7 +42,9 @@ def fitted(model: ModelConfig, params: Any, puzzles: Puzzles = "keep") -> Any:
     shapes, given = weight_shapes(model), {path: np.asarray(leaf) for path, leaf in flatten_dict(params).items()}
     if ("puzzles",) in given and ("puzzles",) in shapes:
         given["puzzles",] = resized(given["puzzles",], shapes["puzzles",][0], puzzles)
-    named: dict[str, Any] = {".".join(path): (value.shape, shapes.get(path)) for path, value in given.items()}
+    named: dict[str, tuple[Any, Any]] = {
+        ".".join(path): (value.shape, shapes.get(path)) for path, value in given.items()
+    }
     named |= {".".join(path): (None, shape) for path, shape in shapes.items() if path not in given}
     wrong = [
         f"{name} {have or 'is missing'} for {want or 'nothing'}" for name, (have, want) in named.items() if have != want

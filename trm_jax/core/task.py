@@ -12,7 +12,8 @@ from typing import Any, ClassVar, NamedTuple, TypeVar
 import numpy as np
 
 from trm_jax.core.config import Config
-from trm_jax.support.schema import from_dict, replace_nested
+from trm_jax.core.model_config import ModelConfig
+from trm_jax.support.schema import from_dict, replace_nested, require
 
 Batch = dict[str, Any]
 """Arrays by name: "inputs" (tokens or images), "labels" (B, L) or (B,), "puzzle" identifiers (B,) where there are any,
@@ -42,6 +43,42 @@ class Examples(NamedTuple):
         return Examples(
             {name: values[index] for name, values in self.arrays.items()}, None, (0.0,), self.shared, levels
         )
+
+
+def check_tokens(model: ModelConfig, arrays: Batch, what: str) -> None:
+    """Raise ValueError for tokens, puzzle identifiers or labels that the model does not have; jax would clamp them."""
+    limits = {"labels": ("classes", model.classes)}
+    if not model.encoder:
+        limits["inputs"] = ("vocabulary", model.vocabulary)
+        shape = np.shape(arrays["inputs"])
+        fits = len(shape) >= 2 and shape[-1] == model.cells
+        require(fits, f"{what}: inputs {shape} are not (N, {model.cells}), the model's cells")
+    if model.prefix_width:
+        limits["puzzle"] = ("puzzles", model.puzzles)
+        require(
+            model.puzzles == 1 or arrays.get("puzzle") is not None,
+            f"{what}: no puzzle identifiers, and the model has {model.puzzles} puzzle vectors",
+        )
+    for name, (option, limit) in limits.items():
+        values = np.asarray(arrays[name]) if arrays.get(name) is not None else np.zeros(0, np.int32)
+        values = values[values != IGNORE] if name == "labels" else values
+        low, high = int(values.min(initial=0)), int(values.max(initial=0))
+        require(
+            low >= 0 and high < limit,
+            f"{what}: {name} has values from {low} to {high}, the model takes 0 to {limit - 1} (model.{option})",
+        )
+
+
+def repeated_inputs(known: Batch, part: Batch) -> int:
+    """How many inputs (with their puzzle identifiers) of one part are also among the known ones."""
+
+    def rows(arrays: Batch) -> list[bytes]:
+        inputs = np.asarray(arrays["inputs"]).reshape(len(arrays["inputs"]), -1)
+        puzzle = arrays.get("puzzle")
+        return [row.tobytes() for row in (inputs if puzzle is None else np.column_stack([inputs, puzzle]))]
+
+    seen = set(rows(known))
+    return sum(row in seen for row in rows(part))
 
 
 class Prediction(NamedTuple):

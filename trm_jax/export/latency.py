@@ -157,7 +157,9 @@ def _load_jax(path: Path) -> Callable[[np.ndarray], float]:
 
     @jax.jit
     def last_step(inputs):
-        return jax.tree.map(lambda leaf: leaf[-1], model.forward(config, params, inputs, inference=True))
+        return jax.tree.map(
+            lambda leaf: leaf[-1], model.forward(config, params, inputs, np.zeros(1, np.int32), inference=True)
+        )
 
     def call(inputs: np.ndarray) -> float:
         jax.block_until_ready(last_step(inputs))

@@ -10,11 +10,12 @@ from typing import Any
 import jinja2
 
 from trm_jax.export.latency import ROUNDS
-from trm_jax.export.package import FLOAT, HALF, INT8, MODEL, Results
+from trm_jax.export.package import FILES, FLOAT, HALF, INT8, MODEL, Results, Settings, write_files
 from trm_jax.export.samples import Samples
 from trm_jax.export.source import Source
 from trm_jax.reporting import markdown
-from trm_jax.support.files import write_text
+from trm_jax.support.checksums import write_sums
+from trm_jax.support.files import replacing_directory, write_text
 
 MAX_LOSS = 0.003
 """How much of the first score stopping early may cost in the sentence about it."""
@@ -28,6 +29,15 @@ def write(directory: Path, source: Source, samples: Samples, results: Results) -
     write_text(directory / "report.json", json.dumps(_numbers(source, samples, results), indent=1))
     write_text(directory / "report.md", markdown.without_html(report(source, samples, results)))
     write_text(directory / "model_card.md", markdown.without_html(card(source, samples, results)))
+
+
+def make_package(output: Path, source: Source, samples: Samples, settings: Settings) -> str:
+    """Write a package: files, report, sums; it appears when all has passed. Returns the report."""
+    with replacing_directory(output, FILES) as directory:
+        results = write_files(source, samples, directory, settings)
+        write(directory, source, samples, results)
+        write_sums(directory)
+    return (output / "report.md").read_text(encoding="utf-8")
 
 
 def _numbers(source: Source, samples: Samples, results: Results) -> Any:

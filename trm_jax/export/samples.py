@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from trm_jax.core.config import Config
-from trm_jax.core.task import Task, task_from_options
+from trm_jax.core.task import Batch, Task, check_tokens, task_from_options
 from trm_jax.export.source import Source
 from trm_jax.maze.task import Maze
+from trm_jax.official.data import OfficialFolder
 from trm_jax.sequences.task import Sequences
 from trm_jax.sudoku.task import Sudoku
 from trm_jax.support.schema import require
@@ -57,7 +58,7 @@ class Samples:
         return {"Macro-F1": float(macro_f1), "ECE": float(ece)}
 
 
-TOKEN_TASKS: dict[str, type[Task]] = {kind.name: kind for kind in (Sudoku, Maze, Sequences)}
+TOKEN_TASKS: dict[str, type[Task]] = {kind.name: kind for kind in (Sudoku, Maze, Sequences, OfficialFolder)}
 """Tasks whose samples come with their options."""
 
 
@@ -71,7 +72,7 @@ def samples_for(source: Source, counts: tuple[int, int], data: Path | None, fold
     if name == WaferTask.name:
         return _wafers(source.config, task_from_options(WaferTask, source.task), counts, data, fold, smoke)
     require(name in TOKEN_TASKS, f"weights of the task {name!r} have no samples to be compared on")
-    return _tokens(source.config, task_from_options(TOKEN_TASKS[str(name)], source.task), counts)
+    return _tokens(source, task_from_options(TOKEN_TASKS[str(name)], source.task), counts)
 
 
 def _wafers(
@@ -123,9 +124,17 @@ def even_choice(label: np.ndarray, part: np.ndarray, count: int, rng: np.random.
     return np.sort(np.concatenate([rng.permutation(part[label[part] == index])[:share] for index in classes]))
 
 
-def _tokens(config: Config, task: Task, counts: tuple[int, int]) -> Samples:
-    """Calibrating training samples and held-out test samples of a task of tokens."""
-    train, test = task.examples("train").arrays, task.examples("test").arrays
+def _tokens(source: Source, task: Task, counts: tuple[int, int]) -> Samples:
+    """Calibrating training samples and held-out test samples of a task of tokens, those of the baked-in puzzle if any.
+
+    Raises ValueError for samples that the model cannot take.
+    """
+    config, baked = source.config, ""
+    train, test = (_of_puzzle(task.examples(part).arrays, source.puzzle) for part in ("train", "test"))
+    for part, arrays in (("training", train), ("test", test)):
+        check_tokens(config.model, arrays, f"{part} samples of the task {task.name}")
+    if source.puzzle is not None:
+        baked = f"; the vector of puzzle identifier {source.puzzle} is part of the files, no other can be asked for"
     inputs, truth = test["inputs"][: counts[1]], test["labels"][: counts[1]]
     calibration = train["inputs"][: counts[0]]
     unit, units = task.example_name
@@ -135,9 +144,17 @@ def _tokens(config: Config, task: Task, counts: tuple[int, int]) -> Samples:
         inputs=inputs,
         truth=truth,
         labels=task.class_names() or [str(index) for index in range(config.model.classes)],
-        preprocessing={"kind": "tokens", "cells": config.model.cells},
+        preprocessing={"kind": "tokens", "cells": config.model.cells}
+        | ({} if source.puzzle is None else {"puzzle": source.puzzle}),
         unit=unit,
         source=f"{len(inputs):,} {units} of the test part of its data",
-        takes=f"{config.model.cells} tokens, int32",
+        takes=f"{config.model.cells} tokens, int32{baked}",
         purpose=f"Meant to study recursive reasoning; the answer to a {unit} may be wrong, so check it.",
     )
+
+
+def _of_puzzle(arrays: Batch, puzzle: int | None) -> Batch:
+    """The samples of one identifier, as identifier 0 of the reduced table; all where none has it."""
+    mine = np.flatnonzero(arrays["puzzle"] == puzzle) if "puzzle" in arrays else np.zeros(0, int)
+    rows = mine if len(mine) else np.arange(len(arrays["labels"]))
+    return {name: values[rows] if name != "puzzle" else 0 * values[rows] for name, values in arrays.items()}

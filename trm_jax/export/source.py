@@ -36,18 +36,24 @@ class Source:
     """The review threshold of each predicted class; empty for one of all classes."""
     dies: tuple[float, float] = (0.0, 1e9)
     """Fewest and most dies of a wafer that it was trained on."""
+    puzzle: int | None = None
+    """Identifier whose vector is baked into the files; None for a model without a puzzle table."""
 
 
-def read_source(checkpoint: Path, reference: Path | None = None, untrained: bool = False) -> Source:
+def read_source(
+    checkpoint: Path, reference: Path | None = None, untrained: bool = False, puzzle: int | None = None
+) -> Source:
     """Read weights, or a directory with them as ``weights``, and what lies beside them.
 
-    ``reference`` is another file to measure drift against. Raises FileNotFoundError, or ValueError for files that do
-    not hold what they should.
+    Of a puzzle table the vector of ``puzzle`` is kept; where there is only one, it may be left out. ``reference`` is
+    another file to measure drift against. Raises FileNotFoundError, or ValueError for files that do not hold what they
+    should.
     """
     weights = checkpoint / "weights" if (checkpoint / "weights").is_dir() else checkpoint
     config, params, task = load_weights(weights)
     if weights != checkpoint and (checkpoint / SUMS).exists():
         check_sums(checkpoint, [CALIBRATION, REFERENCE])
+    config, params, puzzle = with_puzzle(config, params, puzzle)
     path = weights.parent / CALIBRATION
     calibrated = path.is_file()
     values: dict[str, Any] = _read(path) if calibrated else {"temperature": 1.0, "review_threshold": 0.9}
@@ -63,7 +69,27 @@ def read_source(checkpoint: Path, reference: Path | None = None, untrained: bool
     path = reference or weights.parent / REFERENCE
     require(reference is None or path.is_file(), f"no reference at {path}; wafer_ship.py writes one beside the weights")
     drift = _read(path) if path.is_file() else {}
-    return Source(config, params, task, weights, temperature, threshold, calibrated, drift, untrained, classes, dies)
+    told = (config, params, task, weights, temperature, threshold, calibrated, drift, untrained)
+    return Source(*told, classes, dies, puzzle)
+
+
+def with_puzzle(config: Config, params: Any, puzzle: int | None) -> tuple[Config, Any, int | None]:
+    """The model with one puzzle vector, and its identifier; None in a model without a puzzle table.
+
+    Raises ValueError where there are several and none is chosen, or the chosen one does not exist.
+    """
+    model = config.model
+    if not model.prefix_width:
+        require(puzzle is None, "--puzzle: the model has no puzzle table")
+        return config, params, None
+    require(
+        puzzle is not None or model.puzzles == 1,
+        f"the model has {model.puzzles} puzzle vectors, and files take one: choose it with --puzzle",
+    )
+    puzzle = puzzle or 0
+    require(0 <= puzzle < model.puzzles, f"--puzzle {puzzle}: there are 0 to {model.puzzles - 1}")
+    chosen = {**params, "puzzles": params["puzzles"][puzzle : puzzle + 1]}
+    return config.override(**{"model.puzzles": 1}), chosen, puzzle
 
 
 def _read(path: Path) -> Any:

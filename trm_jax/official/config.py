@@ -5,6 +5,7 @@ halt_max_steps = N_sup): flat, or with the section ``arch`` as pretrain.py write
 """
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,9 @@ def flat(official: dict[str, Any]) -> dict[str, Any]:
     arch = official.get("arch") or {}
     options = {name: value for name, value in official.items() if name != "arch"}
     options |= arch if isinstance(arch, dict) else {"name": arch}
+    # YAML 1.1 takes 1e-4, without a dot, for a word; OmegaConf and JSON take it for a number.
+    numbers = {n: float(v) for n, v in options.items() if isinstance(v, str) and re.fullmatch(r"[\d.]+[eE][-+]?\d+", v)}
+    options |= numbers
     if options.get("puzzle_emb_ndim") == "${.hidden_size}":
         options["puzzle_emb_ndim"] = options.get("hidden_size")
     return options

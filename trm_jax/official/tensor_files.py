@@ -15,6 +15,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from trm_jax.official.torch_files import write_torch
 from trm_jax.support.archives import ArrayArchive, check_members
 from trm_jax.support.files import DAMAGE, not_the_file, replacing
 from trm_jax.support.unpickle import Named, NotAdmitted, unpickle
@@ -82,7 +83,7 @@ def _weights_in(path: Path, content: Any, key: str) -> dict[str, np.ndarray]:
     chosen = key or next((name for name in MODEL_KEYS if name in inside), "")
     if chosen:
         if chosen not in inside:
-            raise Refused(f"has no weights under {chosen!r}; there are some under {', '.join(map(str, inside))}")
+            raise Refused(f"has no weights under {chosen!r}; there are some under {_listed(inside)}")
         weights = content[chosen]
         others = [f"{chosen}.{name}" for name in weights if not isinstance(weights[name], np.ndarray)]
         others += [str(name) for name in content if name != chosen]
@@ -91,10 +92,10 @@ def _weights_in(path: Path, content: Any, key: str) -> dict[str, np.ndarray]:
         others = [str(name) for name, value in content.items() if not isinstance(value, np.ndarray)]
     state = _arrays(weights)
     if not state:
-        hint = f"; weights may be under the key {' or '.join(map(str, inside))}: give it" if inside else ""
+        hint = f"; weights may be under the key {_listed(inside)}: give it" if inside else ""
         raise Refused(f"does not hold a plain state dict of tensors{hint}")
     if others:
-        print(f"{path}: left aside {', '.join(others)}", file=sys.stderr)
+        print(f"{path}: left aside {_listed(others)}", file=sys.stderr)
     return state
 
 
@@ -102,20 +103,26 @@ def _arrays(values: dict) -> dict[str, np.ndarray]:
     return {str(name): value for name, value in values.items() if isinstance(value, np.ndarray)}
 
 
+def _listed(names: Iterable[Any]) -> str:
+    """Names that a file gives, in one line whatever they are."""
+    shown = [str(name).encode("unicode_escape").decode()[:80] for name in names]
+    return ", ".join(shown[:8]) + (f" and {len(shown) - 8} more" if len(shown) > 8 else "")
+
+
 def _quantized(names: list[str], kind: str, state: Iterable[str]) -> str:
     scales = [name for name in state if "scale" in name or "zero_point" in name]
-    return (
-        f"is quantized: {names[0]} and {len(names) - 1} others are {kind}, "
-        f"{'with the scale ' + scales[0] if scales else 'and no scale is in the file'}; give the weights before that"
-    )
+    beside = f"with the scale {_listed(scales[:1])}" if scales else "and no scale is in the file"
+    return f"is quantized: {_listed(names[:1])} and {len(names) - 1} others are {kind}, {beside}; give the full weights"
 
 
 def write_state_dict(path: Path, state: dict[str, np.ndarray]) -> None:
-    """Write named arrays as .safetensors or .npz, whole or not at all. Raises ValueError for another ending."""
-    if path.suffix not in (".safetensors", ".npz"):
-        raise ValueError(f"{path}: write .safetensors or .npz (PyTorch reads the first with safetensors.torch)")
+    """Write named arrays as .pt, .safetensors or .npz, whole or not at all. Raises ValueError for another ending."""
+    if path.suffix not in (".pt", ".pth", ".safetensors", ".npz"):
+        raise ValueError(f"{path}: write .pt, .safetensors or .npz")
     with replacing(path) as temporary:
-        if path.suffix == ".safetensors":
+        if path.suffix in (".pt", ".pth"):
+            write_torch(temporary, {name: np.array(value, order="C") for name, value in state.items()}, STORAGES)
+        elif path.suffix == ".safetensors":
             # It writes the memory as it lies, whatever the strides say.
             save_file({name: np.array(value, order="C") for name, value in state.items()}, temporary)
         else:
@@ -134,8 +141,8 @@ def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
             raise ValueError(f"its header would have {length:,} bytes")
         header = json.loads(file.read(length))
     if isinstance(header, dict):
-        kinds = {name: entry.get("dtype") for name, entry in header.items() if isinstance(entry, dict)}
-        quantized = [name for name, kind in kinds.items() if str(kind).startswith("F8")]
+        kinds = {name: str(entry.get("dtype")) for name, entry in header.items() if isinstance(entry, dict)}
+        quantized = [name for name, kind in kinds.items() if kind.startswith("F8")]
         if quantized:
             raise Refused(_quantized(quantized, str(kinds[quantized[0]]), kinds))
     return load_file(path)

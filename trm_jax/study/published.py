@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from trm_jax.core.model_config import ModelConfig
+
 
 class Row(NamedTuple):
     """A row of a paper's ablation table and the arms of our studies that ask the same question."""
@@ -51,3 +53,17 @@ TINY_RECURSIVE_MODELS = Paper(
         Row("one-step gradient", 56.5, ("one_step",)),
     ),
 )
+
+MAZE_HARD = 85.3
+"""Percent of Maze-Hard that the paper's self-attention model answers exactly (Jolicoeur-Martineau 2025, table 5)."""
+
+
+def published_exact(config: ModelConfig) -> tuple[str, float] | None:
+    """Data set and percent of the published model with the inputs and mixing of ``config``; None if there is none."""
+    kind = (config.cells, config.vocabulary, config.mixer)
+    attention = next(row.exact for row in TINY_RECURSIVE_MODELS.rows if "attention" in row.arms)
+    return {
+        (81, 11, "swiglu"): ("Sudoku-Extreme", TINY_RECURSIVE_MODELS.reference),
+        (81, 11, "attention"): ("Sudoku-Extreme", attention),
+        (900, 6, "attention"): ("Maze-Hard", MAZE_HARD),
+    }.get(kind)

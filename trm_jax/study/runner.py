@@ -25,7 +25,7 @@ from trm_jax.support.flops import matmul_flops
 from trm_jax.support.progress import duration
 from trm_jax.support.provenance import environment, provenance
 from trm_jax.support.schema import changed_fields
-from trm_jax.training.checkpoint import save_weights
+from trm_jax.training.checkpoint import save_seeds
 from trm_jax.training.devices import to_host
 from trm_jax.training.loop import eval_weights, fit, samples_of
 from trm_jax.training.predict import scores_by_level
@@ -153,12 +153,7 @@ def keep_best(arm: Arm, best: Any, directory: Path) -> None:
     """Write the best weights of every seed as ``weights-SEED``, to predict with, export or start from."""
     if jax.process_count() > 1:
         return
-    weights = to_host(best)
-    for index, seed in enumerate(arm.config.run.seeds):
-        target = directory / f"weights-{seed}"
-        if not target.exists():
-            params = jax.tree.map(lambda leaf, index=index: leaf[index], weights)
-            save_weights(target, params, arm.config, arm.task.for_seed(seed))
+    save_seeds(directory, to_host(best), arm.config, arm.task)
 
 
 def learning_curve(directory: Path) -> pd.DataFrame:

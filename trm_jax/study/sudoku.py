@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from trm_jax.official.recipe import PRESETS as OFFICIAL
 from trm_jax.study.arms import Options, Study
 from trm_jax.study.published import TINY_RECURSIVE_MODELS
 
@@ -38,7 +39,7 @@ _STUDIES: dict[str, Study] = {
             "one_step": {"recursion.gradient": "one_step"},
             "less_recursion": {"recursion.T": 1},
             "separate_nets": {"model.separate_nets": True},
-            "single_z": {"model.use_z": False},
+            "single_z": {"model.use_z": False, "model.question_last": False},
             "continue_loss": {"loss.continue_loss": True},
         },
     ),
@@ -98,6 +99,12 @@ _STUDIES: dict[str, Study] = {
 
 STUDIES = {name: replace(study, name=name, paper=TINY_RECURSIVE_MODELS) for name, study in _STUDIES.items()}
 
+# The official recipe without the shape of its data, which the task gives.
+_OFFICIAL = {
+    name: value
+    for name, value in OFFICIAL["official-sudoku"].items()
+    if name not in ("model.grid", "model.vocabulary", "model.classes", "model.box")
+}
 # smoke has as many puzzles for validation as for test: one prediction program for both.
 PRESETS: dict[str, Options] = {
     "smoke": {
@@ -106,12 +113,5 @@ PRESETS: dict[str, Options] = {
         "optim.warmup": 5, "model.layers": 1, "recursion.n": 1, "task.blanks": (10, 10),
     },
     "cpu": {},
-    "full": {
-        "run.steps": 20000, "run.seeds": tuple(range(16)), "run.batch": 768, "run.chunk": 100,
-        "run.evaluate_every": 1000, "run.checkpoint_every": 1000, "task.train": 1000, "task.box": (3, 3),
-        "task.blanks": (40, 55), "model.width": 512, "model.mixer": "swiglu", "model.hidden_multiple": 256,
-        "recursion.N_sup": 16, "recursion.T": 3, "recursion.n": 6, "loss.supervision": "carried",
-        "loss.cross_entropy": "stablemax", "optim.learning_rate": 1e-4, "optim.warmup": 2000, "optim.ema": 0.999,
-        "model.dtype": "bfloat16",
-    },
+    "full": _OFFICIAL | {"task.train": 1000, "task.box": (3, 3), "task.blanks": (40, 55)},
 }  # fmt: skip

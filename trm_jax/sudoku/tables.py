@@ -22,6 +22,7 @@ HEADERS = {
     "question": ("question", "questions", "quizzes", "quiz", "puzzle", "puzzles", "sudoku", "unsolved"),
     "answer": ("answer", "answers", "solution", "solutions", "solved"),
 }
+_MAX_BYTES = 2**32
 _SIZES = (16, 36, 81, 256)
 _Rows = list[tuple[int, list[str]]]
 
@@ -95,7 +96,9 @@ def _text_rows(path: Path) -> _Rows:
     content = path.read_bytes()
     if content.startswith(b"\x1f\x8b"):
         try:
-            content = gzip.decompress(content)
+            with gzip.open(path) as file:
+                content = file.read(_MAX_BYTES + 1)
+            require(len(content) <= _MAX_BYTES, f"it would unpack to more than {_MAX_BYTES:,} bytes")
         except DAMAGE as error:
             raise ValueError(f"{path} is damaged: {error}") from None
     reason = not_the_file(content[:512])

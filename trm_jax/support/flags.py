@@ -23,6 +23,8 @@ class Training:
     """Samples in a batch; short for --options run.batch=N."""
     minutes: float | None = None
     """Stop at a checkpoint in time, with exit code 75; the same command goes on. Short for --options run.minutes=X."""
+    init: str | None = None
+    """Checkpoint whose weights training starts from, ours or official; short for --options run.init=PATH."""
     show_config: bool = False
     """Print every option of the run as JSON, and do nothing else."""
     dry_run: bool = False
@@ -37,6 +39,7 @@ class Training:
             "model.width": self.width,
             "optim.learning_rate": self.lr,
             "run.batch": self.batch,
+            "run.init": self.init,
             "run.minutes": self.minutes,
         }
         flags = {name: value for name, value in named.items() if value is not None}

@@ -139,6 +139,16 @@ def save_weights(directory: Path, params: Any, config: Config, task: Task) -> No
     write_sums(directory)
 
 
+def save_seeds(directory: Path, stacked: Any, config: Config, task: Task) -> list[Path]:
+    """Write the weights of every seed (leading axis S) as ``weights-SEED`` where missing. Returns the paths."""
+    paths = [directory / f"weights-{seed}" for seed in config.run.seeds]
+    for index, (seed, path) in enumerate(zip(config.run.seeds, paths, strict=True)):
+        if not path.exists():
+            params = jax.tree.map(lambda leaf, index=index: leaf[index], stacked)
+            save_weights(path, params, config, task.for_seed(seed))
+    return paths
+
+
 def load_weights(directory: Path) -> Weights:
     """What `save_weights` wrote, now or in an earlier version.
 

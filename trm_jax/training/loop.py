@@ -14,7 +14,7 @@ import numpy as np
 from trm_jax.core import train_step
 from trm_jax.core.config import Config, LossConfig, OptimConfig, RecursionConfig, RunConfig
 from trm_jax.core.sharding import tree_where
-from trm_jax.core.task import Examples, Task, run_options
+from trm_jax.core.task import Examples, Task, check_tokens, repeated_inputs, run_options
 from trm_jax.core.train_step import TrainingData, TrainState
 from trm_jax.support import progress
 from trm_jax.support.cli import Paused
@@ -81,6 +81,7 @@ def _fit(task: Task, config: Config, run: RunDirectory, name: str) -> TrainingRu
     mesh = run_mesh(config)
     _say_idle(config, mesh)
     validation = samples_of(task, config, "validation")
+    _check_samples(config, samples_of(task, config, "train"), validation)
     evaluated = eval_weights(config)
     training, data = begin(task, config, mesh)
     checkpoints = Checkpoints(run.path / "checkpoints")
@@ -250,6 +251,21 @@ def _say_idle(config: Config, mesh) -> None:
             f"for batches of {config.run.batch}",
             file=sys.stderr,
         )
+
+
+def _check_samples(config: Config, train: Samples, validation: Samples) -> None:
+    """Raise ValueError for samples that the model cannot take; one line where inputs are in both parts.
+
+    The best weights would then be chosen by what was learnt by heart.
+    """
+    parts = [[part] if isinstance(part, Examples) else part for part in (train, validation)]
+    for fitted, chosen in zip(*parts, strict=True):
+        check_tokens(config.model, fitted.arrays, "training data")
+        check_tokens(config.model, chosen.arrays, "validation data")
+        repeated = repeated_inputs(fitted.arrays, chosen.arrays)
+        if repeated and is_first_process():
+            total = len(chosen.arrays["inputs"])
+            print(f"{repeated} of {total} validation inputs are training inputs too", file=sys.stderr)
 
 
 def _out_of_patience(config: Config, best: Best, step: int) -> bool:

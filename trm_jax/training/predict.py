@@ -9,7 +9,7 @@ import numpy as np
 
 from trm_jax.core import predict as core
 from trm_jax.core.config import Config
-from trm_jax.core.task import Examples, Prediction, Task
+from trm_jax.core.task import Examples, Prediction, Task, check_tokens
 from trm_jax.training.devices import over_seeds, run_mesh, seeds_at_once, to_host
 
 CHUNK = 512
@@ -34,6 +34,7 @@ def predict(
     model answers its own. Each leaf is a numpy array (S, N_sup, N, ...).
     """
     batch = batch or config.run.eval_batch
+    check_tokens(config.model, {"inputs": inputs, "puzzle": puzzle}, "inputs to predict")
     config = config.override(**{"recursion.N_sup": steps or config.recursion.N_sup})
     compiled = _compiled(config, batch, reduce, inference, by_seed)
     axis = 1 if by_seed else 0
