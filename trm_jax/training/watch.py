@@ -13,19 +13,19 @@ import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import numpy as np
 import tyro
-from matplotlib.figure import Figure
 
 from trm_jax.reporting import markdown
-from trm_jax.reporting.page import html_page
-from trm_jax.reporting.style import COLOURS, svg
 from trm_jax.support.cli import main
 from trm_jax.support.files import write_text
 from trm_jax.support.schema import changed_fields, require
 from trm_jax.training.run_directory import read_metrics, read_options
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 VALIDATION = "validation_"
 
@@ -118,8 +118,12 @@ def status(arm: Arm) -> list[str]:
     ]
 
 
-def draw(runs: dict[str, list[Arm]]) -> Figure:
+def draw(runs: dict[str, list[Arm]]) -> "Figure":
     """Validation score and loss over the updates: a column for a run, a colour for an arm, a line for a seed."""
+    from matplotlib.figure import Figure  # here: training alone draws nothing
+
+    from trm_jax.reporting.style import COLOURS
+
     figure = Figure(figsize=(5.0 * len(runs), 6.0), layout="constrained")
     axes = figure.subplots(2, len(runs), sharey="row", squeeze=False)
     for column, (name, arms) in enumerate(runs.items()):
@@ -152,6 +156,9 @@ def page(watched: dict[Path, list[Arm]], refresh: float) -> str:
         different = changed_fields(a.options, b.options)
         rows = [(name, _value(a.options, name), _value(b.options, name)) for name in different]
         parts += ["## Options that differ (first arms)", markdown.table(("Option", *runs), rows) if rows else "None."]
+    from trm_jax.reporting.page import html_page
+    from trm_jax.reporting.style import svg
+
     html = html_page("\n\n".join(parts), {"curves.svg": svg(draw(runs)).encode()})
     tag = f'<meta http-equiv="refresh" content="{refresh:g}">\n' if refresh else ""
     return html.replace("<style>", f"{tag}<style>", 1)
