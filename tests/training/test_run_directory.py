@@ -7,7 +7,7 @@ import pytest
 from toys import Toy
 
 from trm_jax.core.config import Config
-from trm_jax.core.task import run_options
+from trm_jax.core.task import default_options, run_options
 from trm_jax.support.provenance import environment
 from trm_jax.training import run_directory
 from trm_jax.training.run_directory import RunDirectory, read_options
@@ -117,3 +117,13 @@ def test_an_interrupted_write_leaves_the_old_text(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="disk full"):
         run_directory.write_text(path, "new")
     assert path.read_text() == "old"
+
+
+def test_an_option_that_came_later_counts_at_its_default(tmp_path):
+    before = json.loads(json.dumps(OPTIONS))
+    del before["run"]["patience"]
+    RunDirectory(tmp_path, before)
+    defaults = default_options(Toy({}))
+    RunDirectory(tmp_path, OPTIONS, defaults)
+    with pytest.raises(ValueError, match=r"other options \(run.patience\)"):
+        RunDirectory(tmp_path, run_options(Toy({}), Config().override(**{"run.patience": 3})), defaults)

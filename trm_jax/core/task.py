@@ -185,6 +185,13 @@ def run_options(task: Task, config: Config) -> dict[str, Any]:
     return {"task": task_options(task), **dataclasses.asdict(config)}
 
 
+def default_options(task: Task) -> dict[str, Any]:
+    """The defaults of all options of a run on such a task, by section; options of the task without one are left out."""
+    fields = {f.name: f.default for f in dataclasses.fields(task)}  # type: ignore[arg-type]
+    named = {name: value for name, value in fields.items() if value is not dataclasses.MISSING}
+    return {"task": named, **dataclasses.asdict(Config())}
+
+
 def override(task: AnyTask, config: Config, options: Mapping[str, Any]) -> tuple[AnyTask, Config]:
     """Task and config with dotted options changed; those of the task begin with ``task.``.
 

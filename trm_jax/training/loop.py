@@ -14,7 +14,7 @@ import numpy as np
 from trm_jax.core import train_step
 from trm_jax.core.config import Config, LossConfig, OptimConfig, RecursionConfig, RunConfig
 from trm_jax.core.sharding import tree_where
-from trm_jax.core.task import Examples, Task, check_tokens, repeated_inputs, run_options
+from trm_jax.core.task import Examples, Task, check_tokens, default_options, repeated_inputs, run_options
 from trm_jax.core.train_step import TrainingData, TrainState
 from trm_jax.support import progress
 from trm_jax.support.cli import Paused
@@ -67,7 +67,10 @@ def fit(task: Task, config: Config, directory: Path, name: str = "run") -> Train
     Raises ValueError when the directory holds another run or memory is too small, Diverged when a loss is NaN or
     infinite, Paused when ``run.minutes`` are over.
     """
-    with RunDirectory(directory, run_options(task, config)) as run, advice_when_exhausted(config, name):
+    with (
+        RunDirectory(directory, run_options(task, config), default_options(task)) as run,
+        advice_when_exhausted(config, name),
+    ):
         return _fit(task, config, run, name)
 
 

@@ -47,24 +47,36 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
+def _filled(options: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+    """Options with the defaults of those that did not exist when they were written."""
+    known = {
+        name: _filled(options[name], part)
+        for name, part in defaults.items()
+        if isinstance(options.get(name), dict) and isinstance(part, dict)
+    }
+    return {**defaults, **options, **known}
+
+
 class RunDirectory:
     """A run's directory, created or taken up again; as a context it is locked against a second run.
 
     Of a run's processes the first alone writes; the others must make the same calls.
-    ``options`` are those of `trm_jax.core.task.run_options`.
+    ``options`` are those of `trm_jax.core.task.run_options`; ``defaults`` are used for options that the run did not
+    know.
     Raises ValueError when the directory holds a run with other options, or anything else, or is in use: nothing is
     overwritten silently.
     """
 
-    def __init__(self, path: Path, options: dict[str, Any]):
-        self.path, self.options = path, options
+    def __init__(self, path: Path, options: dict[str, Any], defaults: dict[str, Any] | None = None):
+        self.path, self.options, self.defaults = path, options, defaults or {}
         on_first_process(self._create)
 
     def _create(self) -> None:
         path = self.path
         config_file = path / "config.json"
         if config_file.exists():
-            changed = changed_fields(read_options(path), json.loads(json.dumps(self.options)))
+            stored = _filled(read_options(path), json.loads(json.dumps(self.defaults)))
+            changed = changed_fields(stored, json.loads(json.dumps(self.options)))
             different = [name for name in changed if name not in HOW]
             if different:
                 raise ValueError(
