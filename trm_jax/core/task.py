@@ -187,7 +187,7 @@ def run_options(task: Task, config: Config) -> dict[str, Any]:
 
 def default_options(task: Task) -> dict[str, Any]:
     """The defaults of all options of a run on such a task, by section; options of the task without one are left out."""
-    fields = {f.name: f.default for f in dataclasses.fields(task)}  # type: ignore[arg-type]
+    fields = {f.name: f.default for f in dataclasses.fields(task) if f.compare}  # type: ignore[arg-type]
     named = {name: value for name, value in fields.items() if value is not dataclasses.MISSING}
     return {"task": named, **dataclasses.asdict(Config())}
 
