@@ -194,7 +194,9 @@ def inference(size: Size) -> Calls:
     for mixer in MIXERS:
         config = size.config(size.widths[0], mixer, next(iter(size.boards))).override(**{"recursion.N_sup": 8})
         yield f"inference/{mixer}", partial(_inference, size, config)
-        yield f"halting/{mixer}", partial(_halting, size, config)
+        # In float32: the rounding of bfloat16 would move samples that are near the threshold.
+        exact = config.override(**{"model.dtype": "float32", **PRECISIONS["float32"]})
+        yield f"halting/{mixer}", partial(_halting, size, exact)
 
 
 def _inference(size: Size, config: Config) -> Record:
