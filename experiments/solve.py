@@ -2,6 +2,7 @@
 
     python experiments/solve.py --checkpoint checkpoints/sudoku-4x4 --puzzle "1... ..3. .4.. ...2"
     python experiments/solve.py --checkpoint checkpoints/sudoku-4x4 --puzzles puzzles.csv --output answers.csv
+    python experiments/solve.py --checkpoint checkpoints/sudoku-6x6 --puzzles puzzles.csv --output b.csv --rollouts 16
 
 A puzzle is its digits row by row, with . or 0 for a blank. The file has a column `question`; the output has the columns
 row, question, answer, solved (the givens and the rules hold) and steps. The answer is the first that keeps the rules,
@@ -30,6 +31,12 @@ class Arguments:
     """CSV file to write; needed with --puzzles."""
     steps: int = 0
     """Supervision steps, also more than the model was trained on; 0: as many."""
+    rollouts: int = 0
+    """With --puzzles: tries with noise, of which the first that keeps the rules is taken; 0 for one without."""
+    noise: float = 0.3
+    """Size of the noise of --rollouts."""
+    search: int = 0
+    """With --puzzles: rounds of a search that pins the surest cell; it answers what keeps the rules, or nothing."""
     force: bool = False
     """Replace the output if it exists."""
 
@@ -38,7 +45,7 @@ def run(arguments: Arguments) -> bool:
     """Print the steps of one puzzle, or write the answers to many; False where a single puzzle is not solved."""
     from trm_jax.core.task import task_from_options  # here: --help needs no jax
     from trm_jax.export.source import read_source
-    from trm_jax.sudoku.answers import answer, parse_puzzle, show, write_answers
+    from trm_jax.sudoku.answers import answer, parse_puzzle, search_for, show, try_often, write_answers
     from trm_jax.sudoku.csv_files import read_questions
     from trm_jax.sudoku.solver import Box
     from trm_jax.sudoku.task import Sudoku
@@ -48,13 +55,21 @@ def run(arguments: Arguments) -> bool:
     source = read_source(arguments.checkpoint)
     box = Box(*task_from_options(Sudoku, source.task).box)
     if arguments.puzzles is None:
+        require(not (arguments.rollouts or arguments.search), "--rollouts and --search need --puzzles")
         return show(source.config, source.params, parse_puzzle(arguments.puzzle, box), box, arguments.steps)
     output = arguments.output
     if output is None:
         raise ValueError("--puzzles needs --output")
     require(arguments.force or not output.exists(), f"{output} exists; give --force to replace it")
     puzzles = read_questions(arguments.puzzles, box)
-    digits, solved, steps = answer(source.config, source.params, puzzles, box, arguments.steps).chosen()
+    require(not (arguments.rollouts and arguments.search), "give either --rollouts or --search")
+    asked = source.config, source.params, puzzles, box, arguments.steps
+    if arguments.rollouts:
+        digits, solved, steps = try_often(*asked, arguments.rollouts, arguments.noise).chosen()
+    elif arguments.search:
+        digits, solved, steps = search_for(*asked, arguments.search)
+    else:
+        digits, solved, steps = answer(*asked).chosen()
     write_answers(output, puzzles, digits, solved, steps)
     print(f"{output}: {int(solved.sum()):,} of {len(puzzles):,} solved")
     return True

@@ -11,7 +11,7 @@ import pytest
 from trm_jax.core import model
 from trm_jax.core.config import Config
 from trm_jax.core.task import Prediction, override
-from trm_jax.sudoku.answers import Answers, answer, broken_cells, draw_board, parse_puzzle
+from trm_jax.sudoku.answers import Answers, answer, broken_cells, draw_board, parse_puzzle, search_for, try_often
 from trm_jax.sudoku.puzzles import to_digits
 from trm_jax.sudoku.solver import Box
 from trm_jax.sudoku.task import Sudoku
@@ -120,3 +120,16 @@ def test_a_file_is_answered_row_by_row(tiny, tmp_path, monkeypatch, capsys):
         solve.main(solve.Arguments, solve.run, "")
     printed = capsys.readouterr().out
     assert stopped.value.code == 1 and printed.count("break the rules") == 2 and printed.endswith("Not solved.\n")
+
+
+def test_rollouts_begin_with_the_answer_without_noise_and_a_search_answers_by_the_rules(tiny):
+    _, config, params = tiny
+    puzzles = np.stack([PUZZLE] * 3)
+    once, one_try = answer(config, params, puzzles, BOX), try_often(config, params, puzzles, BOX, 0, 1, 0.5)
+    np.testing.assert_array_equal(one_try.digits, once.digits)
+    np.testing.assert_allclose(one_try.belief, once.belief, atol=1e-6)
+    digits, solved, rounds = search_for(config, params, puzzles, BOX, 0, 50)
+    np.testing.assert_array_equal(digits, np.stack([SOLUTION] * 3))
+    assert solved.all() and rounds.min() >= 1
+    digits, solved, _ = search_for(config, params, puzzles, BOX, 0, 1)
+    assert not solved.any() and not digits.any()

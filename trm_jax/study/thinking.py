@@ -14,12 +14,12 @@ import numpy as np
 import pandas as pd
 
 from trm_jax.core.config import Config
-from trm_jax.core.predict import predict as answer
 from trm_jax.core.rollouts import choose_by_halting, choose_by_majority, rollouts
 from trm_jax.core.task import Examples, Prediction, Task, override, task_from_options
 from trm_jax.maze.task import Maze
 from trm_jax.sudoku import think
-from trm_jax.sudoku.puzzles import Puzzles, to_digits, to_tokens
+from trm_jax.sudoku.answers import beliefs
+from trm_jax.sudoku.puzzles import to_digits
 from trm_jax.sudoku.solver import Box
 from trm_jax.sudoku.task import Sudoku
 from trm_jax.training.checkpoint import load_weights
@@ -148,20 +148,3 @@ def by_search(arm: TrainedArm, rounds: int, steps: int, count: int) -> pd.DataFr
 def _blind(box: Box, seed: int) -> think.Beliefs:
     random = np.random.default_rng(seed)
     return lambda boards: random.random((*boards.shape, box.side))
-
-
-def beliefs(config: Config, params: Any, box: Box, batch: int = 64) -> think.Beliefs:
-    """A trained model as the guide of `trm_jax.sudoku.think.search`: probabilities after its last step."""
-
-    @jax.jit
-    def probabilities(inputs):
-        logits = answer(config, params, inputs, None, batch, lambda output: output.logits, True)[-1]
-        return jax.nn.softmax(logits[..., 2:], axis=-1)
-
-    def believe(boards: np.ndarray) -> np.ndarray:
-        tokens = to_tokens(Puzzles(boards, boards))[0]
-        size = -(-len(tokens) // batch) * batch  # few sizes, few programs
-        padded = np.pad(tokens, ((0, size - len(tokens)), (0, 0)), constant_values=1)
-        return np.asarray(probabilities(padded))[: len(tokens)]
-
-    return believe

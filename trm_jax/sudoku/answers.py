@@ -4,12 +4,16 @@ import csv
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from trm_jax.core.config import Config
 from trm_jax.core.predict import predict
-from trm_jax.sudoku.puzzles import PAD, to_digits
+from trm_jax.core.rollouts import rollouts
+from trm_jax.sudoku.puzzles import PAD, Puzzles, to_digits, to_tokens
 from trm_jax.sudoku.solver import Box, has_conflict, is_solution, units
+from trm_jax.sudoku.think import Beliefs, choose_by_rules, obeys, search
 from trm_jax.support.files import replacing
 from trm_jax.support.schema import require
 
@@ -43,6 +47,47 @@ def answer(config: Config, params: Any, puzzles: np.ndarray, box: Box, steps: in
     digits = to_digits(output.classes)
     keeps = ((puzzles == 0) | (digits == puzzles)).all(axis=-1)
     return Answers(digits, np.asarray(output.halt), keeps & is_solution(digits, box))
+
+
+def try_often(
+    config: Config, params: Any, puzzles: np.ndarray, box: Box, steps: int, tries: int, noise: float
+) -> Answers:
+    """The same with that many rollouts, all but the first with noise: at every step the first that keeps the rules, or
+    else the one that the halting head believes most."""
+    config = config.override(**{"recursion.N_sup": steps or config.recursion.N_sup})
+    params = jax.tree.map(jnp.asarray, params)
+    found = rollouts(config, params, to_tokens(Puzzles(puzzles, puzzles))[0], jax.random.key(0), tries, noise)
+    digits = choose_by_rules(found, tries, puzzles, box)
+    return Answers(digits, np.asarray(found.halt).max(axis=0), np.asarray(obeys(digits, puzzles, box)))
+
+
+def search_for(
+    config: Config, params: Any, puzzles: np.ndarray, box: Box, steps: int, rounds: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Digits (N, cells) by `trm_jax.sudoku.think.search`, whether each is solved, and the rounds it took.
+
+    The digits are zeros where the search abstains.
+    """
+    config = config.override(**{"recursion.N_sup": steps or config.recursion.N_sup})
+    digits, used = search(beliefs(config, jax.tree.map(jnp.asarray, params), box), puzzles, box, rounds)
+    return digits, np.asarray((digits > 0).all(axis=-1)), used
+
+
+def beliefs(config: Config, params: Any, box: Box, batch: int = 64) -> Beliefs:
+    """A trained model as the guide of `trm_jax.sudoku.think.search`: probabilities after its last step."""
+
+    @jax.jit
+    def probabilities(inputs):
+        logits = predict(config, params, inputs, None, batch, lambda output: output.logits, True)[-1]
+        return jax.nn.softmax(logits[..., 2:], axis=-1)
+
+    def believe(boards: np.ndarray) -> np.ndarray:
+        tokens = to_tokens(Puzzles(boards, boards))[0]
+        size = -(-len(tokens) // batch) * batch  # few sizes, few programs
+        padded = np.pad(tokens, ((0, size - len(tokens)), (0, 0)), constant_values=1)
+        return np.asarray(probabilities(padded))[: len(tokens)]
+
+    return believe
 
 
 def hardest_solved(config: Config, params: Any, puzzles: np.ndarray, box: Box) -> int:
