@@ -19,6 +19,7 @@ from trm_jax.support.files import replacing_directory, write_text
 from trm_jax.support.provenance import provenance
 from trm_jax.support.schema import require
 from trm_jax.training.checkpoint import load_weights, save_weights
+from trm_jax.training.loop import samples_of
 from trm_jax.training.predict import scores
 from trm_jax.training.run_directory import read_config
 
@@ -55,8 +56,9 @@ def choose(arm: Path) -> Chosen:
     task = task_from_options(TOKEN_TASKS[name], options)
     seeds = [load_weights(arm / f"weights-{seed}").params for seed in config.run.seeds]
     stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *seeds)
-    validation = scores(task, config, stacked, task.examples("validation"))[task.metric][:, -1]
+    validation = scores(task, config, stacked, samples_of(task, config, "validation"))[task.metric][:, -1]
     best = int(validation.argmax())
+    task = task.for_seed(config.run.seeds[best])
     # The config of one seed, so that its program does not expect the others.
     alone = config.override(**{"run.seeds": (config.run.seeds[best],)})
     deeper = alone.override(**{"recursion.N_sup": 2 * config.recursion.N_sup})
