@@ -46,7 +46,7 @@ def test_json_round_trip_keeps_every_option():
     [
         ("model.widht", 32, "unknown option model.widht"),
         ("modle.width", 32, "unknown section 'modle'"),
-        ("model.width", "32", "ModelConfig.width must be int"),
+        ("model.width", "32", "model.width must be int"),
         ("model.width", 0, "model.width must be at least 1"),
         ("model.width", True, "must be int"),
         ("model.mixer", "mlp", "one of linear, swiglu, attention"),

@@ -60,7 +60,7 @@ def test_counts_blanks_and_boards_follow_the_options():
         ({"curriculum_fraction": 0.5, "split": "random"}, "keeps test solutions out of both"),
         ({"train_file": "a.csv"}, "go together"),
         ({"test": 0}, "task.test must be at least 1"),
-        ({"seed": 0.5}, "Sudoku.seed must be int"),
+        ({"seed": 0.5}, "task.seed must be int"),
     ],
 )
 def test_wrong_options_are_refused_by_name(options, message):

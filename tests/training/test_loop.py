@@ -108,7 +108,7 @@ def test_the_averaged_weights_are_validated_and_kept_and_a_tie_keeps_the_earlier
 
 def test_a_row_holds_what_the_last_step_of_its_chunk_measured(tmp_path):
     metrics = {name: np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]) for name in ("loss", "gradient_norm")}
-    assert loop._row(CONFIG, metrics, 9, "arm", tmp_path) == {
+    assert loop._row(CONFIG, "arm", tmp_path, metrics, 9) == {
         "step": 9, "loss": [3.0, 6.0], "gradient_norm": [3.0, 6.0]
     }  # fmt: skip
 

@@ -128,7 +128,7 @@ def test_no_device_is_idle_where_seeds_times_data_can_use_it(monkeypatch):
     eight = [Device(number, "gpu") for number in range(8)]
     shapes = {seeds: seed_mesh(seeds, eight, 768, 8) for seeds in (1, 2, 3, 6, 7, 8, 16)}
     assert shapes == {1: (1, 8), 2: (2, 4), 3: (1, 8), 6: (2, 4), 7: (1, 8), 8: (8, 1), 16: (8, 1)}
-    assert seed_mesh(6, eight, 768, 1) == (6, 1) and seed_mesh(6, eight, 7, 8) == (6, 1)
+    assert seed_mesh(6, eight, 768, 1) == (6, 1) and seed_mesh(6, eight, 7, 8) == (1, 7)
 
 
 def test_one_seed_uses_every_device_unless_fewer_are_asked_for():

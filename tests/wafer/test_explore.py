@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from figure_text import boxes, overlap
 from matplotlib.figure import Figure
-from study.test_figures import boxes, overlap
 
 from trm_jax.wafer import data, explore
 from trm_jax.wafer import figures as wafer_figures

@@ -79,6 +79,6 @@ def test_the_script_goes_on_where_it_was_and_refuses_other_options(tmp_path, run
 
 
 def test_a_mistake_is_one_line_and_leaves_nothing(tmp_path, run):
-    with pytest.raises(SystemExit, match=r"^error: no wafer maps at \S+gone.npz; give a cache[^\n]*$"):
+    with pytest.raises(SystemExit, match=r"^error: no wafer maps at \S+gone.npz; give a frame[^\n]*$"):
         run("--data", tmp_path / "gone.npz")
     assert not list(tmp_path.iterdir())
