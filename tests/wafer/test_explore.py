@@ -59,7 +59,7 @@ def test_the_smoke_preset_looks_at_generated_wafers(tmp_path: Path, monkeypatch:
 def test_a_run_writes_figures_numbers_and_a_page_that_name_their_source(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, wafers: Wafers
 ) -> None:
-    monkeypatch.setattr(wafer_explore, "load", lambda *_: wafers)
+    monkeypatch.setattr("trm_jax.wafer.data.load", lambda *_: wafers)
     run(monkeypatch, "--output", tmp_path / "look", "--limit", "20", "--examples", "1", "--pairs", "2")
     written = {str(path.relative_to(tmp_path / "look")) for path in (tmp_path / "look").rglob("*.*")}
     assert written == {*(f"figures/{name}.svg" for name in FIGURES), "summary.json", "report.md", "report.html"}
