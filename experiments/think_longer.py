@@ -1,6 +1,6 @@
 """What happens past the trained depth, with several tries, and with a search? For the arms of a finished study.
 
-    python experiments/think_longer.py --run runs/depth-cpu                        # steps, rollouts and search
+    python experiments/think_longer.py --run runs/depth-seeds                      # steps, rollouts and search
     python experiments/think_longer.py --run runs/maze-depth --options task.sides=[19] --name side-19
 
 Reads the weights that each arm kept (the best on validation) and answers test samples of the hardest level: after 1,
