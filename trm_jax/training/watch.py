@@ -1,6 +1,6 @@
 """Look at runs while they train: one page with the learning curves of every arm and seed, which refreshes itself.
 
-    python -m trm_jax.training.watch runs/depth-seeds                  # writes runs/depth-seeds/watch.html until it ends
+    python -m trm_jax.training.watch runs/mine                         # writes runs/mine/watch.html until it ends
     python -m trm_jax.training.watch runs/a runs/b --output ab.html    # side by side, with their differing options
     python -m trm_jax.training.watch runs/a --once                     # once
     python -m trm_jax.training.watch runs/a --tensorboard events       # event files too: needs trm_jax[tensorboard]
