@@ -19,6 +19,8 @@ def test_a_comparison_names_every_difference_and_how_sure_the_expected_answer_wa
     assert result.scores == {"first": pytest.approx(0.39)}
     same = agreement.compare(expected, expected, lambda last: {})
     assert (same.largest, same.rms, same.other_outputs, same.same, same.lead) == (0, 0, 0, 1, 0)
+    believed = expected._replace(halt=expected.halt + np.float32(0.25))
+    assert agreement.compare(believed, expected, lambda last: {}).other_outputs == pytest.approx(0.25, rel=1e-4)
     answers.halt[0, 0] = np.nan
     with pytest.raises(ValueError, match="NaN"):
         agreement.compare(answers, expected, lambda last: {})

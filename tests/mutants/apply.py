@@ -66,6 +66,7 @@ def copy_code(target: Path) -> Path:
 def _pytest(copy: Path, arguments: list[str], log: Path) -> None:
     os.chdir(copy)
     # Without compiled files: a change of the same second and size would not be seen.
+    os.environ.setdefault("TRM_DATA", str(ROOT.parent / "shared" / "data"))  # the copy lies elsewhere
     os.environ |= {"PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     sys.dont_write_bytecode = True
     sys.path.insert(0, str(copy))
