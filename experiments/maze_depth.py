@@ -2,11 +2,11 @@
 
     python experiments/maze_depth.py                       # preset cpu
     python experiments/maze_depth.py --preset smoke        # proves in a minute that it runs
-    python experiments/maze_depth.py --options task.train_file=train.csv task.test_file=test.csv   # Maze-Hard's files
+    python experiments/maze_depth.py --options task.same_for_seeds=true task.train_file=a.csv task.test_file=b.csv
 
-Mazes have one way between any two cells, and no test maze has the walls of a training maze under any symmetry. Written
-to runs/NAME; the same command goes on after an interruption. `think_longer.py` tests the arms at other sides and
-depths.
+The last one is for files like those of Maze-Hard. The mazes made here have one way between any two cells, and no test
+maze has the walls of a training maze under any symmetry. Written to runs/NAME; the same command goes on after an
+interruption. `think_longer.py` tests the arms at other sides and depths.
 """
 
 from dataclasses import dataclass

@@ -5,6 +5,7 @@ with the rest of the line. Nothing heavy is imported before a script needs it.
 """
 
 import ast
+import os
 import runpy
 import sys
 from collections.abc import Sequence
@@ -33,7 +34,10 @@ def main(line: Sequence[str] | None = None) -> None:
     words = list(sys.argv[1:] if line is None else line)
     known = commands()
     if not words or words[0] in ("-h", "--help", "--list"):
-        print(overview(known))
+        try:
+            print(overview(known), flush=True)
+        except BrokenPipeError:  # who reads, such as head, has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     elif words[0] in EDGE:
         from trm_jax.edge.__main__ import main as edge
 

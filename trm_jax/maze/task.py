@@ -52,7 +52,7 @@ class Maze(TokenTask):
         require(bool(self.train_file) == bool(self.test_file), "task.train_file and task.test_file go together")
         require(
             self.same_for_seeds or not self.train_file,
-            "task.same_for_seeds=false needs made mazes: a file is the same for all seeds",
+            "a file is the same for all seeds: set task.same_for_seeds=true with task.train_file",
         )
         for name in ("train", "validation", "test"):
             require(getattr(self, name) >= 1, f"task.{name} must be at least 1, got {getattr(self, name)}")

@@ -76,7 +76,7 @@ class Sudoku(Task):
         )
         require(
             self.same_for_seeds or not self.train_file,
-            "task.same_for_seeds=false needs generated puzzles: a file is the same for all seeds",
+            "a file is the same for all seeds: set task.same_for_seeds=true with task.train_file",
         )
         require(
             fraction == 0 or self.split == "class",
