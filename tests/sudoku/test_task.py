@@ -14,8 +14,9 @@ from trm_jax.sudoku.puzzles import Puzzles, solution_overlap
 from trm_jax.sudoku.solver import Box, guesses, relabelling_form
 from trm_jax.sudoku.task import Sudoku, levels, splits_of
 from trm_jax.training.devices import over_seeds, seed_mesh
-from trm_jax.training.loop import fit, samples_of
+from trm_jax.training.loop import fit
 from trm_jax.training.predict import scores, scores_by_level
+from trm_jax.training.samples import samples_of
 
 SMALL = Sudoku(train=60, validation=10, test=30)
 BOX = Box(2, 2)

@@ -19,9 +19,9 @@ from trm_jax.support.files import replacing_directory, write_text
 from trm_jax.support.provenance import provenance
 from trm_jax.support.schema import require
 from trm_jax.training.checkpoint import load_weights, save_weights
-from trm_jax.training.loop import samples_of
 from trm_jax.training.predict import scores
 from trm_jax.training.run_directory import read_config
+from trm_jax.training.samples import samples_of
 
 CARD, WEIGHTS = "model_card.md", "weights"
 

@@ -27,10 +27,11 @@ from trm_jax.support.provenance import environment, provenance
 from trm_jax.support.schema import changed_fields
 from trm_jax.training.checkpoint import save_seeds
 from trm_jax.training.devices import to_host
-from trm_jax.training.loop import eval_weights, fit, samples_of
+from trm_jax.training.loop import eval_weights, fit
 from trm_jax.training.predict import scores_by_level
 from trm_jax.training.processes import is_first_process, on_first_process
 from trm_jax.training.run_directory import RunDirectory, read_options
+from trm_jax.training.samples import samples_of
 
 SMOKE = "SMOKE TEST: it proves that the program runs. The numbers below mean nothing."
 REUSED = "reused_from.txt"  # in the directory of an arm that was copied

@@ -14,7 +14,7 @@ import numpy as np
 from trm_jax.core import train_step
 from trm_jax.core.config import Config, LossConfig, OptimConfig, RecursionConfig, RunConfig
 from trm_jax.core.sharding import tree_where
-from trm_jax.core.task import Examples, Task, check_tokens, default_options, repeated_inputs, run_options
+from trm_jax.core.task import Task, default_options, run_options
 from trm_jax.core.train_step import TrainingData, TrainState
 from trm_jax.support import progress
 from trm_jax.support.cli import Paused
@@ -31,9 +31,10 @@ from trm_jax.training.devices import (
 )
 from trm_jax.training.late import LateMetrics
 from trm_jax.training.memory import advice_when_exhausted, memory_limit, needed, require_fit
-from trm_jax.training.predict import Samples, scores
+from trm_jax.training.predict import scores
 from trm_jax.training.processes import broadcast_from_first, is_first_process
 from trm_jax.training.run_directory import RunDirectory
+from trm_jax.training.samples import by_seed, check_samples, place_samples, samples_of
 from trm_jax.training.start import starting_weights
 
 
@@ -84,7 +85,7 @@ def _fit(task: Task, config: Config, run: RunDirectory, name: str) -> TrainingRu
     mesh = run_mesh(config)
     _say_idle(config, mesh)
     validation = samples_of(task, config, "validation")
-    _check_samples(config, samples_of(task, config, "train"), validation)
+    check_samples(config, samples_of(task, config, "train"), validation)
     evaluated = eval_weights(config)
     training, data = begin(task, config, mesh)
     checkpoints = Checkpoints(run.path / "checkpoints")
@@ -166,13 +167,8 @@ def compile_chunk(task: Task, config: Config, K: int, mesh, state: TrainState, d
     def chunk(state, data):
         return train_step.train_chunk(config, task, K, state, data)
 
-    mapped = 1 + _by_seed(task, config)
+    mapped = 1 + by_seed(task, config)
     return over_seeds(chunk, mesh, True, seeds_at_once(config), mapped).lower(state, data).compile()
-
-
-def _by_seed(task: Task, config: Config) -> bool:
-    """Whether every seed has samples of its own."""
-    return task.for_seed(config.run.seeds[0]) != task
 
 
 @contextmanager
@@ -186,31 +182,10 @@ def _said(step: Callable[[], int], config: Config, run: RunDirectory) -> Iterato
         ) from None
 
 
-def samples_of(task: Task, config: Config, part: str) -> Samples:
-    """The samples of a part: one for all seeds, or those of each seed."""
-    tasks = [task.for_seed(seed) for seed in config.run.seeds]
-    return [of_seed.examples(part) for of_seed in tasks] if _by_seed(task, config) else task.examples(part)
-
-
-def _data(task: Task, config: Config, mesh) -> TrainingData:
-    """What training draws from, on the devices: for all seeds, or with an axis S where each has its own."""
-    samples = samples_of(task, config, "train")
-    if isinstance(samples, Examples):
-        return replicate(mesh, train_step.training_data(samples, config.run.steps))
-    seeds = [train_step.training_data(examples, config.run.steps) for examples in samples]
-
-    def stack(*leaves):
-        longest = max(len(leaf) for leaf in leaves)
-        filled = [np.concatenate([leaf, leaf[-1:].repeat(longest - len(leaf), 0)]) for leaf in map(np.asarray, leaves)]
-        return np.stack(filled)
-
-    return place_seeds(mesh, jax.tree.map(stack, *seeds))
-
-
 def begin(task: Task, config: Config, mesh) -> tuple[TrainingRun, TrainingData]:
     """The run before its first update, and what it draws from."""
-    seeds, data = np.array(config.run.seeds), _data(task, config, mesh)
-    state = _initial_state(_shape_of_state(config), _by_seed(task, config))(place_seeds(mesh, seeds), data)
+    seeds, data = np.array(config.run.seeds), place_samples(task, config, mesh)
+    state = _initial_state(_shape_of_state(config), by_seed(task, config))(place_seeds(mesh, seeds), data)
     none = replicate(mesh, np.full(len(seeds), -np.inf, np.float32))
     steps = replicate(mesh, np.zeros(len(seeds), np.int32))
     best = Best(jax.tree.map(jax.numpy.zeros_like, state.params), none, steps)
@@ -254,21 +229,6 @@ def _say_idle(config: Config, mesh) -> None:
             f"for batches of {config.run.batch}",
             file=sys.stderr,
         )
-
-
-def _check_samples(config: Config, train: Samples, validation: Samples) -> None:
-    """Raise ValueError for samples that the model cannot take; one line where inputs are in both parts.
-
-    The best weights would then be chosen by what was learnt by heart.
-    """
-    parts = [[part] if isinstance(part, Examples) else part for part in (train, validation)]
-    for fitted, chosen in zip(*parts, strict=True):
-        check_tokens(config.model, fitted.arrays, "training data")
-        check_tokens(config.model, chosen.arrays, "validation data")
-        repeated = repeated_inputs(fitted.arrays, chosen.arrays)
-        if repeated and is_first_process():
-            total = len(chosen.arrays["inputs"])
-            print(f"{repeated} of {total} validation inputs are training inputs too", file=sys.stderr)
 
 
 def _out_of_patience(config: Config, best: Best, step: int) -> bool:
