@@ -143,7 +143,7 @@ def name_ends(axes: Axes, points: Mapping[str, tuple[float, float]], colour_of: 
     for arm, height in zip(ordered, free + steps, strict=True):
         arrow = {"arrowstyle": "-", "color": colour_of[arm], "lw": 0.8, "relpos": (0, 0.5), "shrinkA": 0, "shrinkB": 3}
         axes.annotate(
-            _wrapped(arm).replace("\n", " "), points[arm], (1.05, height), textcoords="axes fraction", va="center",
+            arm, points[arm], (1.05, height), textcoords="axes fraction", va="center",
             fontsize=9, arrowprops=arrow,
         )  # fmt: skip
 
