@@ -49,7 +49,7 @@ def boards(axes, run: Path) -> None:
 
 
 def wafer(map_axes, bar_axes) -> None:
-    """An example map and the probabilities of its five most probable classes."""
+    """An example map and the probabilities of its four most probable classes."""
     cells = np.loadtxt(ROOT / "examples" / "maps" / "scratch.csv", np.uint8, delimiter=",")
     answer = WaferClassifier(ROOT / "checkpoints" / "wafer-edge").predict([cells]).iloc[0]
     map_axes.imshow(cells, cmap=ListedColormap(["white", BAND, ORANGE]), vmin=0, vmax=2)
@@ -59,7 +59,7 @@ def wafer(map_axes, bar_axes) -> None:
     best = np.argsort(answer["probabilities"])[-4:]
     bar_axes.barh([CLASSES[index] for index in best], [answer["probabilities"][index] for index in best],
                   color=[GREY] * 3 + [BLUE])  # fmt: skip
-    bar_axes.set(xlim=(0, 1), xticks=[0, 0.5, 1])
+    bar_axes.set(xlim=(0, 1), xticks=[0, 0.5, 1], xlabel="probability")
     bar_axes.set_title(f"answer: {answer['prediction']}, {answer['confidence']:.2f}", fontsize=10)
 
 
