@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from trm_jax.support import xla_flags
-from trm_jax.support.cli import main
+from trm_jax.support.terminal.cli import main
 from trm_jax.training.processes import configure
 
 
@@ -38,7 +38,8 @@ def run(arguments: Arguments) -> bool:
     if arguments.preset == "smoke":
         xla_flags.add(xla_flags.QUICK)
     configure()
-    from trm_jax.benchmark import proof, proof_report  # here: --help needs no jax, and flags come before it
+    from trm_jax.benchmark.proof import report as proof_report  # here: --help needs no jax, and flags come before it
+    from trm_jax.benchmark.proof import run as proof
 
     try:
         proof.measure(arguments.output, arguments.preset, arguments.parts, arguments.minutes)

@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from trm_jax.support.cli import main
 from trm_jax.support.files import check_folder
 from trm_jax.support.machine import cores
 from trm_jax.support.provenance import provenance
 from trm_jax.support.schema import require
+from trm_jax.support.terminal.cli import main
 from trm_jax.training.processes import configure
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import tyro
 
-from trm_jax.support.cli import main
 from trm_jax.support.files import check_folder
+from trm_jax.support.terminal.cli import main
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from trm_jax.study.arms import build_arms
 from trm_jax.study.sudoku import STUDIES
 from trm_jax.sudoku.task import Sudoku
-from trm_jax.support.cli import main
+from trm_jax.support.terminal.cli import main
 from trm_jax.training.processes import configure
 
 ROOT = Path(__file__).resolve().parent.parent

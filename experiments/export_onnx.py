@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from trm_jax.export.settings import Settings
-from trm_jax.support.cli import main
 from trm_jax.support.schema import require
+from trm_jax.support.terminal.cli import main
 from trm_jax.training.processes import configure
 
 ROOT = Path(__file__).resolve().parent.parent

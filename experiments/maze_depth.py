@@ -18,9 +18,9 @@ import tyro
 from trm_jax.maze.task import Maze
 from trm_jax.study.arms import build_arms
 from trm_jax.study.maze import PRESETS, STUDIES
-from trm_jax.support.cli import main
 from trm_jax.support.files import run_folder
-from trm_jax.support.flags import TRAINING, Training
+from trm_jax.support.terminal.cli import main
+from trm_jax.support.terminal.flags import TRAINING, Training
 from trm_jax.training.processes import configure
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -16,10 +16,10 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from trm_jax.support.cli import main
 from trm_jax.support.files import run_folder, write_text
-from trm_jax.support.flags import TRAINING, Training
 from trm_jax.support.schema import require
+from trm_jax.support.terminal.cli import main
+from trm_jax.support.terminal.flags import TRAINING, Training
 from trm_jax.training.processes import configure
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -13,7 +13,7 @@ ours. Data are a folder in the official layout (train/, test/, each with dataset
 """
 
 from trm_jax.export.settings import OfficialSettings
-from trm_jax.support.cli import main
+from trm_jax.support.terminal.cli import main
 from trm_jax.training.processes import configure
 
 Arguments = OfficialSettings
@@ -22,7 +22,7 @@ Arguments = OfficialSettings
 def run(arguments: OfficialSettings) -> None:
     """Do what the command says."""
     from trm_jax.export import official  # here: --help needs neither jax nor onnx
-    from trm_jax.study.published import published_exact
+    from trm_jax.study.results.published import published_exact
 
     if arguments.command == "evaluate":
         official.run_evaluate(arguments, published_exact)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import tyro
 
-from trm_jax.support.cli import main
 from trm_jax.support.files import write_text
+from trm_jax.support.terminal.cli import main
 
 
 @dataclass(frozen=True)

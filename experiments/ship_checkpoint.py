@@ -9,7 +9,7 @@ Wafer classifiers have `wafer_ship.py`, which calibrates them too. `export_onnx.
 from dataclasses import dataclass
 from pathlib import Path
 
-from trm_jax.support.cli import main
+from trm_jax.support.terminal.cli import main
 from trm_jax.training.processes import configure
 
 

@@ -12,8 +12,8 @@ or else the last: no solution is needed to judge it.
 from dataclasses import dataclass
 from pathlib import Path
 
-from trm_jax.support.cli import main
 from trm_jax.support.schema import require
+from trm_jax.support.terminal.cli import main
 from trm_jax.training.processes import configure
 
 

@@ -22,10 +22,10 @@ from trm_jax.study.arms import build_arms, overview
 from trm_jax.study.sudoku import PRESETS, STUDIES
 from trm_jax.sudoku.task import Sudoku
 from trm_jax.support import xla_flags
-from trm_jax.support.cli import main
 from trm_jax.support.files import run_folder
-from trm_jax.support.flags import TRAINING, Training
 from trm_jax.support.schema import did_you_mean, require
+from trm_jax.support.terminal.cli import main
+from trm_jax.support.terminal.flags import TRAINING, Training
 from trm_jax.training.processes import configure
 
 ROOT = Path(__file__).resolve().parent.parent

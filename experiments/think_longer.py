@@ -13,9 +13,9 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from trm_jax.support.cli import main
 from trm_jax.support.provenance import environment, provenance
 from trm_jax.support.schema import parse_options, require
+from trm_jax.support.terminal.cli import main
 from trm_jax.training.processes import configure
 
 
@@ -43,8 +43,8 @@ class Arguments:
 
 def run(arguments: Arguments) -> None:
     """Answer, then write and print the results."""
+    from trm_jax.study.results.thinking import write_thinking
     from trm_jax.study.thinking import by_rollouts, by_search, by_steps, load_arm  # here: --help needs no jax
-    from trm_jax.study.thinking_report import write_thinking
 
     for name in ("steps", "samples"):
         require(getattr(arguments, name) >= 1, f"--{name} must be at least 1, got {getattr(arguments, name)}")

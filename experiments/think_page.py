@@ -10,9 +10,9 @@ step up to twice the trained depth; where a probability differs from JAX's, noth
 from dataclasses import dataclass
 from pathlib import Path
 
-from trm_jax.support.cli import main
 from trm_jax.support.files import write_text
 from trm_jax.support.schema import require
+from trm_jax.support.terminal.cli import main
 from trm_jax.training.processes import configure
 
 

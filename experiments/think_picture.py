@@ -14,8 +14,8 @@ from trm_jax.core.task import task_from_options
 from trm_jax.sudoku.puzzles import to_digits
 from trm_jax.sudoku.solver import Box
 from trm_jax.sudoku.task import Sudoku
-from trm_jax.support.cli import main
 from trm_jax.support.files import write_text
+from trm_jax.support.terminal.cli import main
 from trm_jax.training.processes import configure
 
 

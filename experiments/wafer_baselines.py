@@ -14,9 +14,9 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Literal
 
-from trm_jax.support.cli import main
 from trm_jax.support.files import refuse_other_options, run_folder
 from trm_jax.support.provenance import provenance
+from trm_jax.support.terminal.cli import main
 from trm_jax.wafer.baselines import RULES, Rule
 from trm_jax.wafer.data import load
 from trm_jax.wafer.splits import Kind, folds

@@ -11,10 +11,10 @@ with the most confident errors as a picture, report.md and report.html; about ha
 from dataclasses import dataclass
 from pathlib import Path
 
-from trm_jax.support.cli import main
 from trm_jax.support.files import check_folder
 from trm_jax.support.provenance import provenance
 from trm_jax.support.schema import require
+from trm_jax.support.terminal.cli import main
 from trm_jax.wafer.evaluation.arguments import RunArguments
 
 

@@ -14,10 +14,10 @@ report.md, report.html, results.csv, results.json and figures/, in under a minut
 from dataclasses import dataclass
 from pathlib import Path
 
-from trm_jax.support.cli import main
 from trm_jax.support.files import check_folder
 from trm_jax.support.provenance import provenance
 from trm_jax.support.schema import require
+from trm_jax.support.terminal.cli import main
 from trm_jax.wafer.evaluation.arguments import RunArguments
 
 

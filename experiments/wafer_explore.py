@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from trm_jax.support.cli import main
 from trm_jax.support.files import check_folder
 from trm_jax.support.schema import require
+from trm_jax.support.terminal.cli import main
 
 ROOT = Path(__file__).resolve().parent.parent
 

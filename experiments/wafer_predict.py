@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from trm_jax.support.cli import main
 from trm_jax.support.schema import require
+from trm_jax.support.terminal.cli import main
 from trm_jax.training.processes import configure
 from trm_jax.wafer.maps.answer_page import write_page
 from trm_jax.wafer.maps.answers import BROKEN_MAPS, check_output, summary, write_answers

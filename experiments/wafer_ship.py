@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from trm_jax.support.cli import main
+from trm_jax.support.terminal.cli import main
 from trm_jax.wafer.data import SMOKE_RUN, data_notice, run_and_wafers
 
 

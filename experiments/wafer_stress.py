@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Literal
 
 from trm_jax.reporting import markdown
-from trm_jax.support.cli import main
 from trm_jax.support.schema import require
+from trm_jax.support.terminal.cli import main
 from trm_jax.training.processes import configure
 from trm_jax.wafer.data import load
 from trm_jax.wafer.splits import all_lots

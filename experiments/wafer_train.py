@@ -20,9 +20,9 @@ import tyro
 
 from trm_jax.core.config import Config
 from trm_jax.core.task import override, run_options
-from trm_jax.support.cli import main
 from trm_jax.support.files import refuse_other_options, run_folder
-from trm_jax.support.flags import TRAINING, Training
+from trm_jax.support.terminal.cli import main
+from trm_jax.support.terminal.flags import TRAINING, Training
 from trm_jax.training.processes import configure
 from trm_jax.wafer.data import load
 from trm_jax.wafer.maps.wafers import CLASSES

@@ -16,17 +16,17 @@ from typing import Literal
 
 import numpy as np
 
-from trm_jax.support.cli import main
 from trm_jax.support.files import write_text
 from trm_jax.support.schema import require
+from trm_jax.support.terminal.cli import main
 from trm_jax.training.processes import configure
 from trm_jax.wafer.data import load
 from trm_jax.wafer.maps.answers import decide
 from trm_jax.wafer.maps.unlike import UNLIKE, save_unlike
 from trm_jax.wafer.maps.wafers import CLASSES, Wafers
 from trm_jax.wafer.splits import Split, all_lots, folds
-from trm_jax.wafer.synthetic import mixed_wafers
-from trm_jax.wafer.unknowns import UNKNOWNS, drawn
+from trm_jax.wafer.unknown.left_out import UNKNOWNS, drawn
+from trm_jax.wafer.unknown.synthetic import mixed_wafers
 
 ROOT = Path(__file__).resolve().parent.parent
 UNCALIBRATED = 0.835
@@ -82,8 +82,8 @@ def run(arguments: Arguments) -> None:
     """Fit and print; write where nothing was left out."""
     from trm_jax.wafer.checkpoint import CALIBRATION, load_checkpoint  # here: --help needs no jax
     from trm_jax.wafer.classify import classify
-    from trm_jax.wafer.evaluation.readiness import by_class, told_apart
-    from trm_jax.wafer.fit_unlike import Sizes, features_of, fit_unlike, with_limits
+    from trm_jax.wafer.evaluation.trust.readiness import by_class, told_apart
+    from trm_jax.wafer.unknown.fit import Sizes, features_of, fit_unlike, with_limits
 
     smoke = arguments.preset == "smoke"
     arguments = replace(arguments, count=30) if smoke else arguments

@@ -11,10 +11,11 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from trm_jax.core import model
 from trm_jax.core.config import Config
+from trm_jax.core.network import model
 from trm_jax.edge.format import Metadata
-from trm_jax.export import agreement, graph
+from trm_jax.export import graph
+from trm_jax.export.measures import agreement
 
 SMALL = {"model.width": 8, "model.layers": 1, "model.heads": 2, "recursion.N_sup": 3, "recursion.T": 1,
          "recursion.n": 1}  # fmt: skip

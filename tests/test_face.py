@@ -7,8 +7,8 @@ import numpy as np
 from toys import Toy
 
 import trm_jax
-from trm_jax.core import model
 from trm_jax.core.config import Config
+from trm_jax.core.network import model
 from trm_jax.sudoku.puzzles import PAD
 from trm_jax.sudoku.task import Sudoku
 from trm_jax.training.checkpoint import load_weights, save_weights

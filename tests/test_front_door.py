@@ -13,7 +13,7 @@ from trm_jax import __main__ as door
 from trm_jax.edge.__main__ import main as edge
 from trm_jax.edge.__main__ import parser as edge_parser
 from trm_jax.options import document
-from trm_jax.support import cli
+from trm_jax.support.terminal import cli
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ["README.md", "docs/getting-started.md", "docs/wafer-guide.md", "docs/edge-guide.md", "docs/data-formats.md"]

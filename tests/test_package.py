@@ -75,6 +75,13 @@ def test_promises_are_exceptions_which_stay_under_python_o(path):
             assert ast.unparse(node.test).endswith(" is not None"), f"line {node.lineno}: {ast.unparse(node)}"
 
 
+@pytest.mark.parametrize("top", ["trm_jax", "tests"])
+def test_no_room_is_crowded(top):
+    rooms = [room for room in (ROOT / top).rglob("*") if room.is_dir() and room.name != "__pycache__"]
+    crowded = {str(room.relative_to(ROOT)): len(list(room.glob("[!_]*.py"))) for room in rooms}
+    assert max(crowded.values()) <= 12, crowded
+
+
 def test_the_lock_file_has_every_pinned_version_with_hashes():
     pinned = [line for line in (ROOT / "requirements.txt").read_text().splitlines() if line and line[0] != "#"]
     locked = (ROOT / "requirements.lock").read_text().replace(" ; ", " \\").split("\n")
@@ -100,7 +107,7 @@ def test_the_engine_needs_few_packages():
     """All of support, core and training, where only tyro, jax, flax, optax, orbax, numpy and tqdm are installed."""
     others = ["PIL", "chex", "fastapi", "jax2onnx", "jinja2", "markdown_it", "matplotlib", "onnx", "onnxruntime",
               "pandas", "safetensors", "skimage", "sklearn", "torch"]  # fmt: skip
-    paths = [path for room in ("support", "core", "training") for path in sorted(PACKAGE.glob(f"{room}/[!_]*.py"))]
+    paths = [path for room in ("support", "core", "training") for path in sorted(PACKAGE.glob(f"{room}/**/[!_]*.py"))]
     names = ", ".join(".".join(path.relative_to(ROOT).with_suffix("").parts) for path in paths)
     loaded = modules_after(f"sys.modules.update(dict.fromkeys({others})); import {names}")
     assert len(paths) > 25 and loaded >= {"jax", "flax", "optax", "orbax"}

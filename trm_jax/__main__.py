@@ -11,8 +11,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from trm_jax.support import cli
 from trm_jax.support.schema import did_you_mean
+from trm_jax.support.terminal import cli
 
 SCRIPTS = Path(__file__).resolve().parent.parent / "experiments"
 SHORT = {"sudoku_ablation": "study", "my_sequences": "sequences", "export_onnx": "export"}

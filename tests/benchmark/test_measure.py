@@ -10,7 +10,7 @@ import jax
 import pytest
 
 from trm_jax.benchmark import jax_side, processes
-from trm_jax.support import cli
+from trm_jax.support.terminal import cli
 
 spec = importlib.util.spec_from_file_location("benchmark", Path(__file__).parents[2] / "experiments" / "benchmark.py")
 assert spec is not None and spec.loader is not None

@@ -6,8 +6,9 @@ import jax
 import numpy as np
 import pytest
 
-from trm_jax.core import accelerator, losses, model
+from trm_jax.core import accelerator, losses
 from trm_jax.core.config import Config
+from trm_jax.core.network import model
 from trm_jax.support.flops import _bodies
 
 ATTENTION = Config().override(

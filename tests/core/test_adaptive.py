@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from trm_jax.core import model, predict
+from trm_jax.core import predict
 from trm_jax.core.config import Config
+from trm_jax.core.network import model
 
 SIZE, N_SUP = 23, 5
 BASE = Config().override(

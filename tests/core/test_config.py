@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from toys import Toy, on_device
 
-from trm_jax.core import model, train_step
+from trm_jax.core import train_step
 from trm_jax.core.config import Config
 from trm_jax.core.model_config import ImageEncoder
+from trm_jax.core.network import model
 from trm_jax.support.schema import changed_fields
 
 SMALL = Config().override(

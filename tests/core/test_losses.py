@@ -9,7 +9,7 @@ from scipy.special import expit, log_softmax
 from trm_jax.core import losses
 from trm_jax.core.config import LossConfig
 from trm_jax.core.losses import IGNORE
-from trm_jax.core.model import StepOutput
+from trm_jax.core.network.model import StepOutput
 
 B, L, V, N_SUP = 3, 5, 4, 4
 RNG = np.random.default_rng(0)

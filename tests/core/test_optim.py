@@ -9,10 +9,11 @@ import optax
 import pytest
 from flax.traverse_util import flatten_dict
 
-from trm_jax.core import losses, model, optim
+from trm_jax.core import losses, optim
 from trm_jax.core.config import Config, ModelConfig, OptimConfig
-from trm_jax.core.model import INITIAL_STATES
 from trm_jax.core.model_config import ImageEncoder
+from trm_jax.core.network import model
+from trm_jax.core.network.model import INITIAL_STATES
 
 STEPS = 40
 OPTIONS = OptimConfig(learning_rate=0.01, warmup=0, weight_decay=0.5, clip=1.0)

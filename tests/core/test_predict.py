@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from trm_jax.core import model, predict
+from trm_jax.core import predict
 from trm_jax.core.config import Config
+from trm_jax.core.network import model
 
 CONFIG = Config().override(**{"model.width": 8, "model.layers": 1, "recursion.N_sup": 4, "recursion.n": 1})
 INPUTS = jnp.asarray(np.random.default_rng(0).integers(1, 6, (7, 16)), jnp.int32)

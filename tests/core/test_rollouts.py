@@ -3,8 +3,9 @@
 import jax
 import numpy as np
 
-from trm_jax.core import model, rollouts
+from trm_jax.core import rollouts
 from trm_jax.core.config import Config
+from trm_jax.core.network import model
 from trm_jax.core.task import Prediction
 
 CONFIG = Config().override(

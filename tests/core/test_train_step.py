@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from toys import Toy, on_device
 
-from trm_jax.core import losses, model, predict, train_step
+from trm_jax.core import losses, predict, train_step
 from trm_jax.core.config import Config
+from trm_jax.core.network import model
 from trm_jax.sudoku import puzzles
 from trm_jax.sudoku.solver import Box
 

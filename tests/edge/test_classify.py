@@ -22,7 +22,7 @@ from trm_jax.wafer.maps import source
 from trm_jax.wafer.maps.cache import write_cache
 from trm_jax.wafer.maps.grid import to_grid
 from trm_jax.wafer.maps.wafers import CLASSES, Wafers
-from trm_jax.wafer.synthetic import synthetic_wafers
+from trm_jax.wafer.unknown.synthetic import synthetic_wafers
 
 ROOT = Path(__file__).resolve().parents[2]
 COUNT = 21

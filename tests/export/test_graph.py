@@ -12,10 +12,12 @@ from export_models import METADATA, case, close, every_model, model_of
 from onnx import TensorProto, helper
 from toys import Toy, on_device
 
-from trm_jax.core import model, train_step
+from trm_jax.core import train_step
 from trm_jax.core.config import Config
-from trm_jax.export import agreement, graph
-from trm_jax.export.latency import open_session
+from trm_jax.core.network import model
+from trm_jax.export import graph
+from trm_jax.export.measures import agreement
+from trm_jax.export.measures.latency import open_session
 from trm_jax.export.rewrite import nodes
 from trm_jax.support.flops import matmul_flops
 from trm_jax.wafer.presets import PRESETS

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from export_models import case
 
-from trm_jax.export import latency
+from trm_jax.export.measures import latency
 from trm_jax.export.package import check_output
 from trm_jax.sudoku.task import Sudoku
 from trm_jax.training.checkpoint import save_weights

@@ -10,7 +10,7 @@ from export_models import model_of, tensors
 from onnx import helper
 
 from trm_jax.export import rewrite
-from trm_jax.export.latency import open_session
+from trm_jax.export.measures.latency import open_session
 
 
 @pytest.mark.parametrize(("bias", "kept"), [(0.0, 2), (0.5, 3)])

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from trm_jax.core import model
 from trm_jax.core.config import Config
+from trm_jax.core.network import model
 from trm_jax.core.task import override, run_options
 from trm_jax.export import ship
 from trm_jax.export.source import read_source

@@ -3,7 +3,7 @@
 import json
 
 from experiments.maze_depth import Arguments, run
-from trm_jax.support.flags import Training
+from trm_jax.support.terminal.flags import Training
 
 
 def test_a_tiny_study_trains_seeds_on_mazes_of_their_own_and_reports(tmp_path):

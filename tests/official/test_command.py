@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from numpy.lib.npyio import NpzFile
 
-from trm_jax.export import latency
+from trm_jax.export.measures import latency
 from trm_jax.official.data import OfficialFolder, read_part
 from trm_jax.official.tensor_files import read_state_dict, write_state_dict
 from trm_jax.official.weights import PREFIX

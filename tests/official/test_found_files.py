@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 
-from trm_jax.core import model
+from trm_jax.core.network import model
 from trm_jax.official import config as configs
 from trm_jax.official.tensor_files import read_state_dict
 from trm_jax.official.weights import export_weights, import_config, import_weights

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from trm_jax.core import losses, model, optim, train_step
+from trm_jax.core import losses, optim, train_step
 from trm_jax.core.config import Config
+from trm_jax.core.network import model
 from trm_jax.core.task import IGNORE, Examples, TokenTask
 from trm_jax.official.recipe import PRESETS
 from trm_jax.official.weights import import_config

@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from trm_jax.core import losses, model, train_step
+from trm_jax.core import losses, train_step
 from trm_jax.core.config import Config
+from trm_jax.core.network import model
 from trm_jax.core.task import Examples, TokenTask
 from trm_jax.official import weights as official
 from trm_jax.official.tensor_files import read_state_dict

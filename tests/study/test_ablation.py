@@ -15,7 +15,7 @@ from trm_jax.study import compare, preview, runner
 from trm_jax.study.arms import Arm, build_arms
 from trm_jax.study.sudoku import PRESETS, STUDIES
 from trm_jax.sudoku.task import Sudoku
-from trm_jax.support.flags import Training
+from trm_jax.support.terminal.flags import Training
 from trm_jax.training.checkpoint import Checkpoints
 from trm_jax.training.run_directory import RunDirectory
 

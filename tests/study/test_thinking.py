@@ -6,11 +6,11 @@ import jax
 import numpy as np
 import pytest
 
-from trm_jax.core import model
 from trm_jax.core.config import Config
+from trm_jax.core.network import model
 from trm_jax.core.task import override
 from trm_jax.study import thinking
-from trm_jax.study.thinking_report import write_thinking
+from trm_jax.study.results.thinking import write_thinking
 from trm_jax.sudoku.task import Sudoku
 from trm_jax.training.checkpoint import save_weights
 from trm_jax.training.predict import scores

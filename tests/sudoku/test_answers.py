@@ -8,8 +8,8 @@ import jax
 import numpy as np
 import pytest
 
-from trm_jax.core import model
 from trm_jax.core.config import Config
+from trm_jax.core.network import model
 from trm_jax.core.task import Prediction, override
 from trm_jax.sudoku.answers import Answers, answer, broken_cells, draw_board, parse_puzzle, search_for, try_often
 from trm_jax.sudoku.puzzles import to_digits

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from trm_jax.core import model
 from trm_jax.core.config import Config
+from trm_jax.core.network import model
 from trm_jax.core.task import override
 from trm_jax.sudoku import tables
 from trm_jax.sudoku.augment import augment_sudoku, fingerprints

@@ -6,8 +6,8 @@ import jax
 import numpy as np
 import pytest
 
-from trm_jax.core import model
 from trm_jax.core.config import Config
+from trm_jax.core.network import model
 from trm_jax.core.task import Prediction, override
 from trm_jax.sudoku.csv_files import write_csv
 from trm_jax.sudoku.puzzles import Puzzles, solution_overlap

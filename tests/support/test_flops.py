@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from trm_jax.core import model
 from trm_jax.core.config import Config
+from trm_jax.core.network import model
 from trm_jax.support.flops import matmul_flops
 
 A, B = jnp.ones((3, 4)), jnp.ones((4, 5))

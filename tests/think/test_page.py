@@ -8,8 +8,8 @@ import jax
 import numpy as np
 import pytest
 
-from trm_jax.core import model
 from trm_jax.core.config import Config
+from trm_jax.core.network import model
 from trm_jax.core.task import override
 from trm_jax.export.source import Source
 from trm_jax.maze import grids
@@ -20,7 +20,7 @@ from trm_jax.think import agreement, page
 from trm_jax.think.browser import find_browser, run_page
 from trm_jax.wafer.checkpoint import load_checkpoint
 from trm_jax.wafer.classify import classify
-from trm_jax.wafer.synthetic import synthetic_wafers
+from trm_jax.wafer.unknown.synthetic import synthetic_wafers
 
 pytestmark = pytest.mark.skipif(find_browser() is None, reason="no Chromium")
 CHECKPOINTS = Path(__file__).resolve().parents[2] / "checkpoints"

@@ -10,8 +10,9 @@ import orbax.checkpoint as ocp
 import pytest
 from toys import on_device
 
-from trm_jax.core import model, train_step
+from trm_jax.core import train_step
 from trm_jax.core.config import Config
+from trm_jax.core.network import model
 from trm_jax.core.task import run_options, task_options
 from trm_jax.sudoku.task import Sudoku
 from trm_jax.training.checkpoint import FILE_BYTES, Checkpoints, load_weights, save_weights

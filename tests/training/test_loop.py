@@ -18,8 +18,8 @@ from toys import Sized
 
 from trm_jax.core.config import Config
 from trm_jax.core.task import Examples, run_options
-from trm_jax.support import progress
-from trm_jax.support.cli import Paused
+from trm_jax.support.terminal import progress
+from trm_jax.support.terminal.cli import Paused
 from trm_jax.training import deadline, loop
 from trm_jax.training.checkpoint import Checkpoints
 from trm_jax.training.predict import scores

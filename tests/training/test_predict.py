@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from toys import Toy
 
-from trm_jax.core import model
 from trm_jax.core import predict as core
 from trm_jax.core.config import Config
+from trm_jax.core.network import model
 from trm_jax.core.task import Examples
 from trm_jax.training import predict as engine
 

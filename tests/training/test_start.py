@@ -6,7 +6,7 @@ import pytest
 from toys import Sized
 
 from trm_jax.core.config import Config
-from trm_jax.core.model import initialise
+from trm_jax.core.network.model import initialise
 from trm_jax.core.start import fitted
 from trm_jax.official.tensor_files import write_state_dict
 from trm_jax.official.weights import PREFIX, export_weights

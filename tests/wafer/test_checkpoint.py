@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from trm_jax.core import model
 from trm_jax.core.config import Config
+from trm_jax.core.network import model
 from trm_jax.core.task import run_options, task_options
 from trm_jax.support.checksums import write_sums
 from trm_jax.training.checkpoint import save_weights
@@ -23,8 +23,8 @@ from trm_jax.wafer.evaluation.results import FULL_MIX
 from trm_jax.wafer.evaluation.stored import Predicted, recipe, save_predicted
 from trm_jax.wafer.maps.wafers import CLASSES
 from trm_jax.wafer.splits import all_lots
-from trm_jax.wafer.synthetic import synthetic_wafers
 from trm_jax.wafer.task import WaferTask
+from trm_jax.wafer.unknown.synthetic import synthetic_wafers
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "experiments"))
 import wafer_predict

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from toys import Toy, on_device
 
-from trm_jax.core import model, train_step
+from trm_jax.core import train_step
 from trm_jax.core.config import Config
+from trm_jax.core.network import model
 from trm_jax.core.task import override
 from trm_jax.training.checkpoint import load_weights
 from trm_jax.training.predict import scores
@@ -23,8 +24,8 @@ from trm_jax.wafer.folds import without
 from trm_jax.wafer.maps.wafers import CLASSES
 from trm_jax.wafer.presets import PRESETS
 from trm_jax.wafer.splits import all_lots
-from trm_jax.wafer.synthetic import synthetic_wafers
 from trm_jax.wafer.task import WaferTask
+from trm_jax.wafer.unknown.synthetic import synthetic_wafers
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = Config().override(

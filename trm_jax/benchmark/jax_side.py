@@ -10,8 +10,9 @@ import numpy as np
 from flax.traverse_util import flatten_dict
 
 from trm_jax.benchmark.cases import random_data
-from trm_jax.core import losses, model, predict, train_step
+from trm_jax.core import losses, predict, train_step
 from trm_jax.core.config import Config
+from trm_jax.core.network import model
 from trm_jax.core.task import Examples, Task
 from trm_jax.support import flops
 from trm_jax.training.devices import over_seeds, place_seeds, replicate, run_mesh, seed_mesh, seeds_at_once

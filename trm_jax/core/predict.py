@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from trm_jax.core import model
 from trm_jax.core.config import Config
+from trm_jax.core.network import model
 from trm_jax.core.sharding import shard_batch, tree_where
 from trm_jax.core.task import Prediction
 from trm_jax.support.schema import require

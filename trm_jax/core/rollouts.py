@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from trm_jax.core import model, recursion
 from trm_jax.core.config import Config
+from trm_jax.core.network import model, recursion
 from trm_jax.core.predict import most_probable, pad_to_batches
 from trm_jax.core.task import Prediction
 

@@ -6,8 +6,8 @@ import jax
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from trm_jax.core.model import initialise
 from trm_jax.core.model_config import ModelConfig
+from trm_jax.core.network.model import initialise
 from trm_jax.support.schema import require
 
 Puzzles = Literal["keep", "enlarge", "reset"]

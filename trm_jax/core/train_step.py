@@ -12,8 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from trm_jax.core import losses, model, optim
+from trm_jax.core import losses, optim
 from trm_jax.core.config import Config
+from trm_jax.core.network import model
 from trm_jax.core.sharding import shard_batch, tree_where
 from trm_jax.core.task import Batch, Examples, Task
 from trm_jax.support.schema import require

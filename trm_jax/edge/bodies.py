@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from trm_jax.support.archives import TooLarge
-from trm_jax.wafer.maps.npz import read_npz
+from trm_jax.wafer.maps.readers.npz import read_npz
 from trm_jax.wafer.maps.validate import LARGEST_SIDE, ReadOptions, ReadResult, build_wafers
 from trm_jax.wafer.maps.wafers import FAIL
 

@@ -16,8 +16,8 @@ import onnx
 from jax2onnx import to_onnx
 from onnxconverter_common.float16 import convert_float_to_float16
 
-from trm_jax.core import model
 from trm_jax.core.config import Config
+from trm_jax.core.network import model
 from trm_jax.edge.format import WEIGHTS, Metadata, write_metadata
 from trm_jax.export.rewrite import fold_constants, nodes, optimize, weight_names
 from trm_jax.support.files import replacing

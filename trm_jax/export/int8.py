@@ -16,7 +16,7 @@ from onnxruntime.quantization.quant_utils import add_pre_process_metadata
 
 from trm_jax.edge.format import Metadata
 from trm_jax.export.graph import with_metadata
-from trm_jax.export.latency import open_session
+from trm_jax.export.measures.latency import open_session
 from trm_jax.support.schema import require
 
 PRODUCTS = ("MatMul", "Gemm", "Conv")

@@ -11,12 +11,13 @@ from typing import NamedTuple
 import numpy as np
 import onnx
 
-from trm_jax.core.model import count_parameters
+from trm_jax.core.network.model import count_parameters
 from trm_jax.edge.format import INITIAL, QUESTION, STEP, Metadata
-from trm_jax.export import agreement, graph, latency
-from trm_jax.export.agreement import Agreement
+from trm_jax.export import graph
 from trm_jax.export.int8 import Quantized, quantize
-from trm_jax.export.latency import Speed
+from trm_jax.export.measures import agreement, latency
+from trm_jax.export.measures.agreement import Agreement
+from trm_jax.export.measures.latency import Speed
 from trm_jax.export.rewrite import nodes
 from trm_jax.export.samples import Samples
 from trm_jax.export.settings import Settings

@@ -20,15 +20,16 @@ import onnx
 import pandas as pd
 from google.protobuf.message import DecodeError
 
-from trm_jax.core import model
 from trm_jax.core.config import Config
+from trm_jax.core.network import model
 from trm_jax.edge.format import Metadata
-from trm_jax.export import graph, roofline
-from trm_jax.export.cost import count
+from trm_jax.export import graph
+from trm_jax.export.measures import roofline
+from trm_jax.export.measures.cost import count
 from trm_jax.reporting.style import svg
-from trm_jax.support.cli import main
 from trm_jax.support.files import replacing_directory, write_text
 from trm_jax.support.schema import require
+from trm_jax.support.terminal.cli import main
 from trm_jax.wafer.presets import PRESETS
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -9,7 +9,7 @@ from typing import Any
 
 import jinja2
 
-from trm_jax.export.latency import ROUNDS
+from trm_jax.export.measures.latency import ROUNDS
 from trm_jax.export.package import FILES, FLOAT, HALF, INT8, MODEL, Results, Settings, write_files
 from trm_jax.export.samples import Samples
 from trm_jax.export.source import Source

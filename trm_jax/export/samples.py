@@ -21,8 +21,8 @@ from trm_jax.wafer.data import load
 from trm_jax.wafer.evaluation import metrics
 from trm_jax.wafer.maps.wafers import CLASSES, Wafers
 from trm_jax.wafer.splits import all_lots, folds
-from trm_jax.wafer.synthetic import synthetic_wafers
 from trm_jax.wafer.task import WaferTask, encoder_of
+from trm_jax.wafer.unknown.synthetic import synthetic_wafers
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ import jax
 import numpy as np
 from scipy.stats import binomtest
 
-from trm_jax.core import model
 from trm_jax.core.config import Config
+from trm_jax.core.network import model
 from trm_jax.core.task import Task, task_from_options
 from trm_jax.export.samples import TOKEN_TASKS
 from trm_jax.reporting.interval import Interval

@@ -7,7 +7,7 @@ from typing import Any
 
 from trm_jax.core.config import Config
 from trm_jax.core.task import Task, override, run_options
-from trm_jax.study.published import Paper
+from trm_jax.study.results.published import Paper
 from trm_jax.support.files import refuse_path
 from trm_jax.support.schema import did_you_mean, parse_options
 

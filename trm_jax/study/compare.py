@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from trm_jax.study.findings import Wording
-from trm_jax.study.report import write_report
+from trm_jax.study.results.findings import Wording
+from trm_jax.study.results.report import write_report
 from trm_jax.study.runner import learning_curve
 from trm_jax.support.schema import changed_fields
 

@@ -5,13 +5,13 @@ from collections.abc import Mapping
 
 import jax
 
-from trm_jax.core import model
 from trm_jax.core.config import Config
+from trm_jax.core.network import model
 from trm_jax.core.task import Task
 from trm_jax.reporting.markdown import table
 from trm_jax.study.arms import Arm
-from trm_jax.support.flags import Training
 from trm_jax.support.flops import matmul_flops
+from trm_jax.support.terminal.flags import Training
 from trm_jax.training.devices import run_mesh
 from trm_jax.training.loop import begin, compile_chunk
 from trm_jax.training.memory import Memory, describe, memory_limit, needed

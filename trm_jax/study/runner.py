@@ -14,17 +14,17 @@ import jax
 import numpy as np
 import pandas as pd
 
-from trm_jax.core import model
+from trm_jax.core.network import model
 from trm_jax.core.task import Task
 from trm_jax.study.arms import Arm, Study, check_names
-from trm_jax.study.findings import Wording
-from trm_jax.study.report import write_report
-from trm_jax.study.tables import accuracy_table
+from trm_jax.study.results.findings import Wording
+from trm_jax.study.results.report import write_report
+from trm_jax.study.results.tables import accuracy_table
 from trm_jax.support.files import write_text
 from trm_jax.support.flops import matmul_flops
-from trm_jax.support.progress import duration
 from trm_jax.support.provenance import environment, provenance
 from trm_jax.support.schema import changed_fields
+from trm_jax.support.terminal.progress import duration
 from trm_jax.training.checkpoint import save_seeds
 from trm_jax.training.devices import to_host
 from trm_jax.training.loop import eval_weights, fit

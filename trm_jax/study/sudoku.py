@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from trm_jax.official.recipe import PRESETS as OFFICIAL
 from trm_jax.study.arms import Options, Study
-from trm_jax.study.published import TINY_RECURSIVE_MODELS
+from trm_jax.study.results.published import TINY_RECURSIVE_MODELS
 
 
 def _named(option: str, values, short: str) -> dict[str, Options]:

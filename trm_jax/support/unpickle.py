@@ -10,7 +10,7 @@ import struct
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
-from trm_jax.support.progress import bar
+from trm_jax.support.terminal.progress import bar
 
 LONG = 256  # strings from here on are contents of arrays: used once and not kept for later reference
 _DROPPED = object()

@@ -1,4 +1,4 @@
-// A Tiny Recursive Model, one input at a time: what trm_jax/core/model.py, layers.py and recursion.py compute.
+// A Tiny Recursive Model, one input at a time: what model.py, layers.py and recursion.py in trm_jax/core/network compute.
 
 // Weights by the path they have in flax, such as "net/block_0/mlp/down/kernel".
 function unpackWeights(base64, shapes) {

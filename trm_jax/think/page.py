@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from trm_jax.core import model
+from trm_jax.core.network import model
 from trm_jax.core.task import task_from_options
 from trm_jax.export.source import Source, read_source
 from trm_jax.maze import grids
@@ -22,8 +22,8 @@ from trm_jax.support.schema import require
 from trm_jax.think.agreement import TOLERANCE, largest_difference
 from trm_jax.think.weights import describe, javascript, stylesheet
 from trm_jax.wafer.maps.wafers import CLASSES, Wafers
-from trm_jax.wafer.synthetic import synthetic_wafers
 from trm_jax.wafer.task import WaferTask, encoder_of
+from trm_jax.wafer.unknown.synthetic import synthetic_wafers
 
 LARGEST_BYTES = 3_000_000
 CHECKED = 50

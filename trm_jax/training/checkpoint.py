@@ -11,7 +11,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import LatestN
 
 from trm_jax.core.config import Config, migrate
-from trm_jax.core.model import initialise
+from trm_jax.core.network.model import initialise
 from trm_jax.core.task import Task, run_options
 from trm_jax.support.checksums import check_all, write_sums
 from trm_jax.support.files import sync

@@ -16,8 +16,8 @@ from trm_jax.core.config import Config, LossConfig, OptimConfig, RecursionConfig
 from trm_jax.core.sharding import tree_where
 from trm_jax.core.task import Task, default_options, run_options
 from trm_jax.core.train_step import TrainingData, TrainState
-from trm_jax.support import progress
-from trm_jax.support.cli import Paused
+from trm_jax.support.terminal import progress
+from trm_jax.support.terminal.cli import Paused
 from trm_jax.training.checkpoint import Checkpoints
 from trm_jax.training.deadline import Deadline
 from trm_jax.training.devices import (

@@ -19,9 +19,9 @@ import numpy as np
 import tyro
 
 from trm_jax.reporting import markdown
-from trm_jax.support.cli import main
 from trm_jax.support.files import write_text
 from trm_jax.support.schema import changed_fields, require
+from trm_jax.support.terminal.cli import main
 from trm_jax.training.run_directory import read_metrics, read_options
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 import jax
 
-from trm_jax.core import model
 from trm_jax.core.config import Config
+from trm_jax.core.network import model
 from trm_jax.core.task import task_from_options
 from trm_jax.reporting.markdown import without_html
 from trm_jax.support.checksums import SUMS, check_sums, write_sums

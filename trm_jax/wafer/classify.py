@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from trm_jax.core import model
 from trm_jax.core.config import Config, ModelConfig
+from trm_jax.core.network import model
 from trm_jax.core.predict import adaptive_forward, last_step
-from trm_jax.support.progress import each
+from trm_jax.support.terminal.progress import each
 from trm_jax.training.devices import to_host
 from trm_jax.training.predict import predict
 from trm_jax.wafer.checkpoint import Classifier, load_checkpoint

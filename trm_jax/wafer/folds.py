@@ -7,8 +7,8 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from trm_jax.core import model
 from trm_jax.core.config import Config
+from trm_jax.core.network import model
 from trm_jax.support.flops import matmul_flops
 from trm_jax.support.schema import require
 from trm_jax.training.checkpoint import save_weights
@@ -18,8 +18,8 @@ from trm_jax.wafer.evaluation.metrics import seed_scores
 from trm_jax.wafer.evaluation.stored import Predicted, load_predicted, save_predicted
 from trm_jax.wafer.maps.wafers import CLASSES, Wafers
 from trm_jax.wafer.splits import Split, all_lots, folds
-from trm_jax.wafer.synthetic import mixed_wafers
 from trm_jax.wafer.task import WaferTask, predict, take_seed, with_prior
+from trm_jax.wafer.unknown.synthetic import mixed_wafers
 
 MIXES = 500
 """Wafers with two patterns that every split is asked about, as unknown ones."""

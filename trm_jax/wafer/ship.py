@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from scipy.special import softmax
 
-from trm_jax.core import model
 from trm_jax.core.config import Config
+from trm_jax.core.network import model
 from trm_jax.edge.monitor import MIN_LOTS, reference
 from trm_jax.reporting.interval import Interval
 from trm_jax.reporting.page import template
@@ -19,11 +19,9 @@ from trm_jax.support.schema import require
 from trm_jax.training.run_directory import read_config
 from trm_jax.wafer.checkpoint import Calibration, Classifier, load_classifier
 from trm_jax.wafer.evaluation import metrics
-from trm_jax.wafer.evaluation.calibration import fit_temperature
 from trm_jax.wafer.evaluation.metrics import WM811K_LABELLED, WM811K_NONE
 from trm_jax.wafer.evaluation.pooled import lots
 from trm_jax.wafer.evaluation.results import DECIDED, FULL_MIX, SCORES
-from trm_jax.wafer.evaluation.risk_control import guaranteed_threshold
 from trm_jax.wafer.evaluation.stored import (
     Predicted,
     best_update,
@@ -33,6 +31,8 @@ from trm_jax.wafer.evaluation.stored import (
     recipe,
     stopped_at,
 )
+from trm_jax.wafer.evaluation.trust.calibration import fit_temperature
+from trm_jax.wafer.evaluation.trust.risk_control import guaranteed_threshold
 from trm_jax.wafer.maps.plausible import measure
 from trm_jax.wafer.maps.wafers import CLASSES, Wafers
 from trm_jax.wafer.splits import Split, all_lots

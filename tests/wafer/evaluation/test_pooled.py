@@ -10,8 +10,8 @@ from sklearn.metrics import f1_score, log_loss
 
 from trm_jax.reporting.interval import Interval
 from trm_jax.wafer.evaluation import metrics
-from trm_jax.wafer.evaluation.calibration import fit_temperature
 from trm_jax.wafer.evaluation.pooled import adaptive, by_size, by_split, by_step, lots, measure
+from trm_jax.wafer.evaluation.trust.calibration import fit_temperature
 from trm_jax.wafer.maps.wafers import CLASSES
 
 

@@ -10,8 +10,8 @@ from trm_jax.wafer.data import load
 from trm_jax.wafer.evaluation.stress import FOREIGN, Outcome, false_alarms, outcome, situations, table
 from trm_jax.wafer.maps.wafers import CLASSES, Wafers
 from trm_jax.wafer.splits import all_lots
-from trm_jax.wafer.synthetic import synthetic_wafers
-from trm_jax.wafer.unknowns import OUTLIERS, UNKNOWNS, drawn
+from trm_jax.wafer.unknown.left_out import OUTLIERS, UNKNOWNS, drawn
+from trm_jax.wafer.unknown.synthetic import synthetic_wafers
 
 NON_WAFERS, MIXES = 0.15, 0.3
 """Largest shares of unknown maps that are decided; mixes should be at 0.15, too, and are not yet."""

@@ -18,7 +18,7 @@ from trm_jax.wafer.data import load
 from trm_jax.wafer.maps import cache, source
 from trm_jax.wafer.maps.validate import ReadResult, Rejected
 from trm_jax.wafer.maps.wafers import CLASSES, UNKNOWN, Wafers
-from trm_jax.wafer.synthetic import synthetic_wafers
+from trm_jax.wafer.unknown.synthetic import synthetic_wafers
 
 SCRIPT = Path(__file__).resolve().parents[3] / "experiments" / "wafer_prepare.py"
 sys.path.insert(0, str(SCRIPT.parent))

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trm_jax.wafer.fit_unlike import SHRINKAGE, distances, fit_net
 from trm_jax.wafer.maps.unlike import doubted, known, load_unlike, save_unlike
+from trm_jax.wafer.unknown.fit import SHRINKAGE, distances, fit_net
 
 RNG = np.random.default_rng(0)
 LABEL = np.repeat([0, 2, 5], 200)

@@ -12,8 +12,8 @@ from trm_jax.support.schema import require
 from trm_jax.wafer.evaluation import metrics
 from trm_jax.wafer.evaluation.metrics import GroupCounts
 from trm_jax.wafer.evaluation.pooled import Pooled, pool
-from trm_jax.wafer.evaluation.selective import set_class_apart
 from trm_jax.wafer.evaluation.stored import Fold, join_runs, read_run
+from trm_jax.wafer.evaluation.trust.selective import set_class_apart
 from trm_jax.wafer.maps.wafers import CLASSES, Wafers, class_index
 from trm_jax.wafer.splits import Split
 

@@ -29,7 +29,7 @@ from trm_jax.reporting.style import (
     name_source,
     percent,
 )
-from trm_jax.wafer.evaluation.calibration import RiskCoverage
+from trm_jax.wafer.evaluation.trust.calibration import RiskCoverage
 from trm_jax.wafer.figures import FAIL_COLOUR, NO_DIE_COLOUR, PASS_COLOUR
 
 SERIES = {"accuracy": ("accuracy", BLUE, "o"), "macro_f1": ("macro-F1", ORANGE, "s")}

@@ -13,9 +13,9 @@ from scipy.special import softmax
 
 from trm_jax.reporting.interval import Interval
 from trm_jax.wafer.evaluation import metrics
-from trm_jax.wafer.evaluation.calibration import fit_temperature
 from trm_jax.wafer.evaluation.metrics import GroupCounts, share
 from trm_jax.wafer.evaluation.stored import Fold, best_update, stopped_at
+from trm_jax.wafer.evaluation.trust.calibration import fit_temperature
 from trm_jax.wafer.maps.wafers import CLASSES, Wafers
 
 LOT = 25

@@ -16,8 +16,8 @@ from trm_jax.support.files import write_text
 from trm_jax.wafer.evaluation import figures, metrics
 from trm_jax.wafer.evaluation.pooled import SHARES_BY_SIZE, Pooled
 from trm_jax.wafer.evaluation.results import SCORES, Check, Results, long_table
-from trm_jax.wafer.evaluation.selective import BY_LOT, KNOWN
 from trm_jax.wafer.evaluation.stored import Fold, recipe
+from trm_jax.wafer.evaluation.trust.selective import BY_LOT, KNOWN
 from trm_jax.wafer.maps.wafers import CLASSES, Wafers
 from trm_jax.wafer.splits import Split
 

@@ -7,13 +7,14 @@ import numpy as np
 import pandas as pd
 
 from trm_jax.reporting.interval import Interval
-from trm_jax.wafer.evaluation import metrics, pooled, selective
-from trm_jax.wafer.evaluation.calibration import RiskCoverage, risk_coverage
+from trm_jax.wafer.evaluation import metrics, pooled
 from trm_jax.wafer.evaluation.comparisons import Other, compare
 from trm_jax.wafer.evaluation.metrics import BY_CLASS
 from trm_jax.wafer.evaluation.pooled import SHARES_BY_SIZE, Pooled
-from trm_jax.wafer.evaluation.selective import BY_BLOCK, BY_LOT
 from trm_jax.wafer.evaluation.stored import Fold
+from trm_jax.wafer.evaluation.trust import selective
+from trm_jax.wafer.evaluation.trust.calibration import RiskCoverage, risk_coverage
+from trm_jax.wafer.evaluation.trust.selective import BY_BLOCK, BY_LOT
 from trm_jax.wafer.maps.wafers import CLASSES, Wafers
 
 SCORES = {

@@ -16,8 +16,8 @@ from trm_jax.wafer.maps.plausible import ANY_SIZE, inspect, map_doubts, measure,
 from trm_jax.wafer.maps.unlike import doubted
 from trm_jax.wafer.maps.validate import ReadResult
 from trm_jax.wafer.maps.wafers import CLASSES, FAIL, NO_DIE, PASS, UNKNOWN, Wafers
-from trm_jax.wafer.synthetic import mixed_wafers
-from trm_jax.wafer.unknowns import UNKNOWNS, drawn, from_maps
+from trm_jax.wafer.unknown.left_out import UNKNOWNS, drawn, from_maps
+from trm_jax.wafer.unknown.synthetic import mixed_wafers
 
 NONE = CLASSES.index("none")
 FOREIGN = {

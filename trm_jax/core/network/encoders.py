@@ -1,0 +1,157 @@
+"""From the cells of a wafer grid to tokens: small convolutions, as matrix products.
+
+Grids are (B, size, size, C); the last axis holds channels everywhere.
+"""
+
+from functools import reduce
+
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from trm_jax.core.accelerator import on_cpu
+from trm_jax.core.model_config import ImageEncoder
+from trm_jax.core.network.layers import Linear, RMSNorm
+
+
+class Convolution(nn.Module):
+    """3x3 convolution as one matrix product over the nine shifted images.
+
+    On CPU the product and its gradient are faster than XLA's convolution for few channels or small
+    images (table in docs/log.md).
+    """
+
+    features: int
+    inference: bool = False
+    """Use XLA's convolution: its forward pass alone is the faster one, and all of it on other devices than CPU."""
+    squares: bool = False
+    """Give the four outputs of every 2x2 square side by side, (B, H / 2, W / 2, 4, features); sides must be even."""
+
+    @nn.compact
+    def __call__(self, x):
+        batch, height, width, inputs = x.shape
+        kernel = self.param("kernel", nn.initializers.he_normal(), (9 * inputs, self.features))
+        if self.squares:
+            return _fused_pool_conv(x, kernel.astype(x.dtype))
+        if self.inference or not on_cpu():
+            window = kernel.astype(x.dtype).reshape(3, 3, inputs, self.features)
+            order = ("NHWC", "HWIO", "NHWC")
+            return lax.conv_general_dilated(x, window, (1, 1), [(1, 1), (1, 1)], dimension_numbers=order)
+        padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+        shifted = [_cut(_cut(padded, 1, i, height), 2, j, width) for i in range(3) for j in range(3)]
+        columns = jnp.concatenate(shifted, axis=-1)
+        product = jnp.matmul(columns.reshape(-1, 9 * inputs), kernel.astype(x.dtype))
+        return product.reshape(batch, height, width, self.features)
+
+
+def _fused_pool_conv(x, kernel):
+    """3x3 convolution as a product of 4x4 windows, two cells apart, with the kernel at its four places in a window."""
+    batch, height, width, inputs = x.shape
+    rows, columns, features = height // 2, width // 2, kernel.shape[-1]
+    window = kernel.reshape(3, 3, inputs, features)
+    places = [jnp.pad(window, ((i, 1 - i), (j, 1 - j), (0, 0), (0, 0))) for i in (0, 1) for j in (0, 1)]
+    # Cells of a window in the order of the columns below: square, cell of the square, channel.
+    wide = jnp.stack(places, axis=3).reshape(2, 2, 2, 2, inputs, 4 * features).swapaxes(1, 2)
+    padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0))).reshape(batch, rows + 1, 2, columns + 1, 2, inputs)
+    squares = padded.swapaxes(2, 3).reshape(batch, rows + 1, columns + 1, 4 * inputs)
+    windows = [squares[:, i : i + rows, j : j + columns] for i in (0, 1) for j in (0, 1)]
+    product = jnp.matmul(
+        jnp.concatenate(windows, axis=-1).reshape(-1, 16 * inputs), wide.reshape(16 * inputs, 4 * features)
+    )
+    return product.reshape(batch, rows, columns, 4, features)
+
+
+def _cut(x, axis: int, start: int, count: int):
+    # Not by brackets: with a batch of any size they become a gather in an exported graph.
+    return lax.slice_in_dim(x, start, start + count, axis=axis)
+
+
+def max_pool_2x2(x, inference: bool = False):
+    """2x2 max pooling of values that are not negative; an odd side is padded with zeros.
+
+    As a maximum of slices, since the gradient of XLA's own pooling is slow on CPU: the whole training step of the edge
+    preset takes a fifth less time.
+    """
+    batch, height, width, channels = x.shape
+    if inference or not on_cpu():
+        return nn.max_pool(x, window_shape=(2, 2), strides=(2, 2), padding="SAME")
+    rows, columns = -(-height // 2), -(-width // 2)
+    x = jnp.pad(x, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)))
+    x = x.reshape(batch, rows, 2, columns, 2, channels)
+    x = jnp.maximum(x[:, :, 0], x[:, :, 1])
+    return jnp.maximum(x[:, :, :, 0], x[:, :, :, 1])
+
+
+class ConvolutionBlock(nn.Module):
+    """``count`` times convolution, norm, bias and ReLU; then 2x2 max pooling, which halves the sides, rounded up."""
+
+    features: int
+    count: int = 1
+    inference: bool = False
+
+    @nn.compact
+    def __call__(self, x):
+        for index in range(self.count):
+            squares = index == self.count - 1 and self._use_fused(x)
+            x = Convolution(self.features, self.inference, squares)(x)
+            bias = self.param(f"bias_{index}", nn.initializers.zeros, (self.features,))
+            x = RMSNorm(1e-5, True)(x) + bias.astype(x.dtype)
+            if squares:
+                return nn.relu(reduce(jnp.maximum, (x[..., place, :] for place in range(4))))
+            x = nn.relu(x)
+        return max_pool_2x2(x, self.inference)
+
+    def _use_fused(self, x) -> bool:
+        """Whether four outputs at once train faster: 1.8 times the operations, under half of the memory traffic."""
+        return not self.inference and on_cpu() and x.shape[1] % 2 == x.shape[2] % 2 == 0 and x.shape[3] <= 16
+
+
+class Stem(nn.Module):
+    """Tokens (B, L, D) of images (B, size, size, C): blocks of convolutions that each halve the sides, then patches."""
+
+    encoder: ImageEncoder
+    width: int
+    inference: bool = False
+
+    @nn.compact
+    def __call__(self, grids):
+        x = with_radius(grids)
+        widths = self.encoder.widths
+        for features, count in zip(widths, self.encoder.convolutions or (1,) * len(widths), strict=True):
+            x = ConvolutionBlock(features, count, inference=self.inference)(x)
+        patch = self.encoder.patch // 2 ** len(widths)
+        return Linear(self.width, inference=self.inference, name="patch")(patches(x, patch))
+
+
+def dihedral_views(grids, views: int):
+    """Square grids (B, size, size, C) in 1, 2 or 4 views, (B * views, size, size, C), those of a grid side by side.
+
+    As they are, mirrored on the rising diagonal, turned by a half, mirrored on the falling diagonal. Two and four of
+    them are groups, so that the mean answer to them is the same for all images of a grid under the group.
+    """
+    batch, size, _, channels = grids.shape
+    cells = np.arange(size * size).reshape(size, size)
+    images = (cells, cells.T[::-1, ::-1], cells[::-1, ::-1], cells.T)[:views]
+    # One table of cells: reversals and stacks become many nodes in an exported graph.
+    order = np.stack(images).reshape(-1)
+    seen = jnp.take(grids.reshape(batch, size * size, channels), order, axis=1)
+    return seen.reshape(-1, size, size, channels)
+
+
+def patches(x, patch: int):
+    """Squares of ``patch`` cells a side as tokens (B, L, patch * patch * C), row by row; the last may be padded."""
+    batch, height, width, channels = x.shape
+    if patch == 1:
+        return x.reshape(batch, height * width, channels)
+    rows, columns = -(-height // patch), -(-width // patch)
+    padded = jnp.pad(x, ((0, 0), (0, rows * patch - height), (0, columns * patch - width), (0, 0)))
+    squares = padded.reshape(batch, rows, patch, columns, patch, channels).swapaxes(2, 3)
+    return squares.reshape(batch, rows * columns, patch * patch * channels)
+
+
+def with_radius(x):
+    """Append the distance of each cell from the centre, 1 at the middle of the sides: where is the diagnosis."""
+    place = (jnp.arange(x.shape[1]) + 0.5) / x.shape[1] * 2 - 1
+    radius = jnp.sqrt(place[:, None] ** 2 + place[None, :] ** 2).astype(x.dtype)
+    return jnp.concatenate([x, jnp.broadcast_to(radius[None, ..., None], (*x.shape[:3], 1))], axis=-1)

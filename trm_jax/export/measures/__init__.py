@@ -1,0 +1,1 @@
+"""What an exported file is like: agreement with JAX, latency, cost, roofline."""

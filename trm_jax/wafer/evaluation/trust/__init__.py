@@ -1,0 +1,1 @@
+"""When to trust an answer: calibration, thresholds, bounds of risk, readiness."""

@@ -1,0 +1,1 @@
+"""Files as testers and inspection write them: a die a line, with its bin."""

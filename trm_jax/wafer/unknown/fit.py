@@ -1,0 +1,95 @@
+"""Fit how unlike a map is to those that were trained on, from a trained classifier's features."""
+
+from typing import NamedTuple
+
+import numpy as np
+from sklearn.neural_network import MLPClassifier
+
+from trm_jax.support.schema import require
+from trm_jax.wafer.checkpoint import Classifier
+from trm_jax.wafer.classify import features
+from trm_jax.wafer.maps.unlike import Unlike
+from trm_jax.wafer.maps.wafers import Wafers
+from trm_jax.wafer.unknown.left_out import OUTLIERS, drawn
+from trm_jax.wafer.unknown.synthetic import mixed_wafers
+
+SHRINKAGE = 1e-4
+"""Share of the mean variance that is added to every feature's own."""
+
+
+class Sizes(NamedTuple):
+    """How many wafers the score is fitted with."""
+
+    train: int = 8_000
+    mixes: int = 5_000
+    drawings: int = 150
+    """Of each kind of `OUTLIERS`."""
+    hidden: int = 64
+
+
+SIZES = Sizes()
+
+
+def features_of(classifier: Classifier, wafers: Wafers) -> np.ndarray:
+    """Features (N, F) of wafers."""
+    return features(classifier, classifier.task.grids_of(classifier.config, wafers))
+
+
+def fit_unlike(
+    classifier: Classifier, wafers: Wafers, train: np.ndarray, sizes: Sizes = SIZES, seed: int = 0
+) -> Unlike:
+    """The score without its limits, fitted on training wafers (indices), and on mixes and drawings of them."""
+    rng = np.random.default_rng(seed)
+    chosen = rng.permutation(train)[: sizes.train]
+    known = features_of(classifier, wafers.take(chosen))
+    strange = [features_of(classifier, mixed_wafers(wafers, train, sizes.mixes, seed))]
+    strange += [
+        features_of(classifier, drawn(wafers.take(train), draw, sizes.drawings, seed + number))
+        for number, draw in enumerate(OUTLIERS.values())
+    ]
+    return fit_net(distances(known, wafers.label[chosen]), known, np.concatenate(strange), sizes.hidden, seed)
+
+
+def distances(known: np.ndarray, label: np.ndarray) -> Unlike:
+    """The part of the score that knows distances, from features (N, F) and labels of training wafers; without a net."""
+    mean = known.mean(axis=0)
+    classes = np.unique(label)
+    centres = np.stack([known[label == index].mean(axis=0) for index in classes])
+    rest = known - centres[np.searchsorted(classes, label)]
+    covariance = np.cov(rest.T) + 0.0
+    covariance[np.diag_indices_from(covariance)] += SHRINKAGE * np.trace(covariance) / len(covariance)
+    whitening = np.linalg.cholesky(np.linalg.inv(covariance))
+    size = len(mean)
+    empty = np.zeros((size + 2, 1)), np.zeros(2), np.ones((2, 2))
+    return _float32(Unlike(mean, whitening, (centres - mean) @ whitening, *empty))
+
+
+def fit_net(unlike: Unlike, known: np.ndarray, strange: np.ndarray, hidden: int, seed: int = 0) -> Unlike:
+    """With a net that tells ``strange`` features from ``known`` ones."""
+    both = np.concatenate([known, strange])
+    white = (both - unlike.mean) @ unlike.whitening
+    inputs = np.concatenate([white, unlike.measures(both)[:, :1]], axis=1)
+    centre, scale = inputs.mean(axis=0), inputs.std(axis=0) + 1e-6
+    net = MLPClassifier(hidden, alpha=1.0, early_stopping=True, n_iter_no_change=5, max_iter=300, random_state=seed)
+    net.fit((inputs - centre) / scale, np.arange(len(both)) >= len(known))
+    first = net.coefs_[0] / scale[:, None]
+    bias = net.intercepts_[0] - centre @ first
+    output = np.append(net.coefs_[1][:, 0], net.intercepts_[1])
+    return _float32(unlike._replace(hidden=np.concatenate([first, bias[None]]), output=output))
+
+
+def with_limits(unlike: Unlike, held_out: np.ndarray, share: float) -> Unlike:
+    """With limits that about this share of held-out features (N, F) exceeds, half of it by each measure.
+
+    Raises ValueError for a share outside 0 to 0.5, and without features.
+    """
+    require(
+        0 < share < 0.5 and len(held_out) > 0, f"cannot make a share of {share:.3g} of {len(held_out)} wafers unlike"
+    )
+    measures = unlike.measures(held_out)
+    limits = np.quantile(measures, 1 - share / 2, axis=0)
+    return _float32(unlike._replace(limits=np.stack([limits, measures.std(axis=0) + 1e-6], axis=1)))
+
+
+def _float32(unlike: Unlike) -> Unlike:
+    return Unlike(*(np.asarray(array, np.float32) for array in unlike))
