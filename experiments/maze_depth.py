@@ -30,8 +30,9 @@ ROOT = Path(__file__).resolve().parent.parent
 class Arguments:
     """Train the arms of the maze study; print exact accuracy with 95 % intervals over seeds and write a report."""
 
-    preset: Literal["smoke", "cpu"] = "cpu"
-    """Size of all arms: smoke (a minute) or cpu (two cores)."""
+    preset: Literal["smoke", "cpu", "official-maze"] = "cpu"
+    """Size of all arms: smoke (a minute), cpu (two cores), official-maze (30x30 and the official recipe, for a GPU; on
+    mazes of ours unless task.train_file is given)."""
     training: tyro.conf.OmitArgPrefixes[Training] = TRAINING
     name: str = ""
     """Name of the run under --output; maze-PRESET if empty."""

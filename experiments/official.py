@@ -1,7 +1,7 @@
 """Checkpoints of the official PyTorch TRM: score them, take them over, give them back, fine-tune and export them.
 
     python experiments/official.py evaluate --checkpoint step_65100 --data data/sudoku-extreme-1k-aug-1000
-    python experiments/official.py evaluate --checkpoint step_65100 --data test.csv --limit 2000 --steps 64
+    python experiments/official.py evaluate --checkpoint step_65100 --data test.csv --steps 64 --rollouts 16
     python experiments/official.py import   --checkpoint step_65100 --data data/... --output checkpoints/official
     python experiments/official.py finetune --checkpoint step_65100 --data my_data --output runs/mine
     python experiments/official.py export   --checkpoint runs/mine/weights-0 --output mine.pt

@@ -39,9 +39,9 @@ class Arguments:
     """Question to answer; each names its arms. --list shows them."""
     list: bool = False
     """Print the studies with their arms and the presets with what they set, and do nothing else."""
-    preset: Literal["smoke", "cpu", "full"] = "cpu"
-    """Size of all arms: smoke (a minute), cpu (two cores), full (9x9 and the official recipe, on puzzles of ours
-    unless task.train_file is given, for a GPU; it has nothing to do with the arm of that name)."""
+    preset: Literal["smoke", "cpu", "official-sudoku"] = "cpu"
+    """Size of all arms: smoke (a minute), cpu (two cores), official-sudoku (9x9 and the official recipe, for a GPU; on
+    puzzles of ours unless task.train_file is given)."""
     training: tyro.conf.OmitArgPrefixes[Training] = TRAINING
     name: str = ""
     """Name of the run under --output; STUDY-PRESET if empty."""

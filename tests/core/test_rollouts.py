@@ -6,7 +6,7 @@ import numpy as np
 from trm_jax.core import rollouts
 from trm_jax.core.config import Config
 from trm_jax.core.network import model
-from trm_jax.core.task import Prediction
+from trm_jax.core.task import IGNORE, Prediction
 
 CONFIG = Config().override(
     **{"model.width": 8, "model.layers": 1, "recursion.N_sup": 3, "recursion.T": 1, "recursion.n": 1}
@@ -33,3 +33,16 @@ def test_the_halting_head_and_the_majority_choose_among_the_first_rollouts():
     np.testing.assert_array_equal(rollouts.choose_by_halting(prediction, 3), [[[3, 4]]])
     np.testing.assert_array_equal(rollouts.choose_by_halting(prediction, 2), [[[1, 2]]])
     np.testing.assert_array_equal(rollouts.choose_by_majority(prediction, 3), [[[3, 2]]])
+
+
+def test_a_sample_is_right_when_the_last_answer_is_in_every_cell_that_counts():
+    last = np.array([[[1, 2], [5, 5]], [[3, 2], [5, 5]], [[3, 2], [5, 5]]])  # (K, N, L)
+    classes = np.stack([np.zeros_like(last), last], axis=1)  # (K, N_sup, N, L): after the first step nothing is right
+    halt = np.array([[0.9, 0.1], [0.2, 0.1], [0.1, 0.1]])[:, None].repeat(2, axis=1)
+    labels = np.array([[3, 2], [5, IGNORE]])
+    right = rollouts.right_by_count(Prediction(classes, halt), labels)
+    assert {key: value.tolist() for key, value in right.items()} == {
+        (1, "halting"): [False, True], (1, "majority"): [False, True],
+        (2, "halting"): [False, True], (2, "majority"): [False, True],  # one vote each: the lower class
+        (3, "halting"): [False, True], (3, "majority"): [True, True],
+    }  # fmt: skip

@@ -136,9 +136,13 @@ def test_in_and_out_again_is_bitwise_and_more_steps_can_be_asked_for(case, tmp_p
     back = read_state_dict(tmp_path / "back.pt")
     assert back.keys() == state.keys() and all(np.array_equal(back[name], state[name]) for name in state)
     capsys.readouterr()
-    run("evaluate", tmp_path / "back.pt", config=tmp_path / "back.pt.json", data=folder / "data", steps=9, limit=2)
+    run("evaluate", tmp_path / "back.pt", config=tmp_path / "back.pt.json", data=folder / "data", steps=9, limit=2,
+        rollouts=3, noise=0.0)  # fmt: skip
     output = capsys.readouterr().out
-    assert [row[0] for row in lines_of(output)] == [1, 2, 3, 4, 8, 9] and "% of 2 puzzles are exact" in output
+    table, rollouts = output.split("Rollouts with noise of size 0, exact by how the answer is chosen:\n")
+    trained = next(row[1] for row in lines_of(table) if row[0] == 4)
+    assert lines_of(rollouts) == [[count, trained, trained] for count in (1, 2, 3)]  # without noise all are the answer
+    assert [row[0] for row in lines_of(table)] == [1, 2, 3, 4, 8, 9] and "% of 2 puzzles are exact" in output
 
 
 def shallow(folder: Path, target: Path) -> Path:

@@ -45,6 +45,10 @@ def test_words_say_what_does_not_fit_and_what_to_lower():
     )
     stored = CONFIG.override(**{"recursion.remat": False, "run.seeds_at_once": 4, "run.accumulate": 2})
     assert advice(stored)[:3] == ["set recursion.remat=true", "set run.seeds_at_once=2", "set run.accumulate=4"]
+    wide = CONFIG.override(**{"run.batch": 768, "run.seeds_at_once": 4, "model.dtype": "bfloat16"})
+    assert "; set run.seeds_at_once=1, or set run.accumulate=12, or" in describe(
+        wide, Memory(5 * 10**9, 200 * 10**9), 25 * 10**9
+    )  # ten times too large: the next number of parts that divides the batch
     least = CONFIG.override(**{"run.accumulate": 8, "model.dtype": "bfloat16", "recursion.segment": 2})
     assert advice(least) == ["choose a smaller model or batch"]
 

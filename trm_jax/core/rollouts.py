@@ -4,6 +4,7 @@ The weights are trained as ever; noise at test time alone makes rollouts that di
 it to z and lets the halting head choose).
 """
 
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import jax
@@ -13,7 +14,7 @@ import numpy as np
 from trm_jax.core.config import Config
 from trm_jax.core.network import model, recursion
 from trm_jax.core.predict import most_probable, pad_to_batches
-from trm_jax.core.task import Prediction
+from trm_jax.core.task import IGNORE, Prediction
 
 
 def noisy_forward(config: Config, params, inputs, key, noise, puzzle=None) -> model.StepOutput:
@@ -81,3 +82,25 @@ def choose_by_majority(prediction: Prediction, K: int) -> np.ndarray:
     classes = np.asarray(prediction.classes)[:K]
     votes = np.stack([(classes == label).sum(axis=0) for label in range(int(classes.max()) + 1)])
     return votes.argmax(axis=0).astype(classes.dtype)
+
+
+Choice = Callable[[Prediction, int], np.ndarray]
+"""From rollouts, and how many of them count, to classes (N_sup, N, L)."""
+CHOICES: dict[str, Choice] = {"halting": choose_by_halting, "majority": choose_by_majority}
+
+
+def right_by_count(
+    prediction: Prediction, labels: np.ndarray, choices: Mapping[str, Choice] = CHOICES
+) -> dict[tuple[int, str], np.ndarray]:
+    """Which samples are right after the last step in every cell of ``labels`` (N, L) that counts, (N,) bool.
+
+    One entry for each of 1, 2, 4, ... K rollouts and each way to choose among them.
+    """
+    last = Prediction(np.asarray(prediction.classes)[:, -1:], np.asarray(prediction.halt)[:, -1:])
+    K = len(last.classes)
+    counts = sorted({2**power for power in range(K.bit_length())} & set(range(K)) | {K})
+    return {
+        (count, name): ((choose(last, count)[0] == labels) | (labels == IGNORE)).all(axis=-1)
+        for count in counts
+        for name, choose in choices.items()
+    }

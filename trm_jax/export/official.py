@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import jax
 import numpy as np
 
 from trm_jax.core.config import Config, ModelConfig
+from trm_jax.core.rollouts import Choice
 from trm_jax.core.start import fitted
 from trm_jax.core.task import Examples, Task, task_from_options
 from trm_jax.export import package
@@ -20,9 +22,11 @@ from trm_jax.official import evaluate
 from trm_jax.official.checkpoint import read_checkpoint, write_checkpoint
 from trm_jax.official.data import OfficialFolder, is_folder, read_part, repeated
 from trm_jax.sudoku.csv_files import box_of, read_csv
-from trm_jax.sudoku.puzzles import to_tokens
+from trm_jax.sudoku.puzzles import to_digits, to_tokens
+from trm_jax.sudoku.solver import Box
 from trm_jax.sudoku.tables import read_table
 from trm_jax.sudoku.task import Sudoku
+from trm_jax.sudoku.think import chooser
 from trm_jax.support.schema import parse_options, require
 from trm_jax.training.checkpoint import load_weights, save_seeds, save_weights
 from trm_jax.training.devices import to_host
@@ -71,13 +75,22 @@ def test_examples(data: Path, limit: int) -> Examples:
 
 def run_evaluate(arguments: OfficialSettings, published: Callable[[ModelConfig], tuple[str, float] | None]) -> None:
     """Print scores by supervision step, and how far they are from the published one of such a model."""
-    config, params, _ = load(arguments)
+    config, params, task = load(arguments)
     require(arguments.data is not None, "evaluate needs --data")
+    require(arguments.rollouts >= 0, f"--rollouts must not be negative, got {arguments.rollouts}")
     examples = test_examples(arguments.data, arguments.limit)  # type: ignore[arg-type]
     steps = max(arguments.steps, config.recursion.N_sup)
     scores = evaluate.evaluate(config, params, examples, steps, str(arguments.data))
     print(evaluate.table(scores, config.recursion.N_sup))
     print(evaluate.conclusion(scores, config.recursion.N_sup, "puzzles", published(config.model)))
+    if arguments.rollouts:
+        rules = partial(_rules, box=Box(*task.box)) if isinstance(task, Sudoku) else None
+        chosen = evaluate.evaluate_rollouts(config, params, examples, arguments.rollouts, arguments.noise, rules)
+        print(evaluate.rollout_table(chosen, arguments.noise))
+
+
+def _rules(inputs: np.ndarray, box: Box) -> Choice:
+    return chooser(to_digits(inputs), box)
 
 
 def run_finetune(arguments: OfficialSettings) -> None:

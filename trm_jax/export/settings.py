@@ -48,6 +48,10 @@ class OfficialSettings(Settings):
     """What is written: a directory by import, finetune (a run) and onnx, a file by export (.pt, .safetensors, .npz)."""
     steps: int = 0
     """evaluate: supervision steps, more than trained with if you like; 0 for those."""
+    rollouts: int = 0
+    """evaluate: tries of each test example with noise in the states; of Sudoku also chosen by the rules."""
+    noise: float = 0.3
+    """evaluate: size of the noise of --rollouts."""
     limit: int = 0
     """evaluate: test examples, the first ones; 0 for all."""
     options: tuple[str, ...] = ()

@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from trm_jax.core import predict
 from trm_jax.core.config import Config
+from trm_jax.core.rollouts import CHOICES, right_by_count, rollouts
 from trm_jax.core.task import IGNORE, Examples, check_tokens
 from trm_jax.reporting.interval import Interval
 from trm_jax.support.schema import require
@@ -62,6 +63,35 @@ def evaluate(config: Config, params: Any, examples: Examples, steps: int = 0, wh
         )
         parts.append([value[:, :kept] for value in values])
     return _summary(*(np.concatenate(columns, axis=1) for columns in zip(*parts, strict=True)))
+
+
+def evaluate_rollouts(
+    config: Config, params: Any, examples: Examples, K: int, noise: float, chooser: Any = None
+) -> dict[tuple[int, str], float]:
+    """Exact after N_sup steps by number of rollouts, 1, 2, 4, ... K, and by how the answer is chosen among them.
+
+    Noise of this size is added to y and z before every step, with seed 0; ``chooser`` makes one more way to choose for
+    some inputs (N, L), named rules.
+    """
+    rights: list[dict[tuple[int, str], np.ndarray]] = []
+    count = len(examples.arrays["labels"])
+    for start in tqdm(range(0, count, CHUNK), desc=f"{K} rollouts", file=sys.stderr, disable=None):
+        arrays = examples.take(np.arange(start, min(start + CHUNK, count))).arrays
+        key = jax.random.fold_in(jax.random.key(0), start)
+        found = jax.device_get(rollouts(config, params, arrays["inputs"], key, K, noise, arrays.get("puzzle")))
+        choices = CHOICES | ({"rules": chooser(arrays["inputs"])} if chooser else {})
+        rights.append(right_by_count(found, arrays["labels"], choices))
+    return {name: float(np.concatenate([right[name] for right in rights]).mean()) for name in rights[0]}
+
+
+def rollout_table(scores: dict[tuple[int, str], float], noise: float) -> str:
+    """Exact in percent, a line for each number of rollouts, a column for each way to choose."""
+    choices = list(dict.fromkeys(choice for _, choice in scores))
+    lines = [f"Rollouts with noise of size {noise:g}, exact by how the answer is chosen:"]
+    lines.append("tries  " + "  ".join(f"{choice:>8s}" for choice in choices))
+    for count in dict.fromkeys(count for count, _ in scores):
+        lines.append(f"{count:5d}  " + "  ".join(f"{100 * scores[count, choice]:6.1f} %" for choice in choices))
+    return "\n".join(lines)
 
 
 def _summary(exact: np.ndarray, cells: np.ndarray, halts: np.ndarray) -> Scores:

@@ -29,3 +29,9 @@ def _options(official: dict[str, Any]) -> dict[str, Any]:
 
 PRESETS = {name: _options(official) for name, official in OFFICIAL.items()}
 """Every option of model and training; the data are the task's."""
+
+
+def without_shape(name: str) -> dict[str, Any]:
+    """A preset without the shape of its data, which a task gives."""
+    shape = {f"model.{option}" for option in ("grid", "vocabulary", "classes", "box")}
+    return {option: value for option, value in PRESETS[name].items() if option not in shape}

@@ -1,5 +1,6 @@
 """Questions asked of mazes, and sizes at which they are asked."""
 
+from trm_jax.official.recipe import without_shape
 from trm_jax.study.arms import Options, Study
 
 STUDIES = {
@@ -30,4 +31,6 @@ PRESETS: dict[str, Options] = {
         "recursion.N_sup": 2, "optim.warmup": 5, "model.layers": 1, "recursion.n": 1,
     },
     "cpu": {},
+    "official-maze": without_shape("official-maze")
+    | {"task.train": 1000, "task.sides": (30,), "task.kind": "scattered", "task.shortest": 40},
 }  # fmt: skip

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from trm_jax.official.recipe import PRESETS as OFFICIAL
+from trm_jax.official.recipe import without_shape
 from trm_jax.study.arms import Options, Study
 from trm_jax.study.results.published import TINY_RECURSIVE_MODELS
 
@@ -99,12 +99,6 @@ _STUDIES: dict[str, Study] = {
 
 STUDIES = {name: replace(study, name=name, paper=TINY_RECURSIVE_MODELS) for name, study in _STUDIES.items()}
 
-# The official recipe without the shape of its data, which the task gives.
-_OFFICIAL = {
-    name: value
-    for name, value in OFFICIAL["official-sudoku"].items()
-    if name not in ("model.grid", "model.vocabulary", "model.classes", "model.box")
-}
 # smoke has as many puzzles for validation as for test: one prediction program for both.
 PRESETS: dict[str, Options] = {
     "smoke": {
@@ -113,5 +107,6 @@ PRESETS: dict[str, Options] = {
         "optim.warmup": 5, "model.layers": 1, "recursion.n": 1, "task.blanks": (10, 10),
     },
     "cpu": {},
-    "full": _OFFICIAL | {"task.train": 1000, "task.box": (3, 3), "task.blanks": (40, 55)},
+    "official-sudoku": without_shape("official-sudoku")
+    | {"task.train": 1000, "task.box": (3, 3), "task.blanks": (40, 55)},
 }  # fmt: skip

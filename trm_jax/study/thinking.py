@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 
 from trm_jax.core.config import Config
-from trm_jax.core.rollouts import choose_by_halting, choose_by_majority, rollouts
-from trm_jax.core.task import Examples, Prediction, Task, override, task_from_options
+from trm_jax.core.rollouts import CHOICES, Choice, right_by_count, rollouts
+from trm_jax.core.task import Examples, Task, override, task_from_options
 from trm_jax.maze.task import Maze
 from trm_jax.sudoku import think
 from trm_jax.sudoku.answers import beliefs
@@ -103,21 +103,14 @@ def _rollout_rows(arm: TrainedArm, config: Config, samples: list[Examples], K: i
         params = jax.tree.map(lambda leaf, index=index: jnp.asarray(leaf[index]), arm.params)
         key = jax.random.key(seed)
         found = rollouts(config, params, examples.arrays["inputs"], key, K, noise)
-        for count in [2**power for power in range(K.bit_length()) if 2**power <= K]:
-            for choice, classes in _choices(arm.tasks[index], found, examples, count).items():
-                right = (classes == examples.arrays["labels"]).all(axis=-1).mean()
-                rows.append({"arm": arm.name, "seed": seed, "K": count, "choice": choice, "exact": float(right)})
+        choices = CHOICES | ({"rules": _rules(task, examples)} if isinstance(task := arm.tasks[index], Sudoku) else {})
+        for (count, choice), right in right_by_count(found, examples.arrays["labels"], choices).items():
+            rows.append({"arm": arm.name, "seed": seed, "K": count, "choice": choice, "exact": float(right.mean())})
     return rows
 
 
-def _choices(task: Task, found: Prediction, examples: Examples, count: int) -> dict[str, np.ndarray]:
-    """Classes (N, L) after the last step by every way to choose."""
-    last = Prediction(np.asarray(found.classes)[:, -1:], np.asarray(found.halt)[:, -1:])
-    chosen = {"halting": choose_by_halting(last, count)[0], "majority": choose_by_majority(last, count)[0]}
-    if isinstance(task, Sudoku):
-        puzzles = to_digits(examples.arrays["inputs"])
-        chosen["rules"] = think.choose_by_rules(last, count, puzzles, Box(*task.box))[0].astype(np.int32) + 1
-    return chosen
+def _rules(task: Sudoku, examples: Examples) -> Choice:
+    return think.chooser(to_digits(examples.arrays["inputs"]), Box(*task.box))
 
 
 def by_search(arm: TrainedArm, rounds: int, steps: int, count: int) -> pd.DataFrame:

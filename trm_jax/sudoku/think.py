@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from trm_jax.core.rollouts import choose_by_halting
+from trm_jax.core.rollouts import Choice, choose_by_halting
 from trm_jax.core.task import Prediction
 from trm_jax.sudoku.puzzles import to_digits
 from trm_jax.sudoku.solver import Box, has_conflict, is_solution, units
@@ -33,6 +33,11 @@ def choose_by_rules(prediction: Prediction, K: int, puzzles: np.ndarray, box: Bo
     right: Any = obeys(digits, puzzles, box)
     first = np.take_along_axis(digits, right.argmax(axis=0)[None, ..., None], axis=0)[0]
     return np.where(right.any(axis=0)[..., None], first, to_digits(choose_by_halting(prediction, K)))
+
+
+def chooser(puzzles: np.ndarray, box: Box) -> Choice:
+    """`choose_by_rules` for puzzles (N, cells) as one of the ways to choose, in tokens."""
+    return lambda prediction, K: choose_by_rules(prediction, K, puzzles, box).astype(np.int32) + 1
 
 
 @dataclass

@@ -48,18 +48,25 @@ def describe(config: Config, memory: Memory, limit: int) -> str:
     """One line for people, with what to change where it does not fit."""
     parts = f"state and data {_gigabytes(memory.arguments)}, while it computes {_gigabytes(memory.temporary)}"
     line = f"needs {_gigabytes(memory.total)} on each device ({parts}), of {_gigabytes(limit)}"
-    return line if memory.total <= limit else f"{line}; {', or '.join(advice(config))}"
+    if memory.total <= limit:
+        return line
+    times = memory.temporary / max(limit - memory.arguments, 1)
+    return f"{line}; {', or '.join(advice(config, times))}"
 
 
-def advice(config: Config) -> list[str]:
-    """Changes of options that need less memory, those first that cost least."""
+def advice(config: Config, times: float = 2.0) -> list[str]:
+    """Changes of options that need less memory, those first that cost least, for a program ``times`` too large.
+
+    Parts of a batch and seeds at once are chosen so that they are enough, if its memory grows with them.
+    """
     run, depth = config.run, config.recursion
     at_once = seeds_at_once(config) or len(run.seeds)
     divisors = [parts for parts in range(run.accumulate + 1, run.batch + 1) if run.batch % parts == 0]
+    enough = [parts for parts in divisors if parts >= times * run.accumulate] or divisors[-1:]
     changes = {
         "recursion.remat=true": not depth.remat,
-        f"run.seeds_at_once={at_once // 2}": at_once > 1,
-        f"run.accumulate={divisors[0] if divisors else 0}": bool(divisors),
+        f"run.seeds_at_once={max(1, int(at_once / max(times, 2)))}": at_once > 1,
+        f"run.accumulate={enough[0] if enough else 0}": bool(enough),
         "model.dtype=bfloat16": config.model.dtype != "bfloat16",
         f"recursion.segment={depth.n + 1}": depth.segment == 0,
     }
