@@ -58,15 +58,6 @@ class Size:
 SIZES = {
     "standard": Size(),
     "smoke": Size(
-        (16,),
-        {(3, 3): 8, (4, 4): 4},
-        (1, 2),
-        T=1,
-        n=2,
-        layers=1,
-        head_width=8,
-        compiled=False,
-        matrix=256,
-        seconds=0.02,
+        (16,), {(3, 3): 8}, (1, 2), T=1, n=2, layers=1, head_width=8, compiled=False, matrix=256, seconds=0.02
     ),
 }
