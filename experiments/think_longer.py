@@ -1,12 +1,12 @@
-"""What happens past the trained depth, with several tries, and with a search? For the arms of a finished study.
+"""What happens past the trained depth, with several tries, and with a search? For the arms of a study.
 
     python experiments/think_longer.py --run runs/depth-seeds                      # steps, rollouts and search
     python experiments/think_longer.py --run runs/maze-depth --options task.sides=[19] --name side-19
 
-Reads the weights that each arm kept (the best on validation) and answers test samples of the hardest level: after 1,
-2, 4, ... supervision steps; of the reference arm also with rollouts, whose noise is chosen on validation; for Sudoku
-also with a search that abstains rather than err, beside the same search with blind guesses. Writes tables, figures,
-report.md and report.html to RUN/NAME.
+Reads the weights that each arm kept (the best on validation, so far if it was stopped) and answers test samples of
+the hardest level: after 1, 2, 4, ... supervision steps; of the reference arm also with rollouts, whose noise is chosen
+on validation; for Sudoku also with a search that abstains rather than err, beside the same search with blind guesses.
+Writes tables, figures, report.md and report.html to RUN/NAME.
 """
 
 import json
@@ -21,12 +21,12 @@ from trm_jax.training.processes import configure
 
 @dataclass(frozen=True)
 class Arguments:
-    """Test the arms of a finished study with more thought than they were trained with."""
+    """Test the arms of a study with more thought than they were trained with."""
 
     run: Path
-    """Folder of the study, with arms/NAME/weights-SEED in it."""
+    """Folder of the study, with arms/NAME in it."""
     arms: tuple[str, ...] = ()
-    """Arms to test; all that are finished if empty."""
+    """Arms to test; all of its report, or all that have begun, if empty."""
     steps: int = 128
     """Most supervision steps."""
     rollouts: int = 32
@@ -49,9 +49,9 @@ def run(arguments: Arguments) -> None:
     for name in ("steps", "samples"):
         require(getattr(arguments, name) >= 1, f"--{name} must be at least 1, got {getattr(arguments, name)}")
     results = arguments.run / "results.json"
-    finished = [path.parent.name for path in sorted(arguments.run.glob("arms/*/weights-0"))]
-    known = list(json.loads(results.read_text())["arms"]) if results.exists() else finished
-    require(bool(known), f"{arguments.run} has no arms/NAME/weights-0; give the folder of a study with a finished arm")
+    begun = [path.parent.name for path in sorted(arguments.run.glob("arms/*/config.json"))]
+    known = list(json.loads(results.read_text())["arms"]) if results.exists() else begun
+    require(bool(known), f"{arguments.run} has no arms/NAME/config.json; give the folder of a study")
     unknown = sorted(set(arguments.arms) - set(known))
     require(not unknown, f"no arm {', '.join(unknown)} in {arguments.run}; it has {', '.join(known)}")
     options = parse_options(arguments.options)

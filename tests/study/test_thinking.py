@@ -13,6 +13,7 @@ from trm_jax.study import thinking
 from trm_jax.study.results.thinking import write_thinking
 from trm_jax.sudoku.task import Sudoku
 from trm_jax.training.checkpoint import save_weights
+from trm_jax.training.loop import fit
 from trm_jax.training.predict import scores
 
 TASK = Sudoku(blanks=(4, 5), train=20, validation=8, test=16)
@@ -65,6 +66,17 @@ def test_rollouts_search_and_report(arm, tmp_path):
     assert "Trained with 2 (`tiny`)" in report
     assert f"{100 * search.groupby('guide')['solved'].mean()['model']:.1f} (" in report
     assert {file.name for file in tmp_path.glob("*.csv")} == {"steps.csv", "rollouts.csv", "search.csv"}
+
+
+def test_an_arm_that_was_stopped_is_tested_with_its_best_weights_so_far(tmp_path, capsys):
+    options = {"model.width": 8, "model.layers": 1, "recursion.N_sup": 1, "recursion.T": 1, "run.seeds": [3, 5]}
+    short = {"run.steps": 2, "run.chunk": 1, "run.batch": 4, "run.evaluate_every": 1, "run.checkpoint_every": 1}
+    task, config = override(TASK, Config(), options | short | {"optim.warmup": 0, "task.same_for_seeds": False})
+    best = fit(task, config, tmp_path / "stopped").best
+    arm = thinking.load_arm(tmp_path / "stopped", {"recursion.N_sup": 4})
+    assert "stopped was stopped after 2 of 2 updates" in capsys.readouterr().out
+    assert arm.config.recursion.N_sup == 4 and [task.seed for task in arm.tasks] == [3, 5]
+    jax.tree.map(np.testing.assert_array_equal, arm.params, jax.device_get(best.params))
 
 
 def test_an_arm_without_weights_and_an_unknown_task_are_named(tmp_path, arm):

@@ -15,15 +15,18 @@ import pandas as pd
 
 from trm_jax.core.config import Config
 from trm_jax.core.rollouts import CHOICES, Choice, right_by_count, rollouts
-from trm_jax.core.task import Examples, Task, override, task_from_options
+from trm_jax.core.task import Examples, Task, override, run_options, task_from_options
 from trm_jax.maze.task import Maze
 from trm_jax.sudoku import think
 from trm_jax.sudoku.answers import beliefs
 from trm_jax.sudoku.puzzles import to_digits
 from trm_jax.sudoku.solver import Box
 from trm_jax.sudoku.task import Sudoku
-from trm_jax.training.checkpoint import load_weights
+from trm_jax.training.checkpoint import Checkpoints, load_weights
+from trm_jax.training.devices import run_mesh, to_host
+from trm_jax.training.loop import begin
 from trm_jax.training.predict import scores
+from trm_jax.training.run_directory import RunDirectory, read_config
 
 TASKS: dict[str, type[Task]] = {kind.name: kind for kind in (Sudoku, Maze)}
 NOISES = (0.1, 0.3, 1.0)
@@ -54,22 +57,42 @@ class TrainedArm:
 
 
 def load_arm(directory: Path, options: Mapping[str, Any]) -> TrainedArm:
-    """The arm in a directory, with other options of task or recursion where given.
+    """The arm in a directory, with other options of task or recursion where given; one whose training was stopped with
+    the best weights of its newest checkpoint.
 
-    Raises FileNotFoundError where no weights were kept, ValueError for a task that is not known here.
+    Raises FileNotFoundError where nothing was kept, ValueError for a task that is not known here, or while it trains.
     """
     files = sorted(directory.glob("weights-*"), key=lambda path: int(path.name.removeprefix("weights-")))
     if not files:
-        raise FileNotFoundError(f"no weights-SEED in {directory}; the arm is written when its training has ended")
+        return _load_stopped(directory, options)
     stored = [load_weights(file) for file in files]
-    kind = TASKS.get(stored[0].task["name"])
-    if kind is None:
-        raise ValueError(f"{directory} was trained on {stored[0].task['name']}; known here are {', '.join(TASKS)}")
     seeds = tuple(int(file.name.removeprefix("weights-")) for file in files)
-    changed = [override(task_from_options(kind, one.task), one.config, options) for one in stored]
+    changed = [override(_task(directory, one.task), one.config, options) for one in stored]
     config = changed[0][1].override(**{"run.seeds": seeds})
     params = jax.tree.map(lambda *leaves: np.stack(leaves), *(one.params for one in stored))
     return TrainedArm(directory.name, config, [task for task, _ in changed], params)
+
+
+def _load_stopped(directory: Path, options: Mapping[str, Any]) -> TrainedArm:
+    if not (directory / "checkpoints").is_dir():
+        raise FileNotFoundError(f"no weights-SEED and no checkpoints in {directory}; an arm writes them as it trains")
+    config, task_options = read_config(directory)
+    task = _task(directory, task_options)
+    checkpoints = Checkpoints(directory / "checkpoints")
+    with RunDirectory(directory, run_options(task, config)):
+        best = checkpoints.restore(begin(task, config, run_mesh(config))[0]).best
+    step, steps = checkpoints.latest(), config.run.steps
+    checkpoints.close()
+    print(f"{directory.name} was stopped after {step:,} of {steps:,} updates; its best weights until then are tested")
+    task, config = override(task, config, options)
+    return TrainedArm(directory.name, config, [task.for_seed(seed) for seed in config.run.seeds], to_host(best.params))
+
+
+def _task(directory: Path, options: Mapping[str, Any]) -> Task:
+    kind = TASKS.get(options["name"])
+    if kind is None:
+        raise ValueError(f"{directory} was trained on {options['name']}; known here are {', '.join(TASKS)}")
+    return task_from_options(kind, dict(options))
 
 
 def by_steps(arm: TrainedArm, steps: int, count: int) -> pd.DataFrame:
