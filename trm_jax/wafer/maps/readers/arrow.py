@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 
 from trm_jax.support.files import DAMAGE
-from trm_jax.wafer.maps.readers.frame import INDEX, NEEDED, Array
+from trm_jax.wafer.maps.readers.frame import INDEX, NEEDED
 from trm_jax.wafer.maps.readers.lswmd import read_frame
+from trm_jax.wafer.maps.readers.pickled import Array
 from trm_jax.wafer.maps.validate import DEFAULTS, ReadOptions, ReadResult
 
 _MAX_VALUES, _MAX_RATIO = 2**28, 250

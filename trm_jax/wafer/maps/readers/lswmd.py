@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from trm_jax.support.files import DAMAGE
-from trm_jax.wafer.maps.readers.frame import INDEX, Array, read_columns
+from trm_jax.wafer.maps.readers.frame import INDEX, read_columns
+from trm_jax.wafer.maps.readers.pickled import Array
 from trm_jax.wafer.maps.validate import DEFAULTS, LOT_BLOCK, ReadOptions, ReadResult, build_wafers, factorize
 from trm_jax.wafer.maps.wafers import UNKNOWN
 
