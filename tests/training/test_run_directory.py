@@ -8,6 +8,7 @@ from toys import Toy
 
 from trm_jax.core.config import Config
 from trm_jax.core.task import default_options, run_options
+from trm_jax.sudoku.task import Sudoku
 from trm_jax.support.provenance import environment
 from trm_jax.training import run_directory
 from trm_jax.training.run_directory import RunDirectory, read_options
@@ -44,6 +45,15 @@ def test_another_config_is_refused_with_the_names_of_the_options(tmp_path):
     with pytest.raises(ValueError, match=r"other options \(model\.width, optim\.clip\); choose another name"):
         RunDirectory(tmp_path, run_options(Toy({}), other))
     assert contents(tmp_path) == before
+
+
+def test_a_run_is_taken_up_with_another_way_to_compute_or_to_report_it(tmp_path):
+    blanks, guesses = Sudoku(), Sudoku(level_by="guesses")
+    RunDirectory(tmp_path, run_options(blanks, CONFIG)).log(ROWS[0])
+    slower = CONFIG.override(**{"run.minutes": 8.0, "run.accumulate": 2, "run.eval_batch": 8})
+    assert RunDirectory(tmp_path, run_options(guesses, slower)).metrics == ROWS[:1]
+    with pytest.raises(ValueError, match=r"other options \(task.blanks\)"):
+        RunDirectory(tmp_path, run_options(Sudoku(level_by="guesses", blanks=(4, 5)), CONFIG))
 
 
 @pytest.mark.parametrize("name", ["notes.txt", "metrics.jsonl"])

@@ -12,8 +12,11 @@ from trm_jax.support.provenance import environment
 from trm_jax.support.schema import changed_fields, from_dict
 from trm_jax.training.processes import is_first_process, on_first_process
 
-HOW = ("run.minutes", "run.eval_batch", "run.accumulate", "run.seeds_at_once", "model.matmul_precision")
-"""Options of how a run is computed, with which it may be taken up differently: on a smaller device, or for longer."""
+HOW = (
+    "run.minutes", "run.eval_batch", "run.accumulate", "run.seeds_at_once", "model.matmul_precision", "task.level_by",
+)  # fmt: skip
+"""Options of how a run is computed and reported, with which it may be taken up differently: on a smaller device, for
+longer, or by another measure of difficulty."""
 
 
 def _lines(path: Path) -> list[str]:
