@@ -70,9 +70,9 @@ class Thinking {
 
 // Slider and play button; onshow(step) draws.
 class Player {
-  constructor(steps, depth, onshow) {
-    Object.assign(this, {steps, depth, onshow, step: 0});
-    this.slider = element("input", {type: "range", min: 0, max: steps, value: 0, "aria-label": "supervision step",
+  constructor({depth, compared}, onshow) {
+    Object.assign(this, {steps: 2 * depth, depth, compared, onshow, step: 0});
+    this.slider = element("input", {type: "range", min: 0, max: this.steps, value: 0, "aria-label": "supervision step",
       oninput: () => { this.pause(); this.show(Number(this.slider.value)); }});
     this.button = element("button", {type: "button", class: "play", onclick: () => this.toggle()}, "Play");
     this.label = element("output", {class: "step"});
@@ -83,7 +83,8 @@ class Player {
     this.step = step;
     this.slider.value = step;
     const past = step > this.depth ? `, ${step - this.depth} past the trained depth` : "";
-    this.label.textContent = step ? `Step ${step}${past}` : "Before the first step";
+    const rounding = step > this.compared ? ". So deep, rounding alone changes what this net answers: JAX may say otherwise" : "";
+    this.label.textContent = step ? `Step ${step}${past}${rounding}` : "Before the first step";
     this.onshow(step);
   }
 
