@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: demo ablation test newest proofs device fuzz goodput mutants check clean
+.PHONY: demo ablation test first-hour newest proofs device fuzz goodput mutants check clean
 
 # Three minutes: two arms, three seeds, and a board that fills up.
 demo: $(VENV)/ready
@@ -16,6 +16,10 @@ ablation: $(VENV)/ready
 
 test: check
 	$(BIN)/python -m pytest -m "not slow" --numprocesses 2 --dist loadfile
+
+# What a newcomer types, in a fresh clone and environment: how long until an answer, and until a study?
+first-hour:
+	python3 tests/first_hour.py
 
 # The suite on the newest jax, flax, optax and orbax, without what only export needs: NEWEST=/path/to/python3.13.
 NEWEST ?= $(shell command -v python3.13 || command -v python3.12)

@@ -1,10 +1,11 @@
 """Build a page that runs trained models in the reader's browser, checked against JAX before it is written.
 
     python experiments/think_page.py --output docs/think/index.html \
-        --checkpoint checkpoints/sudoku-4x4 checkpoints/sudoku-6x6 checkpoints/wafer-edge
+        --checkpoint checkpoints/sudoku-4x4 checkpoints/sudoku-6x6 checkpoints/maze checkpoints/wafer-edge
 
 The page is one file and needs no network. A headless Chromium computes 50 inputs with the page's own code, at every
-step up to twice the trained depth; where a probability differs from JAX's, nothing is written.
+step up to twice the trained depth; where a probability differs from JAX's up to the trained depth, nothing is written,
+and past it the page warns from that step on.
 """
 
 from dataclasses import dataclass
@@ -32,14 +33,15 @@ class Arguments:
 
 def run(arguments: Arguments) -> None:
     """Write the page and say how far it is from JAX."""
-    from trm_jax.think.page import build, check, entry_of  # here: --help needs no jax
+    from trm_jax.think.page import build, checked, entry_of  # here: --help needs no jax
 
     require(len(arguments.checkpoint) > 0, "give at least one --checkpoint")
     require(arguments.examples >= 1, f"--examples must be at least 1, got {arguments.examples}")
-    entries = [entry_of(path, arguments.examples) for path in arguments.checkpoint]
-    page = build(entries, arguments.title)
+    entries = [checked(entry_of(path, arguments.examples)) for path in arguments.checkpoint]
     for entry in entries:
-        print(f"{entry.name}: differs from JAX by {check(entry):.1e} on {len(entry.inputs)} inputs")
+        told = f"differs from JAX by {entry.difference:.1e} on {len(entry.inputs)} inputs up to step {entry.compared}"
+        print(f"{entry.name}: {told}")
+    page = build(entries, arguments.title)
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     write_text(arguments.output, page)
     print(f"{arguments.output}: {len(page.encode()):,} bytes")

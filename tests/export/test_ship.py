@@ -1,6 +1,7 @@
-"""A checkpoint that ships: which seed, its score and its card."""
+"""A checkpoint that ships: which seed, its score, its card, and its package for a device."""
 
 import json
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -11,10 +12,14 @@ from trm_jax.core.config import Config
 from trm_jax.core.network import model
 from trm_jax.core.task import override, run_options
 from trm_jax.export import ship
+from trm_jax.export.measures.agreement import file_answers, jax_answers
 from trm_jax.export.source import read_source
+from trm_jax.maze import grids
 from trm_jax.sequences.task import Sequences
+from trm_jax.support.checksums import SUMS, check_sums
 from trm_jax.training.checkpoint import save_weights
 
+CHECKPOINTS = Path(__file__).resolve().parents[2] / "checkpoints"
 OPTIONS = {"model.width": 8, "model.layers": 1, "model.readout_bias": True, "recursion.N_sup": 2, "recursion.T": 1,
            "recursion.n": 1, "run.seeds": (7, 9)}  # fmt: skip
 
@@ -64,3 +69,33 @@ def test_another_folder_is_named(tmp_path):
 def test_wilson_interval():
     interval = ship.wilson(8, 10)  # Wilson 1927, by hand: centre 0.717, half width 0.227
     np.testing.assert_allclose(interval, (0.8, 0.490163, 0.943318), atol=1e-6)
+
+
+def question(name):
+    """Tokens of a puzzle or a maze, (1, cells)."""
+    random = np.random.default_rng(0)
+    if name == "maze":
+        maze = grids.perfect(9, random)
+        maze[tuple(np.argwhere(maze == grids.OPEN)[0])] = grids.START
+        maze[tuple(np.argwhere(maze == grids.OPEN)[-1])] = grids.GOAL
+        return maze.reshape(1, -1).astype(np.int32)
+    side, columns = (4, 2) if name == "sudoku-4x4" else (6, 3)
+    row, column = np.indices((side, side))
+    digits = (row % 2 * columns + row // 2 + column) % side + 1  # boxes of two rows
+    return (digits * (random.random((side, side)) < 0.5) + 1).reshape(1, -1).astype(np.int32)
+
+
+@pytest.mark.parametrize("name", ["sudoku-4x4", "sudoku-6x6", "maze"])
+def test_the_package_beside_a_checkpoint_is_small_whole_and_answers_like_jax(name):
+    package = CHECKPOINTS / name / "onnx"
+    listed = (package / SUMS).read_text(encoding="utf-8").split()[1::2]
+    check_sums(package, listed)
+    files = {path.name: path.stat().st_size for path in package.iterdir()}
+    assert set(files) == {*listed, SUMS} and sum(files.values()) < 1.5e6
+    assert "onnx/" in (CHECKPOINTS / name / "model_card.md").read_text(encoding="utf-8")
+    source, asked = read_source(CHECKPOINTS / name), question(name)
+    expected = jax_answers(source.config, source.params, asked, source.temperature)
+    found = file_answers(package / "model.onnx", asked)
+    assert found.probabilities.shape[:2] == (1, source.config.recursion.N_sup) and expected.probabilities.std() > 0.1
+    np.testing.assert_allclose(found.probabilities, expected.probabilities, atol=1e-4)
+    np.testing.assert_allclose(found.halt, expected.halt, atol=1e-4)

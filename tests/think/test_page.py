@@ -4,14 +4,11 @@ import dataclasses
 import json
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 
-from trm_jax.core.config import Config
-from trm_jax.core.network import model
-from trm_jax.core.task import override
-from trm_jax.export.source import Source
+from trm_jax.core.predict import everything, predict
+from trm_jax.core.task import task_from_options
 from trm_jax.maze import grids
 from trm_jax.maze.task import Maze
 from trm_jax.sudoku.answers import answer, parse_puzzle
@@ -114,35 +111,62 @@ def test_wafers_are_resized_and_answered_as_in_jax(entries, html):
     assert seen["size"] == 6
 
 
-def test_ways_through_mazes_are_as_long_as_in_python():
-    task, config = override(
-        Maze(train=1, validation=1, test=3), Config(),
-        {"model.width": 8, "model.heads": 2, "model.layers": 1, "model.mixer": "attention",
-         "model.positions": "rotary_2d",
-         "model.relations": "neighbours", "recursion.N_sup": 2, "recursion.T": 1, "recursion.n": 1},
-    )  # fmt: skip
-    params = model.initialise(config.model, jax.random.key(0))
-    options = {"name": "maze", **{name: getattr(task, name) for name in ("train", "validation", "test")}}
-    source = Source(config, params, options, Path(), 1.0, 0.9, False, {}, True)
-    inputs, shown = page._maze(source, 1)
-    html = page.build([page.Entry("maze", "maze", source, inputs, shown)], "Mazes")
+def test_a_maze_is_drawn_and_stepped_and_its_way_is_the_one_a_search_finds():
+    entry = page.entry_of(CHECKPOINTS / "maze", 1)
+    task, config = task_from_options(Maze, entry.source.task), entry.source.config
+    test = task.examples("test").arrays
+    output = predict(config, entry.source.params, entry.inputs, reduce=everything, inference=True)
+    solved = np.flatnonzero((np.asarray(output.logits)[-1].argmax(-1) == test["labels"][: len(entry.inputs)]).all(-1))
+    maze = entry.inputs[solved[-1]]  # none of the list: that has the first four
+    assert solved[-1] >= 4
+    html = page.build([dataclasses.replace(entry, compared=4)], "Mazes")
     script = f"""{HELPERS}(async () => {{
-      const lengths = ENTRIES.maze.mazes.map(([, rows]) =>
+      const [mazes, sizes, tool] = all("#maze select"), seen = {{}}, wanted = {maze.tolist()};
+      const message = () => document.querySelector("#maze .message").textContent;
+      const click = cell => all("#maze .board .cell")[cell].click();
+      seen.lengths = ENTRIES.maze.mazes.map(([, rows]) =>
         shortestWay(rows.flatMap(row => Array.from(row, symbol => 1 + "# SG".indexOf(symbol))), rows.length));
-      const select = all("#maze select")[1];
-      set(select, "11", "change");
+      set(tool, "start", "change"); click(wanted.indexOf(3));
+      set(tool, "goal", "change"); click(wanted.indexOf(4));
+      set(tool, "start", "change"); click(wanted.indexOf(3));
+      set(tool, "wall", "change");
+      wanted.forEach((token, cell) => {{
+        if (all("#maze .board .cell")[cell].classList.contains("wall") !== (token === 1)) click(cell); }});
+      await wait(4000);
+      set(document.querySelector("#maze .player input"), 4, "input");
+      seen.way = all("#maze .board .cell").map(cell => Number(cell.classList.contains("way")));
+      seen.joined = message();
+      seen.trained = document.querySelector("#maze .step").textContent;
+      set(document.querySelector("#maze .player input"), 5, "input");
+      seen.past = document.querySelector("#maze .step").textContent;
+      for (const cell of [-9, 9, -1, 1].map(step => wanted.indexOf(3) + step))
+        if (!all("#maze .board .cell")[cell].classList.contains("wall")) click(cell);
       await wait(3000);
-      const cells = all("#maze .board .cell"), carved = cells.length;
-      const before = document.querySelector("#maze .message").textContent;
-      for (const cell of [12, 13, 23]) if (!cells[cell].classList.contains("wall") && cell > 12) cells[cell].click();
+      seen.closed = message();
+      set(sizes, "11", "change");
       await wait(3000);
-      show(JSON.stringify({{lengths, carved, before, after: document.querySelector("#maze .message").textContent}}));
+      seen.carved = all("#maze .board .cell").length;
+      seen.size = message();
+      const stroke = (cell, kind) => {{
+        const place = all("#maze .board .cell")[cell].getBoundingClientRect();
+        const where = {{clientX: place.x + 3, clientY: place.y + 3, buttons: 1, bubbles: true}};
+        document.querySelector("#maze .board").dispatchEvent(new PointerEvent(kind, where));
+      }};
+      seen.edge = [1, 2, 3].map(cell => (stroke(cell, cell === 1 ? "pointerdown" : "pointermove"),
+        all("#maze .board .cell")[cell].classList.contains("wall")));
+      show(JSON.stringify(seen));
     }})();"""
     seen = json.loads(run_page(html, script))
-    solved = task.examples("test").arrays["labels"].reshape(3, 9, 9)
-    assert seen["lengths"] == (grids.way_lengths(solved) + 1).tolist()
-    assert seen["carved"] == 121 and "The shortest way takes" in seen["before"]
-    assert seen["after"].startswith("No way leads from S to G")  # S was walled in
+    ways = test["labels"].reshape(-1, 9, 9)
+    assert seen["lengths"] == (grids.way_lengths(ways[:4]) + 1).tolist()
+    found = grids.solve(maze.reshape(9, 9))
+    np.testing.assert_array_equal(np.reshape(seen["way"], (9, 9)), found == grids.PATH)
+    length = int((found == grids.PATH).sum()) + 1
+    assert seen["joined"].startswith(f"The dots join S and G in one line. The shortest way takes {length} steps.")
+    assert seen["trained"] == "Step 4" and seen["past"].endswith("JAX may say otherwise")
+    assert seen["closed"].startswith("No way leads from S to G")
+    assert seen["carved"] == 121 and "The shortest way takes" in seen["size"]
+    assert seen["edge"] == [False, False, False]  # a stroke over the outer wall opens it
 
 
 def test_nothing_is_fetched(html):
@@ -153,16 +177,20 @@ def test_nothing_is_fetched(html):
 
 def test_the_build_fails_when_numbers_differ(entries, monkeypatch):
     small = dataclasses.replace(entries[0], inputs=entries[0].inputs[:4])
-    assert page.check(small) < agreement.TOLERANCE
-    answers = agreement.page_answers
+    same = page.checked(small)
+    assert same.difference < agreement.TOLERANCE and same.compared == 2 * small.source.config.recursion.N_sup
+    answers, depth = agreement.page_answers, small.source.config.recursion.N_sup
 
     def changed(*arguments):
         probabilities, halting = answers(*arguments)
-        return probabilities, halting + 2e-4
+        return probabilities, halting + 2e-4 * (np.arange(len(halting)) >= first - 1)[:, None]
 
     monkeypatch.setattr(agreement, "page_answers", changed)
-    with pytest.raises(RuntimeError, match="sudoku-4x4: the page differs from JAX by 2"):
-        page.check(small)
+    first = depth + 1
+    assert page.checked(small).compared == depth
+    first = depth
+    with pytest.raises(RuntimeError, match=f"sudoku-4x4: the page differs from JAX by 2.0e-04 after step {depth}"):
+        page.checked(small)
 
 
 def test_a_page_without_a_result_is_an_error():

@@ -77,6 +77,9 @@ def test_a_run_writes_config_environment_metrics_and_checkpoints(uninterrupted):
     assert steps == [*range(4, 49, 4), 50]
     assert all(len(row["loss"]) == 2 for row in rows(directory))
     assert [row["step"] for row in rows(directory) if "validation_size" in row] == [8, 16, 24, 32, 40, 48, 50]
+    assert [values[-1] for values in rows(directory)[-1]["steps_of_validation"]] == rows(directory)[-1][
+        "validation_size"
+    ]
     np.testing.assert_array_equal(progress.state.step, 50)
     assert Checkpoints(directory / "checkpoints").latest() == 50
 
@@ -106,8 +109,8 @@ def test_the_averaged_weights_are_validated_and_kept_and_a_tie_keeps_the_earlier
     assert not all(close(raw[1], average[1]) for _, average, raw in zip(*leaves, strict=True))
 
 
-def test_a_row_holds_what_the_last_step_of_its_chunk_measured(tmp_path):
-    metrics = {name: np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]) for name in ("loss", "gradient_norm")}
+def test_a_row_holds_the_means_of_its_chunk(tmp_path):
+    metrics = {name: np.array([[1.0, 2.0, 6.0], [4.0, 5.0, 9.0]]) for name in ("loss", "gradient_norm")}
     assert loop._row(CONFIG, "arm", tmp_path, metrics, 9) == {
         "step": 9, "loss": [3.0, 6.0], "gradient_norm": [3.0, 6.0]
     }  # fmt: skip

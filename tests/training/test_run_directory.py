@@ -2,6 +2,7 @@
 
 import json
 import os
+import struct
 
 import pytest
 from toys import Toy
@@ -137,3 +138,31 @@ def test_an_option_that_came_later_counts_at_its_default(tmp_path):
     RunDirectory(tmp_path, OPTIONS, defaults)
     with pytest.raises(ValueError, match=r"other options \(run.patience\)"):
         RunDirectory(tmp_path, run_options(Toy({}), Config().override(**{"run.patience": 3})), defaults)
+
+
+def test_event_files_hold_every_value_once_also_after_an_interruption(tmp_path):
+    pytest.importorskip("tensorboardX")  # an optional extra
+    from tensorboardX.proto.event_pb2 import Event
+
+    seeds = CONFIG.override(**{"run.seeds": (3, 5), "run.tensorboard": True})
+    for first, last in ((0, 3), (2, 4)):
+        with RunDirectory(tmp_path / "run", json.loads(json.dumps(run_options(Toy({}), seeds)))) as run:
+            run.truncate_metrics(first)
+            for row in ROWS[first:last]:
+                run.log(row | {"steps_of_validation": [[0.5, 0.5], [0.5, 0.5]]})
+    (file,) = (tmp_path / "run" / "events" / "seed-3").iterdir()
+    content, found = file.read_bytes(), []
+    while content:  # length, checksum, event, checksum
+        (length,) = struct.unpack("<Q", content[:8])
+        event = Event.FromString(content[12 : 12 + length])
+        found += [(value.tag, event.step, round(value.simple_value, 4)) for value in event.summary.value]
+        content = content[16 + length :]
+    assert found == [("loss", step, round(1 / step, 4)) for step in (1, 2, 3, 4)]
+
+
+def test_event_files_without_their_package_are_refused_before_anything_is_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(run_directory, "find_spec", lambda name: None)
+    wanted = run_options(Toy({}), CONFIG.override(**{"run.tensorboard": True}))
+    with pytest.raises(RuntimeError, match="pip install tensorboardX"):
+        RunDirectory(tmp_path / "run", wanted)
+    assert not (tmp_path / "run").exists()

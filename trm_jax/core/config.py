@@ -150,6 +150,9 @@ class RunConfig:
     """Stop when no seed has a better score on validation after so many evaluations; 0 for the full length."""
     minutes: float = 0.0
     """Stop at a checkpoint before the process has run so long; the same command goes on from it. 0 for no limit."""
+    tensorboard: bool = False
+    """Write TensorBoard event files of everything in metrics.jsonl too, into events/ of the run's folder; a finished
+    run gets them when it is given again."""
     init: str = ""
     """Checkpoint whose weights the training starts from, ours or official; without the optimizer's state."""
     init_puzzles: Literal["keep", "enlarge", "reset"] = "keep"

@@ -81,17 +81,16 @@ def draw_intervals(axes: Axes, rows: Sequence[str], series: Mapping[str, Sequenc
 
 
 def draw_confusion(axes: Axes, matrix: np.ndarray, classes: Sequence[str]) -> None:
-    """A confusion matrix: counts, and under them the share of the true class, which is the colour too."""
+    """A confusion matrix: percent of the true class, which is the colour too; beside a class how many it has."""
     share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
     for row, column in np.argwhere(matrix >= 0.5).tolist():
         colour = "white" if share[row, column] > 0.5 else BLACK
-        count = f"{matrix[row, column]:,.0f}" if matrix[row, column] >= 1 else f"{matrix[row, column]:.1f}"
-        text = f"{count}\n{share[row, column]:.1%}"
-        axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=7, linespacing=0.95)
+        axes.text(column, row, f"{100 * share[row, column]:.1f}", ha="center", va="center", color=colour, fontsize=9)
     axes.set_xticks(range(len(classes)), classes, rotation=45, ha="right", rotation_mode="anchor")
-    axes.set_yticks(range(len(classes)), classes)
-    axes.set(xlabel="Predicted class", ylabel="True class")
+    counts = matrix.sum(axis=1)
+    axes.set_yticks(range(len(classes)), [f"{name}\n{count:,.0f}" for name, count in zip(classes, counts, strict=True)])
+    axes.set(xlabel="Predicted class, percent of the true class", ylabel="True class, examples")
     bare(axes)
 
 

@@ -45,13 +45,12 @@ def page_answers(config: Config, params: Any, inputs: np.ndarray, steps: int) ->
     return flat[..., :-1].reshape(steps, len(inputs), *shape), flat[..., -1]
 
 
-def largest_difference(config: Config, params: Any, inputs: np.ndarray, steps: int = 0) -> float:
-    """Largest difference between page and JAX, of any probability of any step (0: as many as trained) of any input."""
-    steps = steps or config.recursion.N_sup
+def differences(config: Config, params: Any, inputs: np.ndarray, steps: int) -> np.ndarray:
+    """Largest difference between page and JAX after each step (steps,), of any probability of any input."""
     deep = config.override(**{"recursion.N_sup": steps})
     output = predict(deep, params, inputs, reduce=everything, inference=True)
     logits, halt = np.asarray(output.logits, np.float64), 1 / (1 + np.exp(-np.asarray(output.q_halt, np.float64)))
     powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
     probabilities, halting = page_answers(config, params, inputs, steps)
-    classes = np.abs(probabilities - powers / powers.sum(axis=-1, keepdims=True)).max()
-    return float(max(classes, np.abs(halting - halt).max()))
+    classes = np.abs(probabilities - powers / powers.sum(axis=-1, keepdims=True)).reshape(steps, -1)
+    return np.maximum(classes.max(axis=1), np.abs(halting - halt).max(axis=1))

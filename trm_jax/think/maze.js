@@ -25,9 +25,13 @@ class MazePage {
       element("div", {class: "columns"},
         element("div", {}, this.boardNode, this.message),
         element("div", {}, this.playerPlace, this.curves,
-          element("p", {class: "quiet"}, `Dots are the way, as strong as the belief in it. The model was trained on ${trained} x ` +
+          element("p", {class: "quiet"}, "Dots are the way, as strong as the belief in it. Draw walls over open cells, open ones " +
+            `over walls; with the keyboard, arrows move and space sets. The model was trained, and compared with JAX, on ${trained} x ` +
             `${trained} cells; other sizes show how far it carries.`))));
     this.boardNode.addEventListener("keydown", event => moveFocus(event, this.buttons, this.side));
+    this.boardNode.addEventListener("pointerdown", event => this.draws(event));
+    this.boardNode.addEventListener("pointermove", event => event.buttons && this.tool === "wall" && this.draws(event));
+    addEventListener("pointerup", () => { this.paint = undefined; });
     this.load(entry.mazes[0][1]);
   }
 
@@ -36,19 +40,27 @@ class MazePage {
     this.tokens = rows.flatMap(row => Array.from(row, symbol => 1 + "# SG".indexOf(symbol)));
     this.model = new Model(this.entry.description, [this.side, this.side]);
     this.player?.pause();
-    this.player = new Player(2 * this.model.depth, this.model.depth, () => this.draw());
+    this.player = new Player(this.model, () => this.draw());
     this.playerPlace.replaceChildren(this.player.node);
     this.boardNode.style.setProperty("--side", this.side);
     this.buttons = this.tokens.map((_, cell) =>
-      element("button", {type: "button", class: "cell", onclick: () => this.click(cell)}));
+      element("button", {type: "button", class: "cell", onclick: event => event.detail || this.set(cell)}));
     this.boardNode.replaceChildren(...this.buttons);
     this.think();
   }
 
-  click(cell) {
+  // The cell under a pointer gets what the tool sets; a stroke makes all of its cells what the first became.
+  draws(event) {
+    const cell = this.buttons.indexOf(document.elementFromPoint(event.clientX, event.clientY)?.closest("button"));
+    if (cell < 0) return;
+    this.set(cell, this.paint);
+    if (this.tokens[cell] <= OPEN) this.paint = this.tokens[cell];
+  }
+
+  set(cell, wanted = this.tokens[cell] === WALL ? OPEN : WALL) {
     if (this.tool === "wall") {
-      if (this.tokens[cell] > OPEN) return;
-      this.tokens[cell] = this.tokens[cell] === WALL ? OPEN : WALL;
+      if (this.tokens[cell] > OPEN || this.tokens[cell] === wanted) return;
+      this.tokens[cell] = wanted;
     } else {
       const token = this.tool === "start" ? START : GOAL, other = this.tool === "start" ? GOAL : START;
       if (this.tokens[cell] === other) return;

@@ -14,11 +14,12 @@ function unpackWeights(base64, shapes) {
 }
 
 class Model {
-  // description: {model, recursion, shapes, weights} as trm_jax/think/page.py writes it. A model of tokens whose
+  // description: {model, recursion, shapes, weights, compared} as trm_jax/think/page.py writes it. A model of tokens whose
   // weights do not depend on the grid can be given another one, [rows, columns].
   constructor(description, grid = description.model.grid) {
     this.config = {...description.model, grid};
     this.recursion = description.recursion;
+    this.compared = description.compared;  // steps after which page and JAX agree
     this.weights = description.unpacked ||= unpackWeights(description.weights, description.shapes);
     const {combine, use_z, width} = this.config;
     this.netWidth = combine === "concat" ? width * (use_z ? 3 : 2) : width;

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from trm_jax.sudoku.puzzles import to_digits
 from trm_jax.sudoku.solver import Box
 from trm_jax.sudoku.task import Sudoku
 from trm_jax.support.schema import require
-from trm_jax.think.agreement import TOLERANCE, largest_difference
+from trm_jax.think.agreement import TOLERANCE, differences
 from trm_jax.think.weights import describe, javascript, stylesheet
 from trm_jax.wafer.maps.wafers import CLASSES, Wafers
 from trm_jax.wafer.task import WaferTask, encoder_of
@@ -42,6 +42,10 @@ class Entry:
     """(N, ...), what the model is compared with JAX on."""
     shown: dict[str, Any]
     """What the page of the task needs besides the model."""
+    compared: int = 0
+    """Steps after which page and JAX still agree on ``inputs``; 0 before `checked`."""
+    difference: float = np.nan
+    """Largest difference in those steps."""
 
 
 def entry_of(checkpoint: Path, examples: int) -> Entry:
@@ -103,19 +107,27 @@ def named_maps(wafers: Wafers) -> list[tuple[str, list[str]]]:
     return maps
 
 
-def check(entry: Entry) -> float:
-    """Largest difference between page and JAX, also past the trained depth. Raises RuntimeError above the tolerance."""
-    config = entry.source.config
-    difference = largest_difference(config, entry.source.params, entry.inputs, 2 * config.recursion.N_sup)
-    if not difference <= TOLERANCE:
-        raise RuntimeError(f"{entry.name}: the page differs from JAX by {difference:.1e}, more than {TOLERANCE:g}")
-    return difference
+def checked(entry: Entry) -> Entry:
+    """The entry with how far page and JAX agree, at most to twice the trained depth.
+
+    Past the trained depth a net may carry rounding errors on to other answers: there the page warns. Raises
+    RuntimeError where they differ by more than the tolerance before.
+    """
+    config, depth = entry.source.config, entry.source.config.recursion.N_sup
+    found = differences(config, entry.source.params, entry.inputs, 2 * depth)
+    compared = int(np.logical_and.accumulate(found <= TOLERANCE).sum())
+    if compared < depth:
+        raise RuntimeError(
+            f"{entry.name}: the page differs from JAX by {found[compared]:.1e} after step {compared + 1}, "
+            f"more than {TOLERANCE:g}"
+        )
+    return replace(entry, compared=compared, difference=float(found[:compared].max()))
 
 
 def _card(entry: Entry) -> str:
     config, params = entry.source.config, entry.source.params
     weights, depth = model.count_parameters(config.model, params), config.recursion.N_sup
-    compared = f"compared with JAX on {len(entry.inputs)} inputs at {2 * depth} steps"
+    compared = f"equal to JAX on {len(entry.inputs)} inputs up to step {entry.compared}"
     return f"{entry.name}: {weights:,} weights, trained with {depth} supervision steps; {compared}."
 
 
@@ -123,7 +135,8 @@ def build(entries: Sequence[Entry], title: str) -> str:
     """The page as HTML. Raises ValueError for two mazes or wafers, or a page that is too large."""
     by_task: dict[str, Any] = {}
     for entry in entries:
-        described = entry.shown | {"description": describe(entry.source.config, entry.source.params)}
+        description = describe(entry.source.config, entry.source.params) | {"compared": entry.compared}
+        described = entry.shown | {"description": description}
         if entry.task == Sudoku.name:
             by_task.setdefault(entry.task, []).append(described)
         else:

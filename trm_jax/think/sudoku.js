@@ -41,7 +41,7 @@ class SudokuPage {
     this.cells = this.side ** 2;
     this.units = sudokuUnits(entry.box);
     this.player?.pause();
-    this.player = new Player(2 * this.model.depth, this.model.depth, () => this.draw());
+    this.player = new Player(this.model, () => this.draw());
     this.playerPlace.replaceChildren(this.player.node);
     const hardest = entry.puzzles[entry.puzzles.length - 1][1];
     this.puzzleLabel.replaceChildren(

@@ -22,7 +22,7 @@ function choice(label, options, onchange, chosen = options[0][0]) {
 
 // Curves over steps: series of {name, values (null where not known yet), largest, dashed}; a line at the step shown.
 function drawCurves(target, series, steps, depth, shown) {
-  const width = 340, height = 150, left = 12, right = 12, top = 10, bottom = 24;
+  const width = 340, height = 150, left = 12, right = 12, top = 22, bottom = 24;
   const x = step => left + (width - left - right) * step / steps;
   const y = (value, largest) => height - bottom - (height - top - bottom) * value / largest;
   const svg = element("svg", {viewBox: `0 0 ${width} ${height}`, class: "curves", role: "img",
@@ -30,7 +30,7 @@ function drawCurves(target, series, steps, depth, shown) {
   svg.append(element("line", {x1: left, x2: width - right, y1: y(0, 1), y2: y(0, 1), class: "axis"}),
     element("line", {x1: x(shown), x2: x(shown), y1: top, y2: y(0, 1), class: "now"}),
     element("line", {x1: x(depth), x2: x(depth), y1: top, y2: y(0, 1), class: "depth"}),
-    element("text", {x: x(depth) + (depth * 2 > steps ? -3 : 3), y: height / 2,
+    element("text", {x: x(depth) + (depth * 2 > steps ? -3 : 3), y: 12,
       "text-anchor": depth * 2 > steps ? "end" : "start"}, "trained depth"));
   for (let step = 0; step <= steps; step++)
     if (steps <= 12 || step % 4 === 0)
@@ -70,9 +70,9 @@ class Thinking {
 
 // Slider and play button; onshow(step) draws.
 class Player {
-  constructor(steps, depth, onshow) {
-    Object.assign(this, {steps, depth, onshow, step: 0});
-    this.slider = element("input", {type: "range", min: 0, max: steps, value: 0, "aria-label": "supervision step",
+  constructor({depth, compared}, onshow) {
+    Object.assign(this, {steps: 2 * depth, depth, compared, onshow, step: 0});
+    this.slider = element("input", {type: "range", min: 0, max: this.steps, value: 0, "aria-label": "supervision step",
       oninput: () => { this.pause(); this.show(Number(this.slider.value)); }});
     this.button = element("button", {type: "button", class: "play", onclick: () => this.toggle()}, "Play");
     this.label = element("output", {class: "step"});
@@ -83,7 +83,8 @@ class Player {
     this.step = step;
     this.slider.value = step;
     const past = step > this.depth ? `, ${step - this.depth} past the trained depth` : "";
-    this.label.textContent = step ? `Step ${step}${past}` : "Before the first step";
+    const rounding = step > this.compared ? ". So deep, rounding alone changes what this net answers: JAX may say otherwise" : "";
+    this.label.textContent = step ? `Step ${step}${past}${rounding}` : "Before the first step";
     this.onshow(step);
   }
 

@@ -10,7 +10,7 @@ class WaferPage {
     this.canvas = element("canvas", {class: "wafer", tabindex: 0, width: 520, height: 520});
     this.bars = element("div", {class: "bars"});
     this.curves = element("div");
-    this.player = new Player(2 * this.model.depth, this.model.depth, () => this.draw());
+    this.player = new Player(this.model, () => this.draw());
     const file = element("input", {type: "file", accept: ".csv,text/csv", onchange: () => this.readFile(file)});
     root.append(
       element("div", {class: "controls"},

@@ -33,7 +33,7 @@ from trm_jax.training.late import LateMetrics
 from trm_jax.training.memory import advice_when_exhausted, memory_limit, needed, require_fit
 from trm_jax.training.predict import scores
 from trm_jax.training.processes import broadcast_from_first, is_first_process
-from trm_jax.training.run_directory import RunDirectory
+from trm_jax.training.run_directory import STEPS, RunDirectory
 from trm_jax.training.samples import by_seed, check_samples, place_samples, samples_of
 from trm_jax.training.start import starting_weights
 
@@ -116,9 +116,11 @@ def _fit(task: Task, config: Config, run: RunDirectory, name: str) -> TrainingRu
             rows = chunks.rows(behind=0 if evaluates or saves or deadline.limited else 1)
             if evaluates:
                 weights = evaluated(state)
-                last = {key: values[:, -1] for key, values in scores(task, config, weights, validation).items()}
+                by_step = scores(task, config, weights, validation)
+                last = {key: values[:, -1] for key, values in by_step.items()}
                 best = _better(config, best, weights, last[task.metric], step)
                 rows[-1] |= {f"validation_{key}": _to_list(values) for key, values in last.items()}
+                rows[-1][STEPS] = [_to_list(values) for values in by_step[task.metric]]
                 rows[-1]["best_step"] = to_host(best.step).tolist()
                 bar.set_postfix({task.metric: f"{np.mean(last[task.metric]):.3f}"})
             _log(run, rows)
@@ -251,7 +253,7 @@ def _better(config: Config, best: Best, params, score: np.ndarray, step: int) ->
 
 
 def _row(config: Config, name: str, directory: Path, metrics, step: int) -> dict[str, Any]:
-    """Metrics of the chunk's last step, one value per seed, after a check that all of its steps were numbers."""
+    """Means over the chunk's steps, one value per seed, after a check that all of its steps were numbers."""
     host = to_host(metrics)  # each (S, K)
     broken = ~np.isfinite(host["loss"]) | ~np.isfinite(host["gradient_norm"])
     if broken.any():
@@ -264,7 +266,7 @@ def _row(config: Config, name: str, directory: Path, metrics, step: int) -> dict
             f"{name}: the loss or gradient of seed {seed} is NaN or infinite at step {at}; of the checkpoints {kept}. "
             "Lower optim.learning_rate or raise optim.warmup, and choose a new name"
         )
-    return {"step": step, **{key: _to_list(values[:, -1]) for key, values in host.items()}}
+    return {"step": step, **{key: _to_list(values.mean(axis=1, dtype=np.float64)) for key, values in host.items()}}
 
 
 def _to_list(values) -> list[float]:

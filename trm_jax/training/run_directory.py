@@ -3,8 +3,12 @@
 import fcntl
 import json
 import os
+import shutil
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from trm_jax.core.config import Config, migrate
 from trm_jax.support.files import write_text
@@ -13,10 +17,13 @@ from trm_jax.support.schema import changed_fields, from_dict
 from trm_jax.training.processes import is_first_process, on_first_process
 
 HOW = (
-    "run.minutes", "run.eval_batch", "run.accumulate", "run.seeds_at_once", "model.matmul_precision", "task.level_by",
+    "run.minutes", "run.eval_batch", "run.accumulate", "run.seeds_at_once", "run.tensorboard", "model.matmul_precision",
+    "task.level_by",
 )  # fmt: skip
 """Options of how a run is computed and reported, with which it may be taken up differently: on a smaller device, for
 longer, or by another measure of difficulty."""
+STEPS = "steps_of_validation"
+"""In a row of metrics, the first validation score of every seed after each supervision step."""
 
 
 def _lines(path: Path) -> list[str]:
@@ -60,6 +67,29 @@ def _filled(options: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]
     return {**defaults, **options, **known}
 
 
+class Events:
+    """Rows of metrics as TensorBoard event files, a folder for each seed; older files make way."""
+
+    def __init__(self, folder: Path, seeds: list[int]):
+        from tensorboardX import SummaryWriter  # here: an extra
+
+        shutil.rmtree(folder, ignore_errors=True)
+        self._writers = [SummaryWriter(str(folder / f"seed-{seed}")) for seed in seeds]
+
+    def write(self, row: dict[str, Any]) -> None:
+        """One row, at once on the disk."""
+        for place, writer in enumerate(self._writers):
+            for name, values in row.items():
+                if np.ndim(values) == 1:
+                    writer.add_scalar(name, values[place], row["step"])
+            writer.flush()
+
+    def close(self) -> None:
+        """Finish the files."""
+        for writer in self._writers:
+            writer.close()
+
+
 class RunDirectory:
     """A run's directory, created or taken up again; as a context it is locked against a second run.
 
@@ -67,15 +97,18 @@ class RunDirectory:
     ``options`` are those of `trm_jax.core.task.run_options`; ``defaults`` are used for options that the run did not
     know.
     Raises ValueError when the directory holds a run with other options, or anything else, or is in use: nothing is
-    overwritten silently.
+    overwritten silently. Raises RuntimeError for ``run.tensorboard`` without tensorboardX.
     """
 
     def __init__(self, path: Path, options: dict[str, Any], defaults: dict[str, Any] | None = None):
         self.path, self.options, self.defaults = path, options, defaults or {}
+        self._events: Events | None = None
         on_first_process(self._create)
 
     def _create(self) -> None:
         path = self.path
+        if self.options["run"]["tensorboard"] and find_spec("tensorboardX") is None:
+            raise RuntimeError("run.tensorboard needs a package that is not here: pip install tensorboardX")
         config_file = path / "config.json"
         if config_file.exists():
             stored = _filled(read_options(path), json.loads(json.dumps(self.defaults)))
@@ -107,6 +140,8 @@ class RunDirectory:
             raise ValueError(f"another process trains in {self.path}; wait for it or choose another name") from None
 
     def __exit__(self, *_: object) -> None:
+        if self._events:
+            self._events.close()
         if is_first_process():
             os.close(self._lock)
 
@@ -116,11 +151,15 @@ class RunDirectory:
         return read_metrics(self.path)
 
     def truncate_metrics(self, step: int) -> None:
-        """Drop the rows after ``step``: a resumed run writes them again."""
+        """Drop the rows after ``step``, a resumed run writes them again; begin the event files with those before."""
         if not is_first_process():
             return
         rows = [row for row in self.metrics if row["step"] <= step]
         write_text(self.path / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+        if self.options["run"]["tensorboard"]:
+            self._events = Events(self.path / "events", self.options["run"]["seeds"])
+            for row in rows:
+                self._events.write(row)
 
     def log(self, row: dict[str, Any]) -> None:
         """Append one row to metrics.jsonl and wait until it is on the disk: a later checkpoint must find it there."""
@@ -130,3 +169,5 @@ class RunDirectory:
             file.write(json.dumps(row) + "\n")
             file.flush()
             os.fsync(file.fileno())
+        if self._events:
+            self._events.write(row)

@@ -3,7 +3,6 @@
     python -m trm_jax.training.watch runs/mine                         # writes runs/mine/watch.html until it ends
     python -m trm_jax.training.watch runs/a runs/b --output ab.html    # side by side, with their differing options
     python -m trm_jax.training.watch runs/a --once                     # once
-    python -m trm_jax.training.watch runs/a --tensorboard events       # event files too: needs trm_jax[tensorboard]
 
 Runs are read only: watching changes nothing in them but the page.
 """
@@ -22,7 +21,7 @@ from trm_jax.reporting import markdown
 from trm_jax.support.files import write_text
 from trm_jax.support.schema import changed_fields, require
 from trm_jax.support.terminal.cli import main
-from trm_jax.training.run_directory import read_metrics, read_options
+from trm_jax.training.run_directory import STEPS, read_metrics, read_options
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -42,8 +41,6 @@ class Arguments:
     """Seconds between two looks."""
     once: bool = False
     """Write the page once and end."""
-    tensorboard: Path | None = None
-    """New folder for TensorBoard event files of everything in metrics.jsonl."""
 
 
 class Arm(NamedTuple):
@@ -150,6 +147,7 @@ def page(watched: dict[Path, list[Arm]], refresh: float) -> str:
     head = ("Arm", "State", "Updates", "Updates a second", "Time left", "Last validation, by seed")
     for name, arms in runs.items():
         parts += [f"## {name}", markdown.table(head, [status(arm) for arm in arms])]
+    parts += _by_step(runs)
     parts += ["![Validation score and loss over the updates](curves.svg)"]
     if len(runs) == 2:
         a, b = (arms[0] for arms in runs.values())
@@ -164,6 +162,24 @@ def page(watched: dict[Path, list[Arm]], refresh: float) -> str:
     return html.replace("<style>", f"{tag}<style>", 1)
 
 
+def _by_step(runs: dict[str, list[Arm]]) -> list[str]:
+    """The last validation scores of every arm after each supervision step, as a table; nothing where none is known."""
+    known = {
+        (name, arm.name): np.mean(rows[-1][STEPS], axis=0)
+        for name, arms in runs.items()
+        for arm in arms
+        if (rows := arm.validation()[1]) and STEPS in rows[-1]
+    }
+    if not known:
+        return []
+    deepest = max(map(len, known.values()))
+    head = ("Run", "Arm", *(str(step) for step in range(1, deepest + 1)))
+    table = [
+        (*key, *(f"{value:.3f}" for value in values), *[""] * (deepest - len(values))) for key, values in known.items()
+    ]
+    return ["## Last validation after each supervision step, mean of seeds", markdown.table(head, table)]
+
+
 def _value(options: Any, path: str) -> str:
     """What a dotted option is set to."""
     for name in path.split("."):
@@ -171,59 +187,19 @@ def _value(options: Any, path: str) -> str:
     return str(options)
 
 
-class Events:
-    """Metrics as TensorBoard event files, a folder for each arm and seed. Raises FileExistsError or RuntimeError."""
-
-    def __init__(self, folder: Path):
-        try:
-            from tensorboardX import SummaryWriter
-        except ImportError:
-            raise RuntimeError("--tensorboard needs tensorboardX: pip install trm_jax[tensorboard]") from None
-        folder.mkdir(parents=True)
-        self._folder, self._make = folder, SummaryWriter
-        self._writers: dict[str, Any] = {}
-        self._written: dict[str, int] = {}
-
-    def update(self, run: Path, arms: list[Arm]) -> None:
-        """Write the rows that are new."""
-        for arm in arms:
-            for place, seed in enumerate(arm.options["run"]["seeds"]):
-                name = f"{run.name}/{arm.name}/seed-{seed}"
-                if name not in self._writers:
-                    self._writers[name] = self._make(str(self._folder / name))
-                for row in arm.rows:
-                    if row["step"] > self._written.get(name, 0):
-                        for key, values in row.items():
-                            if isinstance(values, list):
-                                self._writers[name].add_scalar(key, values[place], row["step"])
-                self._written[name] = arm.step
-                self._writers[name].flush()
-
-    def close(self) -> None:
-        """Finish the files."""
-        for writer in self._writers.values():
-            writer.close()
-
-
 def run(arguments: Arguments) -> None:
     """Write the page until nothing trains any more."""
     require(1 <= len(arguments.runs) <= 2, f"give one run or two, got {len(arguments.runs)}")
     require(arguments.every > 0, f"--every must be positive, got {arguments.every:g}")
     paths, output = list(arguments.runs), arguments.output or arguments.runs[0] / "watch.html"
-    events = Events(arguments.tensorboard) if arguments.tensorboard else None
     print(output)
     while True:
         runs = {path: read_arms(path) for path in paths}
         running = not arguments.once and any(arm.running for arms in runs.values() for arm in arms)
         write_text(output, page(runs, arguments.every if running else 0))
-        if events:
-            for path, arms in runs.items():
-                events.update(path, arms)
         if not running:
             break
         time.sleep(arguments.every)
-    if events:
-        events.close()
 
 
 if __name__ == "__main__":

@@ -63,8 +63,8 @@ def _intervals(rows: Sequence[str], series: Mapping[str, Sequence[Interval]], la
 
 @matplotlib.rc_context(STYLE)
 def confusion(matrix: np.ndarray, classes: Sequence[str], source: str) -> Figure:
-    """Confusion matrix with counts; the colour, and the second number, are the share of the true class."""
-    figure = Figure((6, 5.6), layout="constrained")
+    """Confusion matrix in percent of the true class, with the wafers of each class."""
+    figure = Figure((WIDTH, 5.2), layout="constrained")
     draw_confusion(figure.subplots(), matrix, classes)
     name_source(figure, source)
     return figure
