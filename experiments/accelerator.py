@@ -36,7 +36,7 @@ class Arguments:
 def run(arguments: Arguments) -> bool:
     """Measure, print and write; True if nothing was found to be wrong. The preset smoke compiles quickly."""
     if arguments.preset == "smoke":
-        xla_flags.add(xla_flags.QUICK)
+        xla_flags.add(f"{xla_flags.QUICK} {xla_flags.ONE_DEVICE}")
     configure()
     from trm_jax.benchmark.proof import report as proof_report  # here: --help needs no jax, and flags come before it
     from trm_jax.benchmark.proof import run as proof

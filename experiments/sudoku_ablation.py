@@ -74,7 +74,7 @@ def run(arguments: Arguments) -> None:
     arms = build_arms(study, Sudoku(), common, arguments.arms, arguments.arm)
     directory = run_folder(arguments.output, arguments.name or f"{arguments.study}-{arguments.preset}", "a study")
     if smoke:  # unless the user's own flags say otherwise
-        xla_flags.add(xla_flags.QUICK)
+        xla_flags.add(f"{xla_flags.QUICK} {xla_flags.ONE_DEVICE}")
     configure()
     from trm_jax.study import preview, runner  # here, so that --help and a misspelt name need no jax
 

@@ -9,6 +9,7 @@ reason. The result is a directory to give as data wherever wafer maps are read.
 """
 
 import hashlib
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,14 +60,22 @@ def select(loaded: ReadResult, arguments: Arguments) -> ReadResult:
 
 
 def already_prepared(output: Path, origin: dict[str, Any]) -> bool:
-    """Whether the output was prepared from this source. Raises ValueError if it was prepared from another."""
+    """Whether the output was prepared from this source, and is whole; what it lacks is said on stderr.
+
+    Raises ValueError if it was prepared from another source.
+    """
     if not cache.is_cache(output):
         return False
     known = cache.read_manifest(output)
     if any(known[name] != origin[name] for name in ("sha256", "selection")):
         raise ValueError(f"{output} was prepared from {known['source']} or another selection; --force replaces it")
-    cache.read_cache(output)
-    return True
+    try:
+        faults = [f"{output}: {note}" for note in cache.read_cache(output).notes]
+    except ValueError as error:
+        faults = [str(error)]
+    for fault in faults:
+        print(fault, file=sys.stderr)
+    return not faults
 
 
 def source_of(arguments: Arguments) -> tuple[dict[str, Any], Callable[[], ReadResult]]:

@@ -3,18 +3,21 @@
 import os
 from pathlib import Path
 
-# Before jax starts: compiling costs more than running here, and seeds need two devices.
-os.environ["XLA_FLAGS"] = (
-    os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-)
-
-import jax
 import pytest
 
-jax.config.update("jax_num_cpu_devices", 2)
-# The same programs occur in many tests.
-jax.config.update("jax_compilation_cache_dir", str(Path(__file__).parent.parent / ".cache" / "tests"))
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+from trm_jax.support import xla_flags
+
+# Before jax starts, here and in the processes that tests start: compiling costs more than running, and the same
+# programs occur in many tests.
+xla_flags.add(xla_flags.QUICK)
+CACHE = str(Path(__file__).parent.parent / ".cache" / "tests")
+os.environ |= {
+    "TRM_CACHE": CACHE, "JAX_COMPILATION_CACHE_DIR": CACHE, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2"
+}  # fmt: skip
+
+import jax  # noqa: E402
+
+jax.config.update("jax_num_cpu_devices", 2)  # seeds need two
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,7 @@
 """The training step: gradients, carried slots, exploration, chunks, and that it learns."""
 
 import itertools
-from functools import partial
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -32,15 +32,48 @@ SMALL = Config().override(
         "run.steps": 100,
     }
 )
-CARRIED = SMALL.override(**{"loss.supervision": "carried", "recursion.N_sup": 4})
+TINY = SMALL.override(**{"recursion.n": 1, "recursion.N_sup": 1})
+CARRIED = SMALL.override(**{"loss.supervision": "carried", "recursion.N_sup": 4, "loss.exploration": 0.0})
+IN_ORDER = Toy({}, lambda key, batch: DATA.arrays)
+"""Replaces the drawn batch by the data in order: no randomness left."""
+
+
+@cache
+def _init(config):
+    return jax.jit(partial(train_step.init, config))
 
 
 def start(config, data=DATA, seed=0):
-    return jax.jit(lambda seed: train_step.init(config, data, seed))(seed)
+    """The first state; what it does not depend on is set to one value, so that tests share a program."""
+    same = {"loss.exploration": 0.0, "loss.continue_loss": False, "run.accumulate": 1}
+    return _init(config.override(**same))(data, seed)
 
 
-def jitted(config, task=PLAIN, data=DATA):
-    return jax.jit(lambda state: train_step.train_step(config, task, state, data))
+def compiled(config, task=PLAIN):
+    """The training step of a state and data."""
+    return jax.jit(partial(train_step.train_step, config, task))
+
+
+shared = cache(compiled)
+"""The same for all tests that change nothing inside it."""
+
+
+@cache
+def carried_states():
+    """States before and after each of nine carried updates."""
+    states = [start(CARRIED)]
+    for _ in range(9):
+        states.append(shared(CARRIED)(states[-1], DATA)[0])
+    return states
+
+
+refill = jax.jit(partial(train_step._refill, CARRIED))
+
+
+@cache
+def answers(config):
+    """Classes after every step that weights give the inputs."""
+    return jax.jit(lambda params: predict.predict(config, params, INPUTS).classes)
 
 
 def assert_equal_trees(one, two):
@@ -53,11 +86,6 @@ def _is_key(leaf):
     return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
-def all_of_them(data=DATA):
-    """An augmentation that replaces the drawn batch by the data in order: no randomness left."""
-    return Toy({}, lambda key, batch: data.arrays)
-
-
 @pytest.mark.parametrize("mixer", ["linear", "swiglu", "attention"])
 def test_one_batch_is_learnt_by_heart(mixer):
     config = SMALL.override(
@@ -65,48 +93,51 @@ def test_one_batch_is_learnt_by_heart(mixer):
            "optim.learning_rate": 1e-2,
            "model.positions": "rotary_2d" if mixer == "attention" else "none"}
     )  # fmt: skip
-    state = start(config, DATA, 0)
-    before = predict.predict(config, state.params, INPUTS).classes[-1]
-    state, metrics = jax.jit(lambda s: train_step.train_chunk(config, all_of_them(), 150, s, DATA))(state)
-    predicted = predict.predict(config, train_step.eval_params(config, state), INPUTS).classes[-1]
+    state = start(config)
+    before = answers(config)(state.params)[-1]
+    state, metrics = jax.jit(partial(train_step.train_chunk, config, IN_ORDER, 150))(state, DATA)
+    predicted = answers(config)(jax.jit(partial(train_step.eval_params, config))(state))[-1]
     assert not (np.asarray(before) == LABELS).all(axis=-1).any()
     assert (np.asarray(predicted) == LABELS).all()
     assert metrics["exact"][-1] == 1.0 and metrics["loss"][-1] < 0.1 * metrics["loss"][0]
 
 
 def test_a_net_that_returns_zeros_solves_nothing():
-    state = start(SMALL, DATA, 0)
-    zeros = jax.tree.map(jnp.zeros_like, state.params)
-    predicted = puzzles.to_digits(np.asarray(predict.predict(SMALL, zeros, INPUTS).classes))
+    zeros = jax.tree.map(np.zeros_like, start(SMALL).params)
+    predicted = puzzles.to_digits(np.asarray(answers(SMALL)(zeros)))
     scores = puzzles.score(predicted, PUZZLES.puzzles, PUZZLES.solutions, Box(2, 2))
     assert scores["exact"].max() == scores["valid"].max() == 0
 
 
 def test_a_chunk_equals_the_loop_of_its_steps_bitwise():
     config = CARRIED.override(**{"loss.exploration": 0.5})
-    begin, step = start(config, DATA, 3), jitted(config)
+    begin = start(config, DATA, 3)
     looped, rows = begin, []
     for _ in range(6):
-        looped, metrics = step(looped)
+        looped, metrics = shared(config)(looped, DATA)
         rows.append(metrics)
-    chunked, metrics = jax.jit(lambda state: train_step.train_chunk(config, PLAIN, 6, state, DATA))(begin)
+    chunked, metrics = jax.jit(partial(train_step.train_chunk, config, PLAIN, 6))(begin, DATA)
     assert_equal_trees(looped, chunked)
     np.testing.assert_array_equal([row["loss"] for row in rows], metrics["loss"])
     assert int(chunked.step) == 6 and not np.array_equal(chunked.params["tokens"], begin.params["tokens"])
 
 
 def test_the_summed_loss_is_the_sum_over_all_supervision_steps():
-    state = start(SMALL, DATA, 0)
-    outputs = jax.jit(lambda params: model.forward(SMALL, params, INPUTS))(state.params)
-    by_step = [jax.tree.map(lambda leaf, k=k: leaf[k], outputs) for k in range(3)]
-    steps = [losses.step_loss(SMALL.loss, output, LABELS) for output in by_step]
-    _, metrics = jitted(SMALL, all_of_them())(state)
-    assert steps[0].total != steps[1].total != steps[2].total
-    np.testing.assert_allclose(metrics["loss"], sum(float(step.total) for step in steps), rtol=1e-6)
+    @jax.jit
+    def by_step(params):
+        outputs = model.forward(SMALL, params, INPUTS)
+        each = [jax.tree.map(lambda leaf, k=k: leaf[k], outputs) for k in range(3)]
+        return [losses.step_loss(SMALL.loss, output, LABELS).total for output in each]
+
+    state = start(SMALL)
+    steps = by_step(state.params)
+    _, metrics = shared(SMALL, IN_ORDER)(state, DATA)
+    assert steps[0] != steps[1] != steps[2]
+    np.testing.assert_allclose(metrics["loss"], sum(map(float, steps)), rtol=1e-6)
 
 
 def test_the_metrics_are_the_last_exact_accuracy_and_the_gradient_norm_before_clipping(monkeypatch):
-    state, config = start(SMALL, DATA, 0), SMALL.override(**{"optim.clip": 1e-3})
+    state, config = start(TINY), TINY.override(**{"optim.clip": 1e-3})
     honest = losses.deep_supervision
 
     def told(*arguments):
@@ -117,7 +148,7 @@ def test_the_metrics_are_the_last_exact_accuracy_and_the_gradient_norm_before_cl
         return honest(config.loss, model.forward(config, params, INPUTS), LABELS)[0]
 
     monkeypatch.setattr(losses, "deep_supervision", told)
-    _, metrics = jitted(config, all_of_them())(state)
+    _, metrics = compiled(config, IN_ORDER)(state, DATA)
     assert metrics["exact"] == 0.75
     norm = np.sqrt(sum(float((leaf**2).sum()) for leaf in jax.tree.leaves(jax.jit(jax.grad(summed))(state.params))))
     assert norm > 100 * config.optim.clip
@@ -129,12 +160,11 @@ def key_bits(key) -> tuple[int, ...]:
 
 
 def test_weights_and_data_order_have_keys_of_their_own():
-    state = start(SMALL, DATA, 3)
+    state, initialise = start(SMALL, DATA, 3), jax.jit(partial(model.initialise, SMALL.model))
     root = jax.random.key(3)
     assert key_bits(state.key) != key_bits(root)
     for key in (state.key, root):
-        again = jax.jit(lambda key: model.initialise(SMALL.model, key))(key)
-        assert not np.array_equal(again["tokens"], state.params["tokens"])
+        assert not np.array_equal(initialise(key)["tokens"], state.params["tokens"])
 
 
 @pytest.mark.parametrize("weights", [None, np.ones((1, 8))])
@@ -154,11 +184,11 @@ def test_batch_and_exploration_have_keys_of_their_own(monkeypatch):
     state, used = start(CARRIED), {}
 
     def draw(config, task, data, key, step):
-        used["batch"] = key_bits(key)
+        used["batch"] = key
         return data.arrays
 
     def minimum(config, key, shape):
-        used["exploration"] = key_bits(key)
+        used["exploration"] = key
         return jnp.zeros(shape, jnp.int32)
 
     def loss(config, params, slots, steps):
@@ -169,14 +199,15 @@ def test_batch_and_exploration_have_keys_of_their_own(monkeypatch):
     monkeypatch.setattr(train_step, "draw_batch", draw)
     monkeypatch.setattr(train_step, "minimum_steps", minimum)
     monkeypatch.setattr(train_step, "_carried_loss", loss)
-    train_step.train_step(CARRIED, PLAIN, state, DATA)
-    assert len({*used.values(), key_bits(state.key), key_bits(jax.random.fold_in(state.key, 0))}) == 4
+    keys = jax.jit(lambda state: train_step.train_step(CARRIED, PLAIN, state, DATA) and used)(state)
+    assert len({*map(key_bits, keys.values()), key_bits(state.key), key_bits(jax.random.fold_in(state.key, 0))}) == 4
 
 
 def test_seeds_differ_in_weights_and_in_data_order():
     first, second = (start(SMALL, DATA, seed) for seed in (0, 1))
     assert not np.array_equal(first.params["tokens"], second.params["tokens"])
-    one, other = (train_step.draw_batch(SMALL, PLAIN, DATA, state.key, 0) for state in (first, second))
+    draw = jax.jit(partial(train_step.draw_batch, SMALL, PLAIN, DATA))
+    one, other = (draw(state.key, 0) for state in (first, second))
     assert not np.array_equal(one["inputs"], other["inputs"])
 
 
@@ -187,11 +218,10 @@ def test_every_step_draws_another_batch_and_the_same_one_again_on_resuming():
         jax.debug.callback(lambda inputs: seen.append(np.asarray(inputs)), batch["inputs"])
         return batch
 
-    state = start(SMALL, DATA, 0)
-    step = jitted(SMALL, Toy({}, spy))
-    after, _ = step(state)
-    step(after)
-    step(after)
+    step = compiled(TINY, Toy({}, spy))
+    after, _ = step(start(TINY), DATA)
+    step(after, DATA)
+    step(after, DATA)
     jax.effects_barrier()
     assert not np.array_equal(seen[0], seen[1])
     np.testing.assert_array_equal(seen[1], seen[2])
@@ -234,29 +264,19 @@ def test_training_counts_its_updates_to_know_what_to_draw():
         jax.debug.callback(lambda labels: seen.append(int(np.asarray(labels).max())), batch["labels"])
         return batch
 
-    config = SMALL.override(**{"run.steps": 6, "optim.warmup": 1})
+    config = TINY.override(**{"run.steps": 6, "optim.warmup": 1})
     arrays = {name: np.concatenate([array, array]) for name, array in DATA.arrays.items()}
     arrays["labels"] = np.concatenate([np.full_like(LABELS, 2), np.full_like(LABELS, 3)])
     weights = np.repeat([[0, 1], [1, 0]], 8, axis=1)
     both = on_device(arrays, 6, weights=weights, phases=(0.0, 0.5))
     task = Toy({}, spy)
-    jax.block_until_ready(jax.jit(lambda s: train_step.train_chunk(config, task, 6, s, both))(start(config, both)))
+    jax.block_until_ready(jax.jit(partial(train_step.train_chunk, config, task, 6))(start(config, both), both))
     jax.effects_barrier()
     assert seen == [3, 3, 3, 2, 2, 2]
 
 
-def carried_states(config, steps=8, seed=0):
-    """States before and after each of some carried updates."""
-    state, step = start(config, DATA, seed), jitted(config)
-    states = [state]
-    for _ in range(steps):
-        state, _ = step(state)
-        states.append(state)
-    return states
-
-
 def test_labels_stay_with_their_slot_until_it_halts():
-    states = carried_states(CARRIED.override(**{"loss.exploration": 0.0}))
+    states = carried_states()
     pairs = {tuple(i): tuple(label) for i, label in zip(np.asarray(INPUTS), np.asarray(LABELS), strict=True)}
     for before, after in itertools.pairwise(states[1:]):
         kept = ~np.asarray(before.carry.halted)
@@ -268,22 +288,21 @@ def test_labels_stay_with_their_slot_until_it_halts():
 
 
 def test_the_loss_is_that_of_the_carried_labels_and_not_of_the_new_batch():
-    config = CARRIED
-    state = carried_states(config, 2)[-1]
+    state = carried_states()[2]
     assert not state.carry.halted.any()
     foreign = on_device({"inputs": INPUTS, "labels": jnp.full_like(LABELS, 2)})
-    _, ours = jitted(config)(state)
-    _, other = jitted(config, data=foreign)(state)
+    _, ours = shared(CARRIED)(state, DATA)
+    _, other = shared(CARRIED)(state, foreign)
     assert ours["loss"] == other["loss"]
 
 
 def test_slots_run_all_steps_and_are_refilled_with_initial_states():
-    states = carried_states(CARRIED, steps=9)
+    states = carried_states()
     steps = np.array([state.carry.steps for state in states[1:]])
     # The halting head starts at -5: no sample stops early, so all slots count 1..4 and start again.
     np.testing.assert_array_equal(steps[:, 0], [1, 2, 3, 4, 1, 2, 3, 4, 1])
     assert states[4].carry.halted.all() and not states[3].carry.halted.any()
-    fresh = train_step._refill(CARRIED, states[4], {"inputs": INPUTS, "labels": LABELS})
+    fresh = refill(states[4], {"inputs": INPUTS, "labels": LABELS})
     y, z = model.initial(CARRIED, states[4].params, 8)
     np.testing.assert_array_equal(fresh.y, y)
     np.testing.assert_array_equal(fresh.z, z)
@@ -291,30 +310,31 @@ def test_slots_run_all_steps_and_are_refilled_with_initial_states():
 
 
 def test_a_confident_sample_halts_early_and_only_its_slot_is_refilled():
-    state = carried_states(CARRIED.override(**{"loss.exploration": 0.0}), 1)[-1]
+    @jax.jit
+    def halting(params, carry):
+        x = model.embed(CARRIED, params, carry.batch["inputs"])
+        y, _ = model.supervision_step(CARRIED, params, x, carry.y, carry.z)
+        return model.heads(CARRIED, params, y).q_halt
+
+    state = carried_states()[1]
     # Give the halting head a weight, so that samples differ, and a bias between them.
     params = dict(state.params)
-    outputs = model.heads(CARRIED, params, state.carry.y)
     direction = jax.random.normal(jax.random.key(0), params["halting"]["kernel"].shape)
     params["halting"] = {"kernel": direction, "bias": jnp.zeros(2)}
-    assert outputs.q_halt.shape == (8,)
-    x = model.embed(CARRIED, params, state.carry.batch["inputs"])
-    y, _ = model.supervision_step(CARRIED, params, x, state.carry.y, state.carry.z)
-    logits = model.heads(CARRIED, params, y).q_halt
-    params["halting"]["bias"] = -jnp.array([jnp.median(logits), 0.0])
-    config = CARRIED.override(**{"loss.exploration": 0.0})
-    after, _ = jitted(config)(state._replace(params=params))
-    np.testing.assert_array_equal(after.carry.halted, logits > jnp.median(logits))
+    logits = np.asarray(halting(params, state.carry))
+    params["halting"]["bias"] = jnp.array([-np.median(logits), 0.0])
+    after, _ = shared(CARRIED)(state._replace(params=params), DATA)
+    np.testing.assert_array_equal(after.carry.halted, logits > np.median(logits))
     assert 0 < after.carry.halted.sum() < 8
 
 
 def test_a_sample_that_explores_halts_with_the_last_step_of_its_minimum(monkeypatch):
     monkeypatch.setattr(train_step, "minimum_steps", lambda config, key, shape: jnp.full(shape, 3))
-    state, step = start(CARRIED), jitted(CARRIED)
+    state, step = start(CARRIED), compiled(CARRIED)
     state = state._replace(params=state.params | {"halting": state.params["halting"] | {"bias": jnp.array([9.0, 0])}})
     halted = []
     for _ in range(3):
-        state, _ = step(state)
+        state, _ = step(state, DATA)
         halted.append(bool(state.carry.halted.all()))
     assert halted == [False, False, True]
 
@@ -330,11 +350,10 @@ def test_exploration_is_drawn_for_every_sample():
 
 
 def test_a_slot_that_goes_on_keeps_its_sample_while_others_are_refilled():
-    config = CARRIED.override(**{"loss.exploration": 0.0})
-    state = carried_states(config, 1)[-1]
+    state = carried_states()[1]
     halted = jnp.arange(8) % 2 == 0
     before = state.carry._replace(halted=halted)
-    after = train_step._refill(config, state._replace(carry=before), {"inputs": INPUTS[::-1], "labels": LABELS[::-1]})
+    after = refill(state._replace(carry=before), {"inputs": INPUTS[::-1], "labels": LABELS[::-1]})
     np.testing.assert_array_equal(after.steps, np.where(halted, 0, before.steps))
     for name, fresh in (("inputs", INPUTS[::-1]), ("labels", LABELS[::-1])):
         np.testing.assert_array_equal(after.batch[name], jnp.where(halted[:, None], fresh, before.batch[name]))
@@ -345,18 +364,18 @@ def test_a_slot_that_goes_on_keeps_its_sample_while_others_are_refilled():
 @pytest.mark.parametrize(
     ("bias", "options", "halts"),
     [
-        ([10.0, 0.0], {"loss.exploration": 0.0}, True),
+        ([10.0, 0.0], {}, True),
         ([10.0, 0.0], {"loss.exploration": 1.0}, False),
-        ([-5.0, -6.0], {"loss.exploration": 0.0, "loss.continue_loss": True}, True),
-        ([-5.0, -6.0], {"loss.exploration": 0.0}, False),
-        ([5.0, 6.0], {"loss.exploration": 0.0, "loss.continue_loss": True}, False),
+        ([-5.0, -6.0], {"loss.continue_loss": True}, True),
+        ([-5.0, -6.0], {}, False),
+        ([5.0, 6.0], {"loss.continue_loss": True}, False),
     ],
 )
 def test_a_sample_halts_by_its_logits_unless_it_explores(bias, options, halts):
     config = CARRIED.override(**options)
     state = start(config)
     params = state.params | {"halting": state.params["halting"] | {"bias": jnp.array(bias)}}
-    after, _ = jitted(config)(state._replace(params=params))
+    after, _ = shared(config)(state._replace(params=params), DATA)
     assert (np.asarray(after.carry.halted) == halts).all()
 
 
@@ -365,16 +384,16 @@ def test_a_batch_in_parts_makes_the_same_update_with_less_memory(supervision):
     config = SMALL.override(**{"loss.supervision": supervision, "recursion.remat": False})
     parts = config.override(**{"run.accumulate": 4})
     state = start(config)
-    whole, split = jitted(config), jitted(parts)
+    whole, split = (compiled(each).lower(state, DATA).compile() for each in (config, parts))
     for _ in range(3):
-        (state, metrics), (other, other_metrics) = whole(state), split(state)
+        (other, other_metrics), (state, metrics) = split(state, DATA), whole(state, DATA)
         assert_close = partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5)
         jax.tree.map(assert_close, other_metrics, metrics)
         jax.tree.map(assert_close, (other.params, other.ema), (state.params, state.ema))
         if supervision == "carried":
             jax.tree.map(assert_close, other.carry, state.carry)
             assert np.ptp(state.carry.batch["inputs"], axis=0).any()  # the samples differ, so order counts
-    used = [step.lower(state).compile().memory_analysis().temp_size_in_bytes for step in (whole, split)]
+    used = [step.memory_analysis().temp_size_in_bytes for step in (whole, split)]
     assert used[1] < 0.6 * used[0], used
 
 
@@ -394,13 +413,13 @@ def test_tokens_lie_on_the_device_as_bytes_and_are_drawn_as_they_were():
 
 
 def test_no_gradient_crosses_from_one_carried_update_to_the_next():
-    state = carried_states(CARRIED, 2)[-1]
+    state = carried_states()[2]
     slots = state.carry
 
     def loss(y):
         return train_step._carried_loss(CARRIED, state.params, slots._replace(y=y), 0)[1][1].y.sum()
 
-    assert not jax.grad(loss)(slots.y).any()
+    assert not jax.jit(jax.grad(loss))(slots.y).any()
 
 
 def test_continue_loss_trains_the_second_halting_output_and_nothing_else_does():
@@ -410,16 +429,15 @@ def test_continue_loss_trains_the_second_halting_output_and_nothing_else_does():
             state = after = start(config, DATA, 0)
             # Both outputs start at -5, where a step more is worth what stopping is: the first update moves only one.
             for _ in range(3):
-                after, _ = jitted(config)(after)
+                after, _ = shared(config)(after, DATA)
             change = np.asarray(after.params["halting"]["bias"] - state.params["halting"]["bias"])
             assert change[0] != 0 and (change[1] != 0) == continue_loss
 
 
 def test_evaluated_weights_are_the_debiased_average_of_the_updated_weights_or_the_weights():
-    config = SMALL.override(**{"optim.warmup": 0, "optim.ema": 0.9})
-    step = jitted(config)
-    one, _ = step(start(config))
-    two, _ = step(one)
+    config = TINY.override(**{"optim.warmup": 0, "optim.ema": 0.9})
+    one, _ = shared(config)(start(config), DATA)
+    two, _ = shared(config)(one, DATA)
     expected = (0.9 * one.params["tokens"] + two.params["tokens"]) / 1.9
     averaged = train_step.eval_params(config, two)["tokens"]
     np.testing.assert_allclose(averaged, expected, rtol=1e-5, atol=1e-6)

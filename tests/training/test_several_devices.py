@@ -20,7 +20,6 @@ from toys import Sized, Toy, on_device
 from trm_jax.core import predict as evaluate
 from trm_jax.core import train_step
 from trm_jax.core.config import Config
-from trm_jax.support.xla_flags import known
 from trm_jax.training import loop
 from trm_jax.training import processes as runtime
 from trm_jax.training.checkpoint import Checkpoints
@@ -36,11 +35,6 @@ ONE_SEED = TWO_SEEDS.override(**{"run.seeds": (4,), "loss.supervision": "sum", "
 DATA = {
     "inputs": np.random.default_rng(0).integers(1, 6, (16, 16)).astype(np.int32),
     "labels": np.random.default_rng(1).integers(2, 6, (16, 16)).astype(np.int32),
-}
-QUICK_COMPILING = known("--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false")
-FAST = {  # what conftest.py sets in this process
-    "JAX_COMPILATION_CACHE_DIR": str(Path(__file__).parents[2] / ".cache" / "tests"),
-    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2",
 }
 
 
@@ -59,7 +53,7 @@ def run(directory, config, stop=None):
 
 def start(statement, devices, **environment):
     """A Python process with so many devices that imports this file as t."""
-    flags = f"{QUICK_COMPILING} --xla_force_host_platform_device_count={devices}"
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}"  # beside those of conftest.py
     return subprocess.Popen(
         [
             sys.executable,
@@ -67,7 +61,7 @@ def start(statement, devices, **environment):
             f"import sys; sys.path[:0] = {sys.path!r}; import test_several_devices as t; {statement}",
         ],
         cwd=Path(__file__).parent,
-        env=os.environ | FAST | {"XLA_FLAGS": flags} | environment,
+        env=os.environ | {"XLA_FLAGS": flags} | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

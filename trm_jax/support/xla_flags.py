@@ -7,9 +7,10 @@ from pathlib import Path
 
 QUICK = (
     "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true --xla_cpu_use_fusion_emitters=false "
-    "--xla_force_host_platform_device_count=1"
+    "--xla_cpu_parallel_codegen_split_count=1"
 )
-"""What compiles fast for one device; the programs are slower and round differently."""
+"""What compiles fast; the programs are slower and round differently."""
+ONE_DEVICE = "--xla_force_host_platform_device_count=1"
 
 
 def known(flags: str) -> str:

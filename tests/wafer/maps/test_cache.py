@@ -27,6 +27,14 @@ import wafer_prepare  # noqa: E402
 ORIGIN = {"source": "somewhere", "sha256": "0", "selection": {}, "notice": ""}
 
 
+def without_sums(path: Path) -> Path:
+    """A cache as versions without checksums wrote it."""
+    manifest = json.loads((path / "manifest.json").read_text())
+    del manifest["checksums"]
+    (path / "manifest.json").write_text(json.dumps(manifest))
+    return path
+
+
 def assert_same(actual: Wafers, expected: Wafers) -> None:
     for field in fields(Wafers):
         if field.name not in ("flat", "start", "source"):
@@ -74,7 +82,7 @@ def test_a_label_beyond_the_classes_is_refused(tmp_path: Path, loaded: ReadResul
     cache.write_cache(tmp_path / "cache", loaded, ORIGIN)
     records = np.load(tmp_path / "cache" / "wafers.npy")
     records["label"][3] = label
-    np.save(tmp_path / "cache" / "wafers.npy", records)
+    np.save(without_sums(tmp_path / "cache") / "wafers.npy", records)
     if kept:
         assert cache.read_cache(tmp_path / "cache").wafers.label[3] == label
     else:
@@ -154,6 +162,34 @@ def test_a_damaged_cache_is_refused(
     with pytest.raises(ValueError, match=reason) as caught:
         source.read(path)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["flat.npy", "wafers.npy", "rejected.csv"])
+def test_a_flipped_bit_is_found_in_every_file_and_mended_by_preparing_again(
+    tmp_path: Path, prepare: Callable[..., None], capsys: pytest.CaptureFixture, name: str
+) -> None:
+    """The last byte of a column and of the cells has other right values: no other check finds it."""
+    maps, path = tmp_path / "maps", tmp_path / "cache"
+    maps.mkdir()
+    for index, rows in enumerate([6, 3, 7]):
+        np.savetxt(maps / f"{index}.csv", np.arange(rows * 7).reshape(rows, 7) % 3, "%d", ",")
+    prepare("--input", maps, "--output", path)
+    whole = (path / name).read_bytes()
+    damage(path, name, lambda data: data[:-2] + bytes([data[-2] ^ 1]) + data[-1:])
+    with pytest.raises(ValueError, match=f"is damaged; prepare it again: {name} is not what was written"):
+        source.read(path)
+    capsys.readouterr()
+    prepare("--input", maps, "--output", path)
+    assert f"prepare it again: {name} is not what" in capsys.readouterr().err and (path / name).read_bytes() == whole
+
+
+def test_a_cache_without_checksums_is_read_with_a_warning(
+    tmp_path: Path, loaded: ReadResult, capsys: pytest.CaptureFixture
+) -> None:
+    cache.write_cache(tmp_path, loaded, ORIGIN)
+    assert load(tmp_path).source == "somewhere" and capsys.readouterr().err.count("\n") == 1  # the map left out
+    assert_same(load(without_sums(tmp_path)), loaded.wafers)
+    assert capsys.readouterr().err.startswith(f"{tmp_path}: {cache.NO_SUMS}\n")
 
 
 def test_places_are_searched_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

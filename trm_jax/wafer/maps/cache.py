@@ -1,7 +1,8 @@
 """Prepared wafer maps: a directory that is mapped into memory instead of being read.
 
 ``flat.npy`` has the cells, ``wafers.npy`` one record a wafer, ``rejected.csv`` what was left out, ``manifest.json`` the
-source, the meaning of the codes, counts, and the notice that must travel with copies of WM-811K.
+source, the meaning of the codes, counts, checksums of the other files, and the notice that must travel with copies of
+WM-811K.
 """
 
 import csv
@@ -26,7 +27,9 @@ permitted provided that (1) redistribution in any form retains the above copyrig
 Map Failure Pattern Recognition and Similarity Ranking for Large-Scale Data Sets," IEEE Trans. Semiconductor \
 Manufacturing 28(1):1-12, 2015, doi:10.1109/TSM.2014.2364237; and MIR-WM811K: Dataset for wafer map failure pattern \
 recognition, 2015."""
-_FILES = {"flat.npy", "wafers.npy", "rejected.csv", "manifest.json"}
+NO_SUMS = "it has no checksums and is read without knowing that it is whole; prepare it again to have them"
+_CONTENT = ("flat.npy", "wafers.npy", "rejected.csv")
+_FILES = {*_CONTENT, "manifest.json"}
 _RECORD = np.dtype(
     [("start", "<i8"), ("height", "<i2"), ("width", "<i2"), ("label", "i1"), ("row", "<i8"), ("group", "<i4")]
     + [("fold", "i1"), ("official", "i1"), ("clean", "?")]
@@ -103,14 +106,15 @@ def write_cache(path: Path, result: ReadResult, manifest: dict[str, Any]) -> dic
         with (temporary / "rejected.csv").open("w", newline="", encoding="utf-8") as file:
             rows = [(row, plain_cell(reason)) for row, reason in result.rejected]
             csv.writer(file, lineterminator="\n").writerows([Rejected._fields, *rows])
+        manifest["checksums"] = {name: sha256(temporary / name) for name in _CONTENT}
         (temporary / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
     return manifest
 
 
 def read_cache(path: Path) -> ReadResult:
-    """Map a cache into memory, with the list of what was left out when it was made.
+    """Map a cache into memory, with the list of what was left out when it was made; a note where it has no checksums.
 
-    Raises ValueError if it was made by another version, or its files are not of the sizes that they say.
+    Raises ValueError if it was made by another version, or its files are not what was written.
     """
     manifest = read_manifest(path)
     try:
@@ -128,9 +132,13 @@ def read_cache(path: Path) -> ReadResult:
         columns = {name: records[name].copy() for name in _RECORD.names or ()}
         wafers = Wafers(flat, **columns, source=str(manifest["source"]))
         _check_wafers(wafers)
+        sums = manifest.get("checksums")
+        for name in _CONTENT if sums is not None else ():
+            if sha256(path / name) != sums[name]:
+                raise ValueError(f"{name} is not what was written (wrong SHA-256)")
     except (*DAMAGE, csv.Error) as error:
         raise ValueError(f"{path} is damaged; prepare it again: {' '.join(str(error).split())}") from error
-    return ReadResult(wafers, rejected)
+    return ReadResult(wafers, rejected, notes=() if sums is not None else (NO_SUMS,))
 
 
 def _check_wafers(wafers: Wafers) -> None:
