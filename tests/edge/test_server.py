@@ -126,7 +126,7 @@ def test_pages_say_what_answers_and_how_to_ask(service: Service) -> None:
     assert health["version"] == trm_jax.__version__ and health["commit"] == "none"
     assert (health["review_threshold"], health["halting_threshold"]) == (0.5, None)
     page, docs = request(service, "GET", "/"), request(service, "GET", "/docs")
-    assert page.status_code == docs.status_code == 200 and "Drop maps here" in page.text
+    assert page.status_code == docs.status_code == 200 and "Drop maps here" in page.text and "{{" not in page.text
     assert "http" not in page.text and '{"maps": [[[0, 1, 2, ...], ...], ...]}' in docs.text
     for path in ("/", "/docs"):
         assert request(service, "GET", path, headers={"host": "evil.example"}).status_code == 421

@@ -27,6 +27,7 @@ from trm_jax.edge.connections import Protocol
 from trm_jax.edge.monitor import Monitor
 from trm_jax.edge.package import Model
 from trm_jax.support.archives import TooLarge
+from trm_jax.wafer.maps.answer_page import with_shared
 from trm_jax.wafer.maps.answers import Answer, answers
 from trm_jax.wafer.maps.plausible import inspect
 from trm_jax.wafer.maps.unlike import doubted, known
@@ -157,7 +158,7 @@ def create_app(service: Service) -> FastAPI:
     @app.get("/")
     async def page(request: Request) -> Response:
         _check_host_header(request, service.token)
-        return Response(PAGE.read_text(encoding="utf-8"), media_type="text/html")
+        return Response(with_shared(PAGE), media_type="text/html")
 
     @app.get("/docs")
     async def docs(request: Request) -> Response:

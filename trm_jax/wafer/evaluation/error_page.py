@@ -8,13 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from markupsafe import Markup
 
 from trm_jax.reporting import page
 from trm_jax.support.files import write_text
 from trm_jax.wafer.evaluation import errors, figures
 from trm_jax.wafer.evaluation.pooled import Pooled
 from trm_jax.wafer.figures import FAIL_COLOUR, PASS_COLOUR
-from trm_jax.wafer.maps.answer_page import pack
+from trm_jax.wafer.maps.answer_page import pack, shared
 from trm_jax.wafer.maps.wafers import CLASSES, Wafers
 
 COLUMNS = ("wafer", "row", "group", "split", "true", "predicted", "confidence", "halt", "seeds_wrong", "steps",
@@ -86,4 +87,5 @@ def error_page(
         provenance=provenance,
         left_out=len(table) - len(shown),
         data=data,
+        code=Markup(shared("maps.js")),
     )

@@ -80,5 +80,15 @@ def page(data: dict[str, Any], title: str, review: bool = False) -> str:
     """The page as HTML; with ``review`` it shows one map at a time and sends every label to the server it is from."""
     # Nothing in a string of JSON may end the script.
     text = json.dumps(data | {"review": review}, ensure_ascii=True).replace("<", "\\u003c")
-    template = TEMPLATE.read_text(encoding="utf-8")
-    return template.replace("{{title}}", html.escape(title)).replace('"{{data}}"', text)
+    return with_shared(TEMPLATE).replace("{{title}}", html.escape(title)).replace('"{{data}}"', text)
+
+
+def shared(name: str) -> str:
+    """What pages with maps share: maps.css or maps.js."""
+    return Path(__file__).with_name(name).read_text(encoding="utf-8")
+
+
+def with_shared(template: Path) -> str:
+    """A template of a page with ``{{style}}`` and ``{{code}}`` filled in."""
+    text = template.read_text(encoding="utf-8")
+    return text.replace("{{style}}", shared("maps.css")).replace("{{code}}", shared("maps.js"))
