@@ -15,7 +15,7 @@ ablation: $(VENV)/ready
 	$(BIN)/python experiments/sudoku_ablation.py $(ARGS)
 
 test: check
-	$(BIN)/python -m pytest -m "not slow" --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest -m "not slow" --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 # The suite on the newest jax, flax, optax and orbax, without what only export needs: NEWEST=/path/to/python3.13.
 NEWEST ?= $(shell command -v python3.13 || command -v python3.12)
@@ -25,7 +25,7 @@ newest:
 	$(NEWEST) -m venv .venv-newest
 	grep --invert-match --extended-regexp "^($(ENGINE))==" requirements.txt > .venv-newest/others.txt
 	.venv-newest/bin/pip install --quiet --upgrade jax flax optax orbax-checkpoint numpy -r .venv-newest/others.txt
-	.venv-newest/bin/python -m pytest -m "not slow" --numprocesses 2 --dist loadfile $(NEWEST_ARGS)
+	.venv-newest/bin/python -m pytest -m "not slow" --numprocesses 2 --dist loadfile --no-loadscope-reorder $(NEWEST_ARGS)
 
 proofs: $(VENV)/ready
 	$(BIN)/python -m pytest -m slow
