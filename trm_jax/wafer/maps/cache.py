@@ -133,9 +133,10 @@ def read_cache(path: Path) -> ReadResult:
         wafers = Wafers(flat, **columns, source=str(manifest["source"]))
         _check_wafers(wafers)
         sums = manifest.get("checksums")
-        for name in _CONTENT if sums is not None else ():
-            if sha256(path / name) != sums[name]:
-                raise ValueError(f"{name} is not what was written (wrong SHA-256)")
+        if sums is not None:
+            for name in _CONTENT:
+                if sha256(path / name) != sums[name]:
+                    raise ValueError(f"{name} is not what was written (wrong SHA-256)")
     except (*DAMAGE, csv.Error) as error:
         raise ValueError(f"{path} is damaged; prepare it again: {' '.join(str(error).split())}") from error
     return ReadResult(wafers, rejected, notes=() if sums is not None else (NO_SUMS,))
