@@ -31,6 +31,9 @@ CONFIG = Config().override(
 )  # fmt: skip
 
 
+forward = jax.jit(model.forward, static_argnums=0)
+
+
 @pytest.fixture(scope="module")
 def wafers():
     return synthetic_wafers(1200)
@@ -107,7 +110,7 @@ def test_scores_and_answers_agree_with_the_forward_pass(wafers, task, grids):
     predicted = wafer_task.predict(CONFIG, params, grids[split.validation], split.validation, steps=3)
     assert predicted.logits.shape == (2, 3, len(split.validation), len(CLASSES))
     deep = CONFIG.override(**{"recursion.N_sup": 3})
-    output = model.forward(deep, wafer_task.take_seed(params, 1), jnp.asarray(grids[split.validation]))
+    output = forward(deep, wafer_task.take_seed(params, 1), jnp.asarray(grids[split.validation]))
     np.testing.assert_allclose(predicted.logits[1], output.logits, atol=1e-4)
     np.testing.assert_allclose(predicted.halt[1], output.q_halt, atol=1e-4)
     measured = scores(task, CONFIG, params, task.examples("validation"))
@@ -125,16 +128,16 @@ def test_views_answer_with_the_mean_over_the_images_of_a_grid(grids, views):
     one = np.moveaxis(grids[:6], 0, -1)  # (size, size, 2, B), so that numpy's own turns apply
     falling = one.swapaxes(0, 1)
     images = [one, np.rot90(falling, 2), np.rot90(one, 2), falling][:views]
-    alone = [model.forward(CONFIG, params, jnp.asarray(np.moveaxis(image, -1, 0))) for image in images]
+    alone = [forward(CONFIG, params, jnp.asarray(np.moveaxis(image, -1, 0))) for image in images]
     several = CONFIG.override(**{"model.encoder.views": views})
-    found = model.forward(several, params, jnp.asarray(grids[:6]))
+    found = forward(several, params, jnp.asarray(grids[:6]))
     for name in ("logits", "q_halt"):
         expected = np.mean([getattr(reading, name) for reading in alone], axis=0)
         np.testing.assert_allclose(getattr(found, name), expected, atol=1e-5)
     assert np.abs(found.logits - alone[0].logits).max() > 1e-2
     # The views are a group: its images of a grid have the same answer.
     for image in images:
-        same = model.forward(several, params, jnp.asarray(np.moveaxis(image, -1, 0)))
+        same = forward(several, params, jnp.asarray(np.moveaxis(image, -1, 0)))
         np.testing.assert_allclose(same.logits, found.logits, atol=1e-5)
 
 
@@ -147,7 +150,7 @@ def test_without_layers_the_stem_and_the_readout_are_all_that_answers(grids):
     x = np.asarray(model.embed(config, params, jnp.asarray(grids[:6])))
     y = x / np.sqrt((x**2).mean(axis=-1, keepdims=True))
     expected = np.concatenate([y.mean(axis=1), y.max(axis=1)], axis=-1) @ params["readout"]["kernel"]
-    found = model.forward(config, params, jnp.asarray(grids[:6])).logits[0]
+    found = forward(config, params, jnp.asarray(grids[:6])).logits[0]
     np.testing.assert_allclose(found, expected, atol=1e-4)
     assert np.std(found, axis=0).min() > 1e-2
 
@@ -203,8 +206,8 @@ def test_training_from_the_command_line_and_again(tmp_path):
     right = answers == wafers.label[validated.index]
     assert f"accuracy {right.mean():.4f}" in first.stdout.splitlines()[-1]
     inputs = jnp.asarray(WaferTask().grids_of(config, wafers, tested.index)[tested.index])
-    again = jax.jit(lambda inputs: model.forward(config, params, inputs).logits)(inputs)
-    np.testing.assert_allclose(tested.logits[1, : config.recursion.N_sup], again, atol=1e-4)
+    again = forward(config, params, inputs)
+    np.testing.assert_allclose(tested.logits[1, : config.recursion.N_sup], again.logits, atol=1e-4)
     assert load_predicted(directory / "unknown-mixes.npz").logits.shape[2] == 500
     for name in ("wafer_evaluate.py", "wafer_errors.py"):
         assert script(name, "--preset", "smoke", "--run", tmp_path / "run").returncode == 0
