@@ -15,7 +15,7 @@ ablation: $(VENV)/ready
 	$(BIN)/python experiments/sudoku_ablation.py $(ARGS)
 
 test: check
-	$(BIN)/python -m pytest -m "not slow" --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest -m "not slow" --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 # What a newcomer types, in a fresh clone and environment: how long until an answer, and until a study?
 first-hour:
@@ -29,7 +29,7 @@ newest:
 	$(NEWEST) -m venv .venv-newest
 	grep --invert-match --extended-regexp "^($(ENGINE))==" requirements.txt > .venv-newest/others.txt
 	.venv-newest/bin/pip install --quiet --upgrade jax flax optax orbax-checkpoint numpy -r .venv-newest/others.txt
-	.venv-newest/bin/python -m pytest -m "not slow" --numprocesses 2 --dist loadfile $(NEWEST_ARGS)
+	.venv-newest/bin/python -m pytest -m "not slow" --numprocesses 2 --dist loadfile --no-loadscope-reorder $(NEWEST_ARGS)
 
 proofs: $(VENV)/ready
 	$(BIN)/python -m pytest -m slow

@@ -1,13 +1,10 @@
 """The main job as its user runs it."""
 
 import json
-import re
-import subprocess
-import sys
-from pathlib import Path
 
 import pandas as pd
 import pytest
+from scripts import script
 
 from trm_jax.core.config import Config
 from trm_jax.core.task import override
@@ -19,18 +16,15 @@ from trm_jax.support.terminal.flags import Training
 from trm_jax.training.checkpoint import Checkpoints
 from trm_jax.training.run_directory import RunDirectory
 
-SCRIPT = Path(__file__).resolve().parents[2] / "experiments" / "sudoku_ablation.py"
-sys.path.insert(0, str(SCRIPT.parent))
-import sudoku_ablation  # noqa: E402
-
-SMALL = ["--preset", "smoke", "--arms", "no_ema", "--options", "model.width=8", "model.layers=1", "recursion.n=1"]
+SMOKE_OPTIONS = {"model.width": 8, "recursion.T": 1}
+OPTIONS = [f"{name}={value}" for name, value in SMOKE_OPTIONS.items()]
+SMALL = ["--preset", "smoke", "--arms", "no_ema", "--arm", "wide: model.width=12", "--name", "mine"]
 
 
-SMOKE_OPTIONS = {"model.width": 8, "model.layers": 1, "recursion.n": 1}
-
-
-def ablation(*arguments, check=True):
-    return subprocess.run([sys.executable, SCRIPT, *map(str, arguments)], capture_output=True, text=True, check=check)
+def ablation(output):
+    result = script("sudoku_ablation.py", *SMALL, "--options", *OPTIONS, "--output", output)
+    assert result.returncode == 0, result.stderr
+    return result
 
 
 def small_arms(names, added=(), options=None):
@@ -41,8 +35,7 @@ def small_arms(names, added=(), options=None):
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     output = tmp_path_factory.mktemp("runs")
-    result = ablation(*SMALL, "--arm", "wide: model.width=12", "--name", "mine", "--output", output)
-    return output / "mine", result
+    return output / "mine", ablation(output)
 
 
 def test_a_run_prints_and_saves_a_row_for_every_arm_seed_and_number_of_blanks(finished):
@@ -81,8 +74,7 @@ def test_a_run_that_would_drop_arms_from_a_report_is_refused(finished):
 def test_running_again_gives_the_same_results_and_other_options_are_refused(finished):
     directory, _ = finished
     before = (directory / "results.csv").read_text()
-    again = [*SMALL, "--arm", "wide: model.width=12", "--name", "mine", "--output", directory.parent]
-    ablation(*again)
+    ablation(directory.parent)
     assert (directory / "results.csv").read_text() == before
     changed = small_arms(["no_ema"], ["wide: model.width=12"], {"optim.clip": 0.5})
     with pytest.raises(ValueError, match=r"holds a run with other options \(optim.clip\)"):
@@ -110,7 +102,7 @@ def test_arms_of_runs_made_apart_are_compared_with_what_they_differ_in(finished,
 
 def test_a_dry_run_counts_what_a_run_will_count(finished, capsys):
     directory, _ = finished
-    arms = small_arms(["no_ema"])
+    arms = {"no_ema": small_arms(["no_ema"])["no_ema"]}
     assert not preview.shown(arms, Training())
     assert preview.shown(arms, Training(dry_run=True))
     line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("| `no_ema`"))
@@ -211,8 +203,7 @@ def test_the_arms_of_transfer_differ_only_in_what_the_first_updates_draw():
         (["--predicted", "no_em"], "unknown arm no_em (did you mean no_ema?)"),
     ],
 )
-def test_wrong_arguments_get_one_line_that_says_what_to_do(arguments, message, tmp_path, monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["sudoku_ablation.py", *arguments, "--output", str(tmp_path)])
-    with pytest.raises(SystemExit, match=f"^error: .*{re.escape(message)}") as ended:
-        sudoku_ablation.main(sudoku_ablation.Arguments, sudoku_ablation.run, "")
-    assert "\n" not in str(ended.value) and not any(tmp_path.iterdir())
+def test_wrong_arguments_get_one_line_that_says_what_to_do(arguments, message, tmp_path):
+    refused = script("sudoku_ablation.py", *arguments, "--output", tmp_path)
+    assert refused.returncode == 1 and refused.stderr.startswith("error: ") and message in refused.stderr
+    assert refused.stderr.count("\n") == 1 and not any(tmp_path.iterdir())

@@ -21,8 +21,9 @@ from trm_jax.training.samples import samples_of
 SMALL = Sudoku(train=60, validation=10, test=30)
 BOX = Box(2, 2)
 CONFIG = Config().override(
-    **{"model.width": 8, "model.layers": 1, "recursion.n": 1, "recursion.N_sup": 2, "run.seeds": (0, 1)}
-)
+    **{"model.width": 8, "model.layers": 1, "recursion.T": 1, "recursion.n": 1, "recursion.N_sup": 2,
+       "run.seeds": (0, 1)}
+)  # fmt: skip
 
 
 def changed(**options) -> Sudoku:

@@ -62,6 +62,23 @@ def assert_same_end(one, two, directory_one, directory_two):
     assert rows(directory_one) == rows(directory_two)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def compiled_once():
+    """Runs of this file that make the same updates share their program."""
+    known, compile_chunk = {}, loop.compile_chunk
+
+    def shared(task, config, K, mesh, *arguments):
+        shapes = str(jax.tree.map(jnp.shape, arguments))
+        key = loop.train_step.train_chunk, task, config.override(**{"run.minutes": 0.0}), K, mesh, shapes
+        if key not in known:
+            known[key] = compile_chunk(task, config, K, mesh, *arguments)
+        return known[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "compile_chunk", shared)
+        yield
+
+
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
     directory = tmp_path_factory.mktemp("runs") / "whole"

@@ -1,15 +1,12 @@
 """Wafers as a task: the class mix that is drawn, scores, and answers of every step; the scripts around it."""
 
 import dataclasses
-import importlib
-import subprocess
-import sys
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scripts import script
 from toys import Toy, on_device
 
 from trm_jax.core import train_step
@@ -27,12 +24,14 @@ from trm_jax.wafer.splits import all_lots
 from trm_jax.wafer.task import WaferTask
 from trm_jax.wafer.unknown.synthetic import synthetic_wafers
 
-ROOT = Path(__file__).resolve().parents[2]
 CONFIG = Config().override(
     **{"model.classes": 9, "model.encoder": {"patch": 4, "image": 12, "widths": (4,)}, "model.grid": (3, 3),
        "model.width": 8, "model.layers": 1, "model.readout": "mean_max", "model.halt_token": "mean",
        "recursion.N_sup": 2, "recursion.T": 1, "recursion.n": 1, "run.seeds": (3, 5), "run.batch": 8}
 )  # fmt: skip
+
+
+forward = jax.jit(model.forward, static_argnums=0)
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +110,7 @@ def test_scores_and_answers_agree_with_the_forward_pass(wafers, task, grids):
     predicted = wafer_task.predict(CONFIG, params, grids[split.validation], split.validation, steps=3)
     assert predicted.logits.shape == (2, 3, len(split.validation), len(CLASSES))
     deep = CONFIG.override(**{"recursion.N_sup": 3})
-    output = model.forward(deep, wafer_task.take_seed(params, 1), jnp.asarray(grids[split.validation]))
+    output = forward(deep, wafer_task.take_seed(params, 1), jnp.asarray(grids[split.validation]))
     np.testing.assert_allclose(predicted.logits[1], output.logits, atol=1e-4)
     np.testing.assert_allclose(predicted.halt[1], output.q_halt, atol=1e-4)
     measured = scores(task, CONFIG, params, task.examples("validation"))
@@ -129,16 +128,16 @@ def test_views_answer_with_the_mean_over_the_images_of_a_grid(grids, views):
     one = np.moveaxis(grids[:6], 0, -1)  # (size, size, 2, B), so that numpy's own turns apply
     falling = one.swapaxes(0, 1)
     images = [one, np.rot90(falling, 2), np.rot90(one, 2), falling][:views]
-    alone = [model.forward(CONFIG, params, jnp.asarray(np.moveaxis(image, -1, 0))) for image in images]
+    alone = [forward(CONFIG, params, jnp.asarray(np.moveaxis(image, -1, 0))) for image in images]
     several = CONFIG.override(**{"model.encoder.views": views})
-    found = model.forward(several, params, jnp.asarray(grids[:6]))
+    found = forward(several, params, jnp.asarray(grids[:6]))
     for name in ("logits", "q_halt"):
         expected = np.mean([getattr(reading, name) for reading in alone], axis=0)
         np.testing.assert_allclose(getattr(found, name), expected, atol=1e-5)
     assert np.abs(found.logits - alone[0].logits).max() > 1e-2
     # The views are a group: its images of a grid have the same answer.
     for image in images:
-        same = model.forward(several, params, jnp.asarray(np.moveaxis(image, -1, 0)))
+        same = forward(several, params, jnp.asarray(np.moveaxis(image, -1, 0)))
         np.testing.assert_allclose(same.logits, found.logits, atol=1e-5)
 
 
@@ -151,7 +150,7 @@ def test_without_layers_the_stem_and_the_readout_are_all_that_answers(grids):
     x = np.asarray(model.embed(config, params, jnp.asarray(grids[:6])))
     y = x / np.sqrt((x**2).mean(axis=-1, keepdims=True))
     expected = np.concatenate([y.mean(axis=1), y.max(axis=1)], axis=-1) @ params["readout"]["kernel"]
-    found = model.forward(config, params, jnp.asarray(grids[:6])).logits[0]
+    found = forward(config, params, jnp.asarray(grids[:6])).logits[0]
     np.testing.assert_allclose(found, expected, atol=1e-4)
     assert np.std(found, axis=0).min() > 1e-2
 
@@ -190,23 +189,12 @@ def test_every_preset_is_a_config_that_wafers_can_train():
         assert config.model.classes == 9 and (config.layer_applications == 0) == (name == "cnn")
 
 
-def run(script, *arguments):
-    command = [sys.executable, ROOT / "experiments" / script, *arguments]
-    return subprocess.run(command, capture_output=True, text=True)
-
-
-def test_training_from_the_command_line_and_again(tmp_path, monkeypatch, capsys):
-    options = ["--preset", "smoke", "--folds", "1", "--output", tmp_path, "--name", "run", "--extra-steps", "0"]
-    small = [
-        "--options",
-        "model.layers=1",
-        "model.encoder.widths=[]",
-        "run.steps=20",
-        "recursion.N_sup=1",
-        "recursion.curriculum_fraction=0",
-    ]
-    options += small
-    first = run("wafer_train.py", *options)
+def test_training_from_the_command_line_and_again(tmp_path):
+    place = ["--preset", "smoke", "--output", tmp_path, "--name", "run", "--extra-steps", 0]
+    small = ["model.layers=1", "model.encoder.widths=[]", "run.steps=20", "recursion.N_sup=1",
+             "recursion.curriculum_fraction=0"]  # fmt: skip
+    options = [*place, "--folds", 1, "--options", *small]
+    first = script("wafer_train.py", *options)
     assert first.returncode == 0, first.stderr
     assert "synthetic" in first.stdout and "lot-1 seed 1, validation: accuracy" in first.stdout
     directory = tmp_path / "run" / "lot-1"
@@ -214,28 +202,23 @@ def test_training_from_the_command_line_and_again(tmp_path, monkeypatch, capsys)
     assert stored["name"] == "wafer" and stored["representation"] == "area"
     tested, validated = (load_predicted(directory / f"{part}.npz") for part in ("test", "validation"))
     answers = validated.logits[1, config.recursion.N_sup - 1].argmax(axis=-1)
-    right = answers == synthetic_wafers(1200).label[validated.index]
+    wafers = synthetic_wafers(1200)
+    right = answers == wafers.label[validated.index]
     assert f"accuracy {right.mean():.4f}" in first.stdout.splitlines()[-1]
-    grids = WaferTask().grids_of(config, synthetic_wafers(1200))
-    again = model.forward(config, params, jnp.asarray(grids[tested.index]))
+    inputs = jnp.asarray(WaferTask().grids_of(config, wafers, tested.index)[tested.index])
+    again = forward(config, params, inputs)
     np.testing.assert_allclose(tested.logits[1, : config.recursion.N_sup], again.logits, atol=1e-4)
     assert load_predicted(directory / "unknown-mixes.npz").logits.shape[2] == 500
-    monkeypatch.syspath_prepend(ROOT / "experiments")
-    for name in ("wafer_evaluate", "wafer_errors"):
-        script = importlib.import_module(name)
-        script.run(script.Arguments(preset="smoke", run=tmp_path / "run"))
+    for name in ("wafer_evaluate.py", "wafer_errors.py"):
+        assert script(name, "--preset", "smoke", "--run", tmp_path / "run").returncode == 0
     report = (tmp_path / "run/evaluation/report.md").read_text()
     assert "synthetic" in report.splitlines()[0] and "figures/steps.svg" not in report  # one step: nothing to draw
-    script = importlib.import_module("wafer_train")
-    known = script.Arguments(preset="smoke", output=tmp_path, name="run", options=tuple(small[1:]), extra_steps=0)
-    capsys.readouterr()
-    script.run(dataclasses.replace(known, folds=(1,)))
-    assert capsys.readouterr().out == first.stdout
-    with pytest.raises(ValueError, match=r"holds a run with other options \(model.width\)"):
-        script.run(dataclasses.replace(known, folds=(1,), options=(*known.options, "model.width=24")))
-    with pytest.raises(ValueError, match=r"holds a run with other options \(left out\)"):
-        script.run(dataclasses.replace(known, leave_out="Donut"))
-    with pytest.raises(ValueError, match=r"holds a run with other options \(views\)"):
-        script.run(dataclasses.replace(known, views=4))
-    with pytest.raises(ValueError, match="there is no fold 7; there are 0 to 3"):
-        script.run(dataclasses.replace(known, folds=(7,)))
+    assert script("wafer_train.py", *options).stdout == first.stdout
+    for changed, message in (
+        ([*options, "model.width=24"], "holds a run with other options (model.width)"),
+        ([*options, "--leave-out", "Donut"], "holds a run with other options (left out)"),
+        ([*options, "--views", 4], "holds a run with other options (views)"),
+        ([*place, "--folds", 7, "--options", *small], "there is no fold 7; there are 0 to 3"),
+    ):
+        refused = script("wafer_train.py", *changed)
+        assert refused.returncode == 1 and message in refused.stderr

@@ -4,10 +4,7 @@ import base64
 import gzip
 import json
 import re
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -16,12 +13,11 @@ from fake_wafer_run import SPLITS, WAFERS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from scripts import script
 
 from trm_jax.wafer.evaluation import errors
 from trm_jax.wafer.evaluation.error_page import error_page, pack
 from trm_jax.wafer.maps.wafers import CLASSES
-
-ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture(scope="module")
@@ -139,13 +135,8 @@ def test_the_page_needs_no_other_file_and_holds_the_errors(table):
     assert [row[wafer] for row in data["rows"]] == table["wafer"].head(15).tolist()
 
 
-def run(*arguments):
-    command = [sys.executable, ROOT / "experiments/wafer_errors.py", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True)
-
-
 def test_the_script_writes_all_files(place, pooled):
-    result = run("--run", place / "run", "--synthetic", 1500, "--pictures", 3)
+    result = script("wafer_errors.py", "--run", place / "run", "--synthetic", 1500, "--pictures", 3)
     assert result.returncode == 0, result.stderr
     directory = place / "run/errors"
     names = {"errors.csv", "label_errors.csv", "errors.html", "report.md", "report.html", "figures"}

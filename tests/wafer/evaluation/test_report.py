@@ -2,15 +2,13 @@
 
 import json
 import re
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from fake_wafer_run import WAFERS
+from scripts import script
 from sklearn.metrics import f1_score
 
 from trm_jax.core.task import run_options
@@ -23,8 +21,6 @@ from trm_jax.wafer.evaluation.results import FULL_MIX, compute, readiness
 from trm_jax.wafer.evaluation.stored import Predicted, save_predicted
 from trm_jax.wafer.maps.wafers import CLASSES
 from trm_jax.wafer.task import WaferTask
-
-ROOT = Path(__file__).resolve().parents[3]
 
 
 def interval(value, width=0.0):
@@ -77,11 +73,6 @@ def test_measured_times_stand_in_table_sentence_and_figure(used, pooled, tmp_pat
     assert table[table["score"] == "ms"]["value"].tolist() == pytest.approx(times)
 
 
-def evaluate(*arguments):
-    command = [sys.executable, ROOT / "experiments/wafer_evaluate.py", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True)
-
-
 def write_one_seed(directory, used, index):
     """A run that trained only one of the seeds, on these splits."""
     directory.mkdir()
@@ -104,7 +95,8 @@ def test_the_script_writes_what_follows_from_the_numbers(place, used, pooled, tm
     write_one_seed(tmp_path / "half", used[1:3], 1)
     options += ("--controls", f"itself={tmp_path / 'seed-0'}", f"itself={tmp_path / 'seed-1'}")
     options += (f"half={tmp_path / 'half'}",)
-    result = evaluate("--run", place / "run", "--left-out", f"Donut={place / 'without-Donut'}", *options)
+    options += ("--left-out", f"Donut={place / 'without-Donut'}")
+    result = script("wafer_evaluate.py", "--run", place / "run", *options)
     assert result.returncode == 0, result.stderr
     text = (place / "run/evaluation/report.md").read_text()
     assert "synthetic" in text.splitlines()[0]
@@ -140,7 +132,7 @@ def test_the_script_writes_what_follows_from_the_numbers(place, used, pooled, tm
 
 
 def test_a_mistake_is_one_line(tmp_path):
-    result = evaluate("--run", tmp_path / "gone", "--synthetic", 1500)
+    result = script("wafer_evaluate.py", "--run", tmp_path / "gone", "--synthetic", 1500)
     assert result.returncode == 1 and result.stderr.count("\n") == 1 and "gone" in result.stderr
 
 

@@ -4,15 +4,18 @@ import csv
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 from legacy_frame import write_legacy_frame
+from scripts import script
 
 from trm_jax.wafer.data import load
 from trm_jax.wafer.maps import cache, source
@@ -21,10 +24,10 @@ from trm_jax.wafer.maps.wafers import CLASSES, UNKNOWN, Wafers
 from trm_jax.wafer.unknown.synthetic import synthetic_wafers
 
 SCRIPT = Path(__file__).resolve().parents[3] / "experiments" / "wafer_prepare.py"
-sys.path.insert(0, str(SCRIPT.parent))
-import wafer_prepare  # noqa: E402
-
 ORIGIN = {"source": "somewhere", "sha256": "0", "selection": {}, "notice": ""}
+
+
+prepare = partial(script, "wafer_prepare.py")
 
 
 def without_sums(path: Path) -> Path:
@@ -165,9 +168,7 @@ def test_a_damaged_cache_is_refused(
 
 
 @pytest.mark.parametrize("name", ["flat.npy", "wafers.npy", "rejected.csv"])
-def test_a_flipped_bit_is_found_in_every_file_and_mended_by_preparing_again(
-    tmp_path: Path, prepare: Callable[..., None], capsys: pytest.CaptureFixture, name: str
-) -> None:
+def test_a_flipped_bit_is_found_in_every_file_and_mended_by_preparing_again(tmp_path: Path, name: str) -> None:
     """The last byte of a column and of the cells has other right values: no other check finds it."""
     maps, path = tmp_path / "maps", tmp_path / "cache"
     maps.mkdir()
@@ -178,9 +179,8 @@ def test_a_flipped_bit_is_found_in_every_file_and_mended_by_preparing_again(
     damage(path, name, lambda data: data[:-2] + bytes([data[-2] ^ 1]) + data[-1:])
     with pytest.raises(ValueError, match=f"is damaged; prepare it again: {name} is not what was written"):
         source.read(path)
-    capsys.readouterr()
-    prepare("--input", maps, "--output", path)
-    assert f"prepare it again: {name} is not what" in capsys.readouterr().err and (path / name).read_bytes() == whole
+    again = prepare("--input", maps, "--output", path)
+    assert f"prepare it again: {name} is not what" in again.stderr and (path / name).read_bytes() == whole
 
 
 def test_a_cache_without_checksums_is_read_with_a_warning(
@@ -227,25 +227,13 @@ def test_loading_tells_how_many_maps_were_left_out(tmp_path: Path, capsys: pytes
         load(tmp_path / "maps.txt")
 
 
-@pytest.fixture
-def prepare(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """The script with these arguments."""
-
-    def command(*arguments: object) -> None:
-        monkeypatch.setattr(sys, "argv", ["wafer_prepare.py", *map(str, arguments)])
-        wafer_prepare.main(wafer_prepare.Arguments, wafer_prepare.run, "")
-
-    return command
-
-
-def test_preparing_a_pickle(tmp_path: Path, prepare: Callable[..., None], capsys: pytest.CaptureFixture) -> None:
+def test_preparing_a_pickle(tmp_path: Path) -> None:
     maps = [synthetic_wafers(9).map(index) for index in range(9)]
     labels = ["none", "", "Loc", "Donut", "", "", "Scratch", "Lok", "none"]
     pickled, output = tmp_path / "LSWMD.pkl", tmp_path / "cache"
     write_legacy_frame(pickled, maps, labels, ["lot"] * 9, ["Test"] * 9, repeat=2)
-    prepare("--input", pickled, "--output", output)
-    said = capsys.readouterr()
-    assert "maps        16" in said.out and "reading LSWMD.pkl" in said.err
+    said = prepare("--input", pickled, "--output", output)
+    assert "maps        16" in said.stdout and "reading LSWMD.pkl" in said.stderr
     manifest = json.loads((output / "manifest.json").read_text())
     assert manifest["sha256"] == hashlib.sha256(pickled.read_bytes()).hexdigest()
     assert manifest["notice"].startswith("Copyright 2015 Jyh-Shing Roger Jang") and manifest["source"] == "LSWMD.pkl"
@@ -256,26 +244,22 @@ def test_preparing_a_pickle(tmp_path: Path, prepare: Callable[..., None], capsys
         rows = list(csv.reader(file))
     assert [row[0] for row in rows] == ["row", "7", "16"] and "unknown class 'Lok'" in rows[1][1]
 
-    prepare("--input", pickled, "--output", output)
-    assert "already prepared from LSWMD.pkl" in capsys.readouterr().out
+    assert "already prepared from LSWMD.pkl" in prepare("--input", pickled, "--output", output).stdout
     smaller = ["--input", pickled, "--output", output, "--labelled-only", "--clean-only", "--no-progress"]
-    with pytest.raises(SystemExit, match=r"^error: \S*cache was prepared from LSWMD.pkl .*--force replaces it$"):
-        prepare(*smaller)
-    prepare(*smaller, "--force")
-    assert len(source.read(output).wafers) == 5 and capsys.readouterr().err == ""
+    refused = prepare(*smaller)
+    assert re.match(r"error: \S*cache was prepared from LSWMD.pkl .*--force replaces it\n$", refused.stderr)
+    assert refused.returncode == 1 and prepare(*smaller, "--force").stderr == ""
+    assert len(source.read(output).wafers) == 5
 
 
-def test_the_smoke_preset_prepares_generated_maps_that_call_themselves_so(
-    tmp_path: Path, prepare: Callable[..., None], capsys: pytest.CaptureFixture
-) -> None:
+def test_the_smoke_preset_prepares_generated_maps_that_call_themselves_so(tmp_path: Path) -> None:
     prepare("--preset", "smoke", "--output", tmp_path / "cache")
     cached, expected = load(tmp_path / "cache"), synthetic_wafers(1200)
     assert_same(cached, expected)
     assert cached.source == expected.source and "synthetic" in cached.source
-    prepare("--preset", "smoke", "--output", tmp_path / "cache")
-    assert "already prepared from" in capsys.readouterr().out
-    with pytest.raises(SystemExit, match="leave out --input"):
-        prepare("--preset", "smoke", "--input", tmp_path / "cache", "--output", tmp_path / "other")
+    assert "already prepared from" in prepare("--preset", "smoke", "--output", tmp_path / "cache").stdout
+    refused = prepare("--preset", "smoke", "--input", tmp_path / "cache", "--output", tmp_path / "other")
+    assert refused.returncode == 1 and "leave out --input" in refused.stderr
 
 
 def test_a_mistake_on_the_command_line_ends_in_one_line(tmp_path: Path) -> None:
