@@ -18,6 +18,8 @@ Thresholds = float | tuple[float, ...]
 Doubts = Mapping[int, str]
 """Why a person should look at a wafer, by its position."""
 NO_DOUBTS: Doubts = MappingProxyType({})
+ALWAYS = "answers of this class are always reviewed: too few lots for a promise"
+"""Reason for a review where the threshold of the predicted class is 1."""
 BROKEN_MAPS = 3
 """Exit code of a command that has answered, but could not read every map."""
 
@@ -31,6 +33,8 @@ class Decisions(NamedTuple):
     """Its probability."""
     review: np.ndarray
     """bool, True where a person should look: the map is doubted, its confidence below the threshold, or that is 1."""
+    always: np.ndarray
+    """bool, True where the threshold is 1: the answers of this class are always reviewed."""
 
 
 class Answer(NamedTuple):
@@ -79,7 +83,7 @@ def decide(probabilities: np.ndarray, review_threshold: Thresholds, doubts: Doub
     limit = np.broadcast_to(review_threshold, probabilities.shape[1])[predicted]
     review = (confidence < limit) | (limit >= 1)
     review[list(doubts)] = True
-    return Decisions(predicted, confidence, review)
+    return Decisions(predicted, confidence, review, limit >= 1)
 
 
 def answers(
@@ -136,7 +140,7 @@ def _answers(
                 unlike=None if unlike is None else float(unlike[index]),
                 probabilities=tuple(probabilities[index].tolist()),
                 label="" if label == UNKNOWN else CLASSES[label],
-                reason=doubts.get(index, ""),
+                reason=doubts.get(index, ALWAYS if decisions.always[index] else ""),
             )
 
 
@@ -148,14 +152,23 @@ def summary(
     lines = []
     for name, wanted in (("decided", False), ("to review", True)):
         found = decisions.predicted[decisions.review == wanted] if decisions else np.zeros(0, int)
-        counts = np.bincount(found, minlength=len(CLASSES))
-        kinds = ", ".join(f"{CLASSES[kind]} {counts[kind]:,}" for kind in np.argsort(-counts) if counts[kind])
-        lines.append(f"{name + ':':11}{len(found):,}{' (' + kinds + ')' if kinds else ''}")
+        lines.append(f"{name + ':':11}{_counted(found)}")
+    if decisions and decisions.always.any():
+        lines.append(
+            f"{'of these:':11}{_counted(decisions.predicted[decisions.always])} always, too few lots for a promise"
+        )
     reason = f", the first: {read.first_reason}" if read.rejected else ""
     if doubts:
         lines.append(f"{'doubted:':11}{len(doubts):,}, the first: {doubts[min(doubts)]}")
     lines.append(f"{'broken:':11}{len(read.rejected):,}{reason}")
     return "\n".join([*lines, *(f"{'note:':11}{note}" for note in read.notes)])
+
+
+def _counted(predicted: np.ndarray) -> str:
+    """How many wafers, and of which classes, the most frequent first."""
+    counts = np.bincount(predicted, minlength=len(CLASSES))
+    kinds = ", ".join(f"{CLASSES[kind]} {counts[kind]:,}" for kind in np.argsort(-counts) if counts[kind])
+    return f"{len(predicted):,}{' (' + kinds + ')' if kinds else ''}"
 
 
 def write_answers(
@@ -171,24 +184,25 @@ def write_answers(
 
     Columns: file, lot, wafer and index as far as the source has them; row, prediction, confidence, decision, steps,
     unlike if it is known, p_ and the name of each class; then label if any map has one, and reason if any map was
-    rejected or doubted. A file that exists is replaced: see `check_output`.
+    rejected or doubted, or a class is always reviewed. A file that exists is replaced: see `check_output`.
     """
     lines = answers(read, probabilities, steps, review_threshold, doubts, unlike)
-    labelled, broken = bool((read.wafers.label != UNKNOWN).any()), bool(read.rejected or doubts)
+    labelled = bool((read.wafers.label != UNKNOWN).any())
+    explained = bool(read.rejected or doubts or np.max(review_threshold) >= 1)
     names = [read.names[kind] for kind in NAMES if kind in read.names]
     columns = ["row", "prediction", "confidence", "decision", "steps"] + ["unlike"] * (unlike is not None)
     columns += [f"p_{name}" for name in CLASSES]
     with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         known = [kind for kind in NAMES if kind in read.names]
-        writer.writerow(known + columns + ["label"] * labelled + ["reason"] * broken)
+        writer.writerow(known + columns + ["label"] * labelled + ["reason"] * explained)
         for line in lines:
             shares = [f"{share:.6f}" for share in line.probabilities] or [""] * len(CLASSES)
             confidence = "" if line.confidence is None else f"{line.confidence:.6f}"
             cells = [line.row, line.prediction, confidence, line.decision, "" if line.steps is None else line.steps]
             cells += [] if unlike is None else ["" if line.unlike is None else f"{line.unlike:.3f}"]
             called = [plain_cell(name[line.row]) for name in names]
-            writer.writerow(called + cells + shares + [line.label] * labelled + [plain_cell(line.reason)] * broken)
+            writer.writerow(called + cells + shares + [line.label] * labelled + [plain_cell(line.reason)] * explained)
 
 
 def plain_cell(text: str) -> str:
