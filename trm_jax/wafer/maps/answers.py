@@ -20,6 +20,8 @@ Doubts = Mapping[int, str]
 NO_DOUBTS: Doubts = MappingProxyType({})
 ALWAYS = "answers of this class are always reviewed: too few lots for a promise"
 """Reason for a review where the threshold of the predicted class is 1."""
+LARGEST = 8
+"""Clusters that are shown to people."""
 BROKEN_MAPS = 3
 """Exit code of a command that has answered, but could not read every map."""
 
@@ -48,6 +50,8 @@ class Answer(NamedTuple):
     steps: int | None = None
     unlike: float | None = None
     """How unlike the map is to those trained on; above 0 it is for review."""
+    cluster: int = 0
+    """Which of the groups of unlike maps it is in, from 1 for the largest on; 0 for none."""
     probabilities: tuple[float, ...] = ()
     label: str = ""
     reason: str = ""
@@ -93,11 +97,12 @@ def answers(
     review_threshold: Thresholds,
     doubts: Doubts = NO_DOUBTS,
     unlike: np.ndarray | None = None,
+    cluster: np.ndarray | None = None,
 ) -> Iterator[Answer]:
     """One answer for every map, also for rejected ones, in the order of the source.
 
-    ``probabilities`` (N, 9), ``steps`` (N,) and the positions in ``doubts`` belong to ``read.wafers``. Raises
-    ValueError if they do not fit, or are NaN.
+    ``probabilities`` (N, 9), ``steps``, ``unlike`` and ``cluster`` (N,) and the positions in ``doubts`` belong to
+    ``read.wafers``. Raises ValueError if they do not fit, or are NaN.
     """
     count = len(read.wafers)
     if probabilities.shape != (count, len(CLASSES)) or steps.shape != (count,):
@@ -108,7 +113,7 @@ def answers(
     if not np.isfinite(probabilities).all():
         raise ValueError("probabilities have values that are NaN or infinite")
     decisions = decide(probabilities, review_threshold, doubts) if count else None
-    return _answers(read, probabilities, steps, decisions, doubts, unlike)
+    return _answers(read, probabilities, steps, decisions, doubts, unlike, cluster)
 
 
 def _answers(
@@ -118,6 +123,7 @@ def _answers(
     decisions: Decisions | None,
     doubts: Doubts,
     unlike: np.ndarray | None,
+    cluster: np.ndarray | None,
 ) -> Iterator[Answer]:
     wafers = read.wafers
     # A rejected map stands before the first usable one of a higher row; rows of a source ascend.
@@ -138,6 +144,7 @@ def _answers(
                 confidence=float(decisions.confidence[index]),
                 steps=int(steps[index]),
                 unlike=None if unlike is None else float(unlike[index]),
+                cluster=0 if cluster is None else int(cluster[index]),
                 probabilities=tuple(probabilities[index].tolist()),
                 label="" if label == UNKNOWN else CLASSES[label],
                 reason=doubts.get(index, ALWAYS if decisions.always[index] else ""),
@@ -145,7 +152,11 @@ def _answers(
 
 
 def summary(
-    read: ReadResult, probabilities: np.ndarray, review_threshold: Thresholds, doubts: Doubts = NO_DOUBTS
+    read: ReadResult,
+    probabilities: np.ndarray,
+    review_threshold: Thresholds,
+    doubts: Doubts = NO_DOUBTS,
+    cluster: np.ndarray | None = None,
 ) -> str:
     """What was found, in a few lines for a terminal: classes, maps to review, broken ones with the first reason."""
     decisions = decide(probabilities, review_threshold, doubts) if len(read.wafers) else None
@@ -160,6 +171,9 @@ def summary(
     reason = f", the first: {read.first_reason}" if read.rejected else ""
     if doubts:
         lines.append(f"{'doubted:':11}{len(doubts):,}, the first: {doubts[min(doubts)]}")
+    if cluster is not None and cluster.any():
+        sizes = ", ".join(f"{size:,}" for size in np.bincount(cluster)[1:][:LARGEST])
+        lines.append(f"{'clusters:':11}{cluster.max():,} of unlike maps that are like each other; the largest: {sizes}")
     lines.append(f"{'broken:':11}{len(read.rejected):,}{reason}")
     return "\n".join([*lines, *(f"{'note:':11}{note}" for note in read.notes)])
 
@@ -179,18 +193,20 @@ def write_answers(
     review_threshold: Thresholds,
     doubts: Doubts = NO_DOUBTS,
     unlike: np.ndarray | None = None,
+    cluster: np.ndarray | None = None,
 ) -> None:
     """Write a CSV file with one line a map, whole or not at all; arguments and errors as those of ``answers``.
 
     Columns: file, lot, wafer and index as far as the source has them; row, prediction, confidence, decision, steps,
-    unlike if it is known, p_ and the name of each class; then label if any map has one, and reason if any map was
-    rejected or doubted, or a class is always reviewed. A file that exists is replaced: see `check_output`.
+    unlike and cluster if they are known, p_ and the name of each class; then label if any map has one, and reason if
+    any map was rejected or doubted, or a class is always reviewed. A file that exists is replaced: see `check_output`.
     """
-    lines = answers(read, probabilities, steps, review_threshold, doubts, unlike)
+    lines = answers(read, probabilities, steps, review_threshold, doubts, unlike, cluster)
     labelled = bool((read.wafers.label != UNKNOWN).any())
     explained = bool(read.rejected or doubts or np.max(review_threshold) >= 1)
     names = [read.names[kind] for kind in NAMES if kind in read.names]
     columns = ["row", "prediction", "confidence", "decision", "steps"] + ["unlike"] * (unlike is not None)
+    columns += ["cluster"] * (cluster is not None)
     columns += [f"p_{name}" for name in CLASSES]
     with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -201,6 +217,7 @@ def write_answers(
             confidence = "" if line.confidence is None else f"{line.confidence:.6f}"
             cells = [line.row, line.prediction, confidence, line.decision, "" if line.steps is None else line.steps]
             cells += [] if unlike is None else ["" if line.unlike is None else f"{line.unlike:.3f}"]
+            cells += [] if cluster is None else [line.cluster or ""]
             called = [plain_cell(name[line.row]) for name in names]
             writer.writerow(called + cells + shares + [line.label] * labelled + [plain_cell(line.reason)] * explained)
 

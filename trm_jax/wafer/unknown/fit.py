@@ -9,7 +9,7 @@ from trm_jax.support.schema import require
 from trm_jax.wafer.checkpoint import Classifier
 from trm_jax.wafer.classify import features
 from trm_jax.wafer.maps.unlike import Unlike
-from trm_jax.wafer.maps.wafers import Wafers
+from trm_jax.wafer.maps.wafers import CLASSES, Wafers
 from trm_jax.wafer.unknown.left_out import OUTLIERS, drawn
 from trm_jax.wafer.unknown.synthetic import mixed_wafers
 
@@ -20,8 +20,9 @@ SHRINKAGE = 1e-4
 class Sizes(NamedTuple):
     """How many wafers the score is fitted with."""
 
-    train: int = 8_000
-    mixes: int = 5_000
+    train: int = 16_000
+    """Seven in eight of them with a pattern, for the others are hardly like a mix."""
+    mixes: int = 12_000
     drawings: int = 150
     """Of each kind of `OUTLIERS`."""
     hidden: int = 64
@@ -40,7 +41,10 @@ def fit_unlike(
 ) -> Unlike:
     """The score without its limits, fitted on training wafers (indices), and on mixes and drawings of them."""
     rng = np.random.default_rng(seed)
-    chosen = rng.permutation(train)[: sizes.train]
+    order = rng.permutation(train)
+    plain = wafers.label[order] == CLASSES.index("none")
+    patterned = order[~plain][: sizes.train - sizes.train // 8]
+    chosen = np.concatenate([patterned, order[plain][: sizes.train - len(patterned)]])
     known = features_of(classifier, wafers.take(chosen))
     strange = [features_of(classifier, mixed_wafers(wafers, train, sizes.mixes, seed))]
     strange += [
