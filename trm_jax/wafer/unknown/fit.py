@@ -13,6 +13,8 @@ from trm_jax.wafer.maps.wafers import CLASSES, Wafers
 from trm_jax.wafer.unknown.left_out import OUTLIERS, drawn
 from trm_jax.wafer.unknown.synthetic import mixed_wafers
 
+DISTANCE = 0.25
+"""Share of the doubted wafers that the distance may doubt; the net, which sees more of what matters, has the rest."""
 SHRINKAGE = 1e-4
 """Share of the mean variance that is added to every feature's own."""
 
@@ -83,7 +85,7 @@ def fit_net(unlike: Unlike, known: np.ndarray, strange: np.ndarray, hidden: int,
 
 
 def with_limits(unlike: Unlike, held_out: np.ndarray, share: float) -> Unlike:
-    """With limits that about this share of held-out features (N, F) exceeds, half of it by each measure.
+    """With limits that about this share of held-out features (N, F) exceeds, a quarter of it by the distance.
 
     Raises ValueError for a share outside 0 to 0.5, and without features.
     """
@@ -91,7 +93,10 @@ def with_limits(unlike: Unlike, held_out: np.ndarray, share: float) -> Unlike:
         0 < share < 0.5 and len(held_out) > 0, f"cannot make a share of {share:.3g} of {len(held_out)} wafers unlike"
     )
     measures = unlike.measures(held_out)
-    limits = np.quantile(measures, 1 - share / 2, axis=0)
+    limits = [
+        np.quantile(measures[:, 0], 1 - share * DISTANCE),
+        np.quantile(measures[:, 1], 1 - share * (1 - DISTANCE)),
+    ]
     return _float32(unlike._replace(limits=np.stack([limits, measures.std(axis=0) + 1e-6], axis=1)))
 
 

@@ -35,12 +35,17 @@ def told_apart(classifier: Classifier, unknown: dict[str, Wafers], held: Classif
     return markdown.table(["Maps", "Number", "AUROC of confidence", "of unlike", "Automatic before", "after"], rows)
 
 
-def by_class(old: Calibration, found: Classified, held_out: Wafers, alpha: float) -> tuple[Calibration, str]:
-    """The calibration with a threshold for each class, and a line for each about its automatic answers."""
+def by_class(
+    old: Calibration, found: Classified, held_out: Wafers, alpha: float, limits: tuple[float, ...] | None = None
+) -> tuple[Calibration, str]:
+    """The calibration with a threshold for each class, and a line for each about its automatic answers.
+
+    The thresholds are ``limits``, or else those of the held-out wafers.
+    """
     assert found.unlike is not None
     like = found.unlike <= 0
     probabilities, truth, block = found.probabilities[like], held_out.label[like], held_out.group[like]
-    limits = class_thresholds(probabilities, truth, block, alpha, old.review_threshold)
+    limits = limits or class_thresholds(probabilities, truth, block, alpha, old.review_threshold)
     decided = ~decide(probabilities, limits).review
     predicted, wrong = probabilities.argmax(axis=1), probabilities.argmax(axis=1) != truth
     rows = []
