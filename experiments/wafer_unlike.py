@@ -6,7 +6,7 @@
     python experiments/wafer_unlike.py --frontier                      # what doubting more costs and gains
 
 The second measures a pattern that a run never trained on (`wafer_train.py --leave-out`). The third trains such weights
-itself, with a fifteenth of the updates, one pattern after the other (--left-out: that one alone); given again, it goes on
+itself, with a fifteenth of the updates, one pattern after the other (--left-out: that one alone); again, it goes on
 where it was. With --folds the checkpoint's temperature and thresholds become those of a cross-validation's test wafers,
 which chose no weights. The score is fitted on training wafers, mixes of two of them, and drawings over them; its limits
 and the thresholds on the held-out wafers. Printed: what of unknown maps is still decided automatically, the AUROC
