@@ -6,7 +6,8 @@
     python experiments/wafer_predict.py --preset smoke         # an untrained model on generated wafers: proves it runs
 
 One row for every map of the input (a data set, a map or a folder of maps) with its probabilities; broken maps get a row
-with the reason. --page writes a page to look at the answers. The exit code is 3 if maps were broken.
+with the reason. --page writes a page to look at the answers. Maps unlike the training wafers are put in
+clusters of those that are like each other. The exit code is 3 if maps were broken.
 """
 
 import sys
@@ -80,6 +81,7 @@ def run(arguments: Arguments) -> int:
         check_output(arguments.page, arguments.force, "--page")
     parse_codes(arguments.codes)
     from trm_jax.wafer.classify import classify
+    from trm_jax.wafer.unknown.clusters import of_answers
 
     classifier, read = prepare(arguments)
     maps, doubts, notes = inspect(read, arguments.codes, classifier.calibration.dies)
@@ -89,15 +91,17 @@ def run(arguments: Arguments) -> int:
     classified = classify(classifier, maps.wafers, threshold, batch, shown=sys.stderr.isatty())
     review_threshold, unlike = classifier.calibration.thresholds, classified.unlike
     doubts = doubts if unlike is None else doubted(doubts, unlike)
-    write_answers(arguments.output, maps, classified.probabilities, classified.steps, review_threshold, doubts, unlike)
+    cluster = of_answers(classifier.unlike, classified)
+    answered = (maps, classified.probabilities, classified.steps, review_threshold, doubts)
+    write_answers(arguments.output, *answered, unlike, cluster)
     if arguments.page:
-        write_page(arguments.page, maps, classified.probabilities, classified.steps, review_threshold, doubts)
+        write_page(arguments.page, *answered, cluster)
     count = len(maps.wafers)
     print(
         f"{maps.wafers.source}: {count:,} maps classified in {classified.seconds:.1f} s "
         f"({count / classified.seconds:,.0f} a second, compiling included), {classified.steps.mean():.2f} steps on "
         f"average; {arguments.output}{f' and {arguments.page}' if arguments.page else ''}\n"
-        f"{summary(maps, classified.probabilities, review_threshold, doubts)}"
+        f"{summary(maps, classified.probabilities, review_threshold, doubts, cluster)}"
     )
     return BROKEN_MAPS if maps.rejected else 0
 

@@ -1,10 +1,12 @@
 """Make a checkpoint that ships from a run on all lots: the best seed on validation, calibrated, with a model card.
 
-    python experiments/wafer_train.py --all-lots --name edge
-    python experiments/wafer_ship.py --run runs/edge --evaluation runs/wafer-edge/evaluation \
-        --output checkpoints/wafer-edge
+    python experiments/wafer_train.py --all-lots --name ship
+    python experiments/wafer_ship.py --run runs/ship --folds runs/wafer-edge \
+        --evaluation runs/wafer-edge/evaluation --output checkpoints/wafer-edge
     python experiments/wafer_ship.py --preset smoke            # after wafer_train.py --preset smoke --all-lots
 
+Temperature and threshold come from the test wafers of the cross-validation --folds of the same recipe, since what is
+fitted to the wafers that chose the weights flatters; how well they hold is measured on each fold by the other folds.
 `wafer_unlike.py` then adds the score of unknown maps and the thresholds by class. The card takes its results from the
 cross-validation of the same recipe (wafer_evaluate.py), never from these weights.
 """
@@ -13,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from trm_jax.support.schema import require
 from trm_jax.support.terminal.cli import main
 from trm_jax.wafer.data import SMOKE_RUN, data_notice, run_and_wafers
 
@@ -27,6 +30,8 @@ class Arguments:
     """Checkpoint to write; needed unless --preset smoke."""
     preset: Literal["none", "smoke"] = "none"
     """smoke: the run that `wafer_train.py --preset smoke --all-lots` leaves, on its generated wafers."""
+    folds: Path | None = None
+    """Run of wafer_train.py on all folds, of the same recipe, to calibrate with; needed unless --preset smoke."""
     evaluation: Path | None = None
     """Folder that wafer_evaluate.py wrote for the cross-validation of the same recipe."""
     data: Path | None = None
@@ -49,9 +54,10 @@ def run(arguments: Arguments) -> None:
     if output is None:
         raise ValueError("give --output, or --preset smoke")
     if not smoke:
+        require(arguments.folds is not None, "give --folds, a run of wafer_train.py of the same recipe on all folds")
         refuse_existing(output)
     directory, wafers = run_and_wafers(arguments.run, arguments.preset, 0, arguments.data)
-    candidate = best_of_run(directory, wafers, arguments.alpha, arguments.delta)
+    candidate = best_of_run(directory, wafers, arguments.alpha, arguments.delta, arguments.folds)
     evaluated = read_evaluation(arguments.evaluation, candidate) if arguments.evaluation else {}
     card = model_card(candidate, evaluated, data_notice(wafers, arguments.data))
     reference = drift_reference(candidate, arguments.threshold)
@@ -60,6 +66,8 @@ def run(arguments: Arguments) -> None:
         f"{output}: seed {candidate.seed}, validation macro-F1 {candidate.macro_f1:.3f}, "
         f"{candidate.classifier.calibration}"
     )
+    if candidate.crossed:
+        print(f"of a fold the others decide {candidate.crossed.coverage:.1%}, {candidate.crossed.errors:.2%} wrongly")
 
 
 if __name__ == "__main__":

@@ -8,13 +8,18 @@ from toys import Toy
 
 import trm_jax
 from trm_jax.core.config import Config
-from trm_jax.core.network import model
+from trm_jax.core.network import model as network
+from trm_jax.edge.classify import classify
+from trm_jax.edge.package import open_model
 from trm_jax.sudoku.puzzles import PAD
 from trm_jax.sudoku.task import Sudoku
 from trm_jax.training.checkpoint import load_weights, save_weights
 from trm_jax.wafer.checkpoint import save_checkpoint, untrained
+from trm_jax.wafer.maps import source
+from trm_jax.wafer.maps.answers import ALWAYS, decide
 
 MAPS = Path(__file__).resolve().parent.parent / "examples" / "maps"
+SHIPPED = Path(__file__).resolve().parent.parent / "checkpoints" / "wafer-edge"
 TINY = {"model.width": 8, "model.layers": 1, "recursion.N_sup": 2, "recursion.T": 1, "recursion.n": 1}
 
 
@@ -32,13 +37,23 @@ def test_maps_of_a_folder_and_in_arrays_get_the_same_answers(tmp_path):
     assert len(np.unique(probabilities.round(6), axis=0)) == 3
 
 
+def test_the_shipped_classifier_decides_from_python_as_its_package_does_on_a_device():
+    answers = trm_jax.WaferClassifier(SHIPPED).predict(MAPS)
+    model, wafers = open_model(SHIPPED / "onnx" / "model.onnx"), source.read(MAPS).wafers
+    np.testing.assert_allclose(answers["unlike"], classify(model, wafers).unlike, atol=2e-3)
+    decisions = decide(np.stack(answers["probabilities"]), model.metadata.thresholds)
+    assert answers["decision"].tolist() == np.where(decisions.review, "review", "auto").tolist()
+    assert answers["reason"].tolist() == [ALWAYS if always else "" for always in decisions.always]
+    assert "Scratch" in set(answers["prediction"][decisions.always])
+
+
 def test_a_puzzle_gets_the_digits_of_the_model_step_by_step(tmp_path):
     config = Config().override(**TINY)
-    params = model.initialise(config.model, jax.random.key(0))
+    params = network.initialise(config.model, jax.random.key(0))
     save_weights(tmp_path / "weights", params, config, Sudoku())
     puzzle = "1... ..3. .4.. ...2"
     digits = np.array([[int(cell) if cell != "." else 0 for cell in puzzle if cell != " "]])
-    logits = np.asarray(model.forward(config, params, digits + PAD + 1).logits)
+    logits = np.asarray(network.forward(config, params, digits + PAD + 1).logits)
     expected = (logits.argmax(axis=-1)[:, 0] - PAD - 1).clip(0)
     assert trm_jax.solve(puzzle, tmp_path / "weights") == ["".join(map(str, step)) for step in expected.tolist()]
 

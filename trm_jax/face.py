@@ -20,6 +20,7 @@ from trm_jax.wafer.classify import classify
 from trm_jax.wafer.maps import source
 from trm_jax.wafer.maps.answers import answers
 from trm_jax.wafer.maps.plausible import inspect
+from trm_jax.wafer.maps.unlike import doubted
 from trm_jax.wafer.maps.validate import build_wafers
 
 
@@ -30,7 +31,7 @@ class WaferClassifier:
         self.classifier = load_checkpoint(Path(checkpoint))
 
     def predict(self, maps: str | Path | Sequence[np.ndarray], threshold: float | None = None) -> pd.DataFrame:
-        """A row for every map: row, decision, prediction, confidence, steps, probabilities, label and reason.
+        """A row for every map: row, decision, prediction, confidence, steps, unlike, probabilities, label, reason.
 
         ``maps`` is a file or folder as `trm wafer predict --input` takes it, or arrays (height, width) of 0 (no die), 1
         (passing) and 2 (failing). ``threshold`` stops a map after the first step whose halting probability is above it.
@@ -46,7 +47,9 @@ class WaferClassifier:
         calibration = self.classifier.calibration
         read, doubts, _ = inspect(read, dies=calibration.dies)
         answered = classify(self.classifier, read.wafers, threshold)
-        found = answers(read, answered.probabilities, answered.steps, calibration.review_threshold, doubts)
+        unlike = answered.unlike
+        doubts = doubts if unlike is None else doubted(doubts, unlike)
+        found = answers(read, answered.probabilities, answered.steps, calibration.thresholds, doubts, unlike)
         return pd.DataFrame(list(found))
 
 

@@ -19,6 +19,7 @@ from trm_jax.edge.__main__ import main
 from trm_jax.edge.classify import classify, inputs
 from trm_jax.edge.package import open_model
 from trm_jax.wafer.maps import source
+from trm_jax.wafer.maps.answers import ALWAYS
 from trm_jax.wafer.maps.cache import write_cache
 from trm_jax.wafer.maps.grid import to_grid
 from trm_jax.wafer.maps.wafers import CLASSES, Wafers
@@ -176,7 +177,9 @@ def test_the_command_classify(
     assert f'"counts": {{"auto": {decided}, "review": {20 - decided}, "rejected": 1}}' in page.read_text()
 
 
-def test_sizes_and_thresholds_of_a_package_decide_what_a_person_sees(wafers: Wafers, tmp_path: Path) -> None:
+def test_sizes_and_thresholds_of_a_package_decide_what_a_person_sees(
+    wafers: Wafers, tmp_path: Path, capsys: Any
+) -> None:
     found = edge_models.expected(wafers)[:, -1]
     dies, sure = np.array([(wafers.map(row) > 0).sum() for row in range(COUNT)]), found.max(axis=1)
     often = int(np.bincount(found.argmax(axis=1)).argmax())
@@ -189,9 +192,14 @@ def test_sizes_and_thresholds_of_a_package_decide_what_a_person_sees(wafers: Waf
     main([*line, "--output", str(output)])
     with output.open(newline="") as file:
         lines = list(csv.DictReader(file))
-    unlike = dies < small
-    assert [bool(line["reason"]) for line in lines] == unlike.tolist() and 1 <= unlike.sum() < COUNT
-    review = unlike | (found.argmax(axis=1) == often) | (sure < 0.4)
+    unlike, always = dies < small, found.argmax(axis=1) == often
+    reasons = [f"has {count} dies" if few else ALWAYS if never else "" for count, few, never in
+               zip(dies, unlike, always, strict=True)]  # fmt: skip
+    assert [line["reason"].partition(";")[0] for line in lines] == reasons and 1 <= unlike.sum() < COUNT
+    assert ALWAYS in reasons and f"of these:  {always.sum()} ({CLASSES[often]} {always.sum()}) always" in (
+        capsys.readouterr().out
+    )
+    review = unlike | always | (sure < 0.4)
     assert [line["decision"] == "review" for line in lines] == review.tolist() and not review.all()
     assert "unlike" not in lines[0]  # a package that does not know
 

@@ -22,7 +22,7 @@ from trm_jax.wafer.checkpoint import Calibration, Classifier, load_checkpoint, s
 from trm_jax.wafer.evaluation.results import FULL_MIX
 from trm_jax.wafer.evaluation.stored import Predicted, recipe, save_predicted
 from trm_jax.wafer.maps.wafers import CLASSES
-from trm_jax.wafer.splits import all_lots
+from trm_jax.wafer.splits import all_lots, folds
 from trm_jax.wafer.task import WaferTask
 from trm_jax.wafer.unknown.synthetic import synthetic_wafers
 
@@ -133,6 +133,15 @@ def trained_run(tmp_path, wafers):
     noise = np.random.default_rng(0).normal(size=(2, 2, *truth.shape)).astype(np.float32)
     logits = truth * np.array([1.0, 4.0], np.float32)[:, None, None, None] + noise
     save_predicted(directory / "validation.npz", Predicted(split.validation, logits, logits[..., 0]))
+    for split in folds(dataclasses.replace(wafers, fold=np.full_like(wafers.fold, -1))):  # as the file, which has none
+        place = tmp_path / "run" / split.name
+        place.mkdir()
+        (place / "config.json").write_text((directory / "config.json").read_text())
+        for part in ("validation", "test"):
+            index = getattr(split, part)
+            truth = np.eye(9, dtype=np.float32)[wafers.label[index]]
+            noise = np.random.default_rng(1).normal(size=(2, 2, *truth.shape)).astype(np.float32)
+            save_predicted(place / f"{part}.npz", Predicted(index, 2 * truth + noise, noise[..., 0]))
     for seed in CONFIG.run.seeds:
         params = model.initialise(CONFIG.model, jax.random.key(seed))
         save_weights(directory / f"weights-{seed}", params, CONFIG, TASK)
@@ -153,6 +162,7 @@ def write_evaluation(directory, trained):
     (directory / "results.json").write_text(json.dumps(evaluated))
 
 
+@pytest.mark.filterwarnings("ignore:.*no wafer of class")
 def test_the_best_seed_ships_with_its_card(tmp_path, monkeypatch, run, capsys):
     monkeypatch.delenv("TRM_DATA", raising=False)
     wafers = synthetic_wafers(900)
@@ -163,7 +173,9 @@ def test_the_best_seed_ships_with_its_card(tmp_path, monkeypatch, run, capsys):
     evaluation, results = tmp_path / "evaluation", tmp_path / "evaluation" / "results.json"
     evaluation.mkdir()
     ship = ("--run", tmp_path / "run", "--output", tmp_path / "edge", "--data", tmp_path / "wafers.npz")
-    ship = (*ship, "--evaluation", evaluation)
+    with pytest.raises(SystemExit, match=r"^error: give --folds"):
+        run(wafer_ship, *ship)
+    ship = (*ship, "--evaluation", evaluation, "--folds", tmp_path / "run")
     rates = {"recipe": trained, "rates": {"alpha": 0.01, "delta": 0.1}}
     for content, reason in (
         (None, "is not a folder of wafer_evaluate"),
@@ -187,6 +199,7 @@ def test_the_best_seed_ships_with_its_card(tmp_path, monkeypatch, run, capsys):
     assert "would be\n0.970 and macro-F1 0.875;" in card
     assert "are of seed 5, update 20 of" in card and "{{" not in card and "Not cross-validated" not in card
     options = json.loads((tmp_path / "edge" / "calibration.json").read_text())
+    assert "wafers that\nchose nothing" in card and "of a fold the others decide" in printed
     assert 0.05 < options["temperature"] < 20 and 0 < options["review_threshold"] <= 1
     compared = json.loads((tmp_path / "edge" / "reference.json").read_text())
     assert compared.get("window", 0) >= 250 or "no monitoring reference" in printed
@@ -194,7 +207,7 @@ def test_the_best_seed_ships_with_its_card(tmp_path, monkeypatch, run, capsys):
         run(wafer_ship, *ship)
     # Too few lots validate here to guarantee anything.
     assert "No threshold could be guaranteed to keep errors at or below 2 %" in card
-    monkeypatch.setattr("trm_jax.wafer.ship.guaranteed_threshold", lambda *_: 0.875)
+    monkeypatch.setattr("trm_jax.wafer.evaluation.trust.cross_fit.guaranteed_threshold", lambda *_: 0.875)
     run(wafer_ship, *ship, "--output", tmp_path / "sure")
     card = (tmp_path / "sure" / "model_card.md").read_text()
     assert (

@@ -3,7 +3,7 @@
 Its format is that of ``sha256sum --check``.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from trm_jax.support.files import sha256, sync, write_text
@@ -17,9 +17,9 @@ def files_below(directory: Path) -> list[str]:
     return sorted(path.as_posix() for path in paths if path != Path(SUMS))
 
 
-def write_sums(directory: Path) -> None:
-    """Write the checksums of all files in a directory and below it, which are on the disk before the list is."""
-    names = files_below(directory)
+def write_sums(directory: Path, names: Sequence[str] = ()) -> None:
+    """Write the checksums of these files of a directory, or of all in it and below, once they are on the disk."""
+    names = names or files_below(directory)
     for name in names:
         sync(directory / name)
     write_text(directory / SUMS, "".join(f"{sha256(directory / name)}  {name}\n" for name in names))

@@ -22,6 +22,7 @@ from trm_jax.wafer.maps.wafers import Wafers
 
 CHUNK = 4096
 """Maps that are resized and answered at a time."""
+NOTHING = np.zeros((0, 0), np.float32)
 
 
 class Classified(NamedTuple):
@@ -38,6 +39,8 @@ class Classified(NamedTuple):
     """(N,) float32, above 0 for maps unlike those trained on; None for a classifier that does not know."""
     seconds: float
     """For all of it, resizing included; the first call with a model and a batch size compiles, too."""
+    strange: np.ndarray = NOTHING
+    """(M, F) features of the maps that are unlike, in their order."""
 
     @property
     def prediction(self) -> np.ndarray:
@@ -71,6 +74,7 @@ def classify(
     steps = np.full(len(wafers), depth, np.int32)
     halt = np.full((len(wafers), depth), np.nan, np.float32)
     unlike = None if classifier.unlike is None else np.zeros(len(wafers), np.float32)
+    strange: list[np.ndarray] = []
     weights = jax.tree.map(lambda leaf: np.asarray(leaf)[None], classifier.params)  # a leading axis S of one seed
     begins = range(0, len(wafers), CHUNK)
     for begin in each(begins, shown, desc="classifying", total=len(begins), unit=f" x {CHUNK:,} maps"):
@@ -78,7 +82,9 @@ def classify(
         count = rows.stop - begin
         grids = classifier.task.grids_of(config, wafers.take(np.arange(begin, rows.stop)))
         if unlike is not None and classifier.unlike is not None:
-            unlike[rows] = classifier.unlike.score(features(classifier, grids, batch))
+            seen = features(classifier, grids, batch)
+            unlike[rows] = classifier.unlike.score(seen)
+            strange.append(seen[unlike[rows] > 0])
         if threshold is None:
             output = predict(config, weights, grids, batch=batch, reduce=last_step, inference=True)
             logits[rows] = output.logits[0, 0]
@@ -90,7 +96,8 @@ def classify(
             )
             logits[rows], halt[rows], steps[rows] = (values[:count] for values in stopped)
     probabilities = np.asarray(jax.nn.softmax(logits / classifier.calibration.temperature, axis=-1))
-    return Classified(probabilities, steps, halt, unlike, time.perf_counter() - start)
+    found = np.concatenate(strange) if strange else NOTHING
+    return Classified(probabilities, steps, halt, unlike, time.perf_counter() - start, found)
 
 
 def features(classifier: Classifier, grids: np.ndarray, batch: int = 64) -> np.ndarray:

@@ -20,7 +20,7 @@ from trm_jax.training.run_directory import read_config
 from trm_jax.wafer.checkpoint import Calibration, Classifier, load_classifier
 from trm_jax.wafer.evaluation import metrics
 from trm_jax.wafer.evaluation.metrics import WM811K_LABELLED, WM811K_NONE
-from trm_jax.wafer.evaluation.pooled import lots
+from trm_jax.wafer.evaluation.pooled import Pooled, lots, pool
 from trm_jax.wafer.evaluation.results import DECIDED, FULL_MIX, SCORES
 from trm_jax.wafer.evaluation.stored import (
     Predicted,
@@ -28,14 +28,14 @@ from trm_jax.wafer.evaluation.stored import (
     load_predicted,
     read_curve,
     read_prediction_options,
+    read_run,
     recipe,
     stopped_at,
 )
-from trm_jax.wafer.evaluation.trust.calibration import fit_temperature
-from trm_jax.wafer.evaluation.trust.risk_control import guaranteed_threshold
+from trm_jax.wafer.evaluation.trust.cross_fit import CrossFitted, fit_decisions, of_folds
 from trm_jax.wafer.maps.plausible import measure
 from trm_jax.wafer.maps.wafers import CLASSES, Wafers
-from trm_jax.wafer.splits import Split, all_lots
+from trm_jax.wafer.splits import Split, all_lots, folds
 
 SHOWN = ("accuracy", "macro_f1", "balanced_accuracy", "ece_tempered")
 
@@ -62,12 +62,15 @@ class Candidate:
     """Update of its best weights, None if the training did not record it."""
     macro_f1: float
     accuracy: float
+    crossed: CrossFitted | None
+    """What it was calibrated with; None where the wafers that chose the weights had to do."""
 
 
-def best_of_run(run: Path, wafers: Wafers, alpha: float, delta: float) -> Candidate:
+def best_of_run(run: Path, wafers: Wafers, alpha: float, delta: float, cross: Path | None = None) -> Candidate:
     """Choose and calibrate among the seeds of a run of ``wafer_train.py --all-lots`` on these wafers.
 
-    Raises ValueError where the run is not complete or was trained on other wafers.
+    Calibrated on the test wafers of ``cross``, a cross-validation of the same recipe; without it on the wafers that
+    chose the weights, which flatters. Raises ValueError where a run is not complete, or of other wafers or recipes.
     """
     directory = run / "all-lots"
     answers, split = load_predicted(directory / "validation.npz"), all_lots(wafers)
@@ -77,7 +80,11 @@ def best_of_run(run: Path, wafers: Wafers, alpha: float, delta: float) -> Candid
     scores = metrics.seed_scores(wafers.label[answers.index], logits.argmax(axis=-1), len(CLASSES))
     best = int(scores.macro_f1.argmax())
     seed = trained.run.seeds[best]
-    calibration = calibrate(logits[best], wafers, answers.index, alpha, delta)
+    how = recipe(trained, read_prediction_options(run / "wafers.json") | {"task": task})
+    crossed = of_folds(tested_folds(cross, wafers, how), wafers, alpha, delta) if cross else None
+    truth, units = wafers.label[answers.index].astype(np.int64), lots(wafers, answers.index)
+    fitted = crossed[:2] if crossed else fit_decisions(logits[best], truth, units, alpha, delta)
+    calibration = Calibration(*fitted, dies=dies_range(wafers))
     return Candidate(
         classifier=load_classifier(directory / f"weights-{seed}", calibration),
         wafers=wafers,
@@ -86,26 +93,23 @@ def best_of_run(run: Path, wafers: Wafers, alpha: float, delta: float) -> Candid
         alpha=alpha,
         delta=delta,
         trained=trained,
-        recipe=recipe(trained, read_prediction_options(run / "wafers.json") | {"task": task}),
+        recipe=how,
         seed=seed,
         update=best_update(read_curve(directory / "metrics.jsonl"), best),
         macro_f1=float(scores.macro_f1[best]),
         accuracy=float(scores.accuracy[best]),
+        crossed=crossed,
     )
 
 
-def calibrate(logits: np.ndarray, wafers: Wafers, index: np.ndarray, alpha: float, delta: float) -> Calibration:
-    """Temperature and review threshold from logits (N, classes) of the wafers ``index``.
-
-    The threshold is 1, which reviews every wafer, where no lower one keeps the guarantee.
-    """
-    truth = wafers.label[index].astype(np.int64)
-    temperature = fit_temperature(logits, truth)
-    probabilities = softmax(logits / temperature, axis=1)
-    correct = probabilities.argmax(axis=1) == truth
-    units = lots(wafers, index)
-    threshold = guaranteed_threshold(probabilities.max(axis=1), correct, units, alpha, delta)
-    return Calibration(temperature, 1.0 if threshold is None else threshold, dies=dies_range(wafers))
+def tested_folds(run: Path, wafers: Wafers, how: dict[str, Any] | None = None) -> Pooled:
+    """The test wafers of all folds of a run. Raises ValueError where one is missing or the recipe is not ``how``."""
+    splits = folds(wafers)
+    found = read_run(run, wafers, splits)
+    require(len(found) == len(splits), f"{run} has {len(found)} of {len(splits)} folds; calibration needs them all")
+    same = how is None or recipe(found[0].config, found[0].prediction_options) == how
+    require(same, f"{run} is of another recipe than what ships; its calibration says nothing")
+    return pool(found, wafers)
 
 
 def dies_range(wafers: Wafers) -> tuple[float, float]:

@@ -13,8 +13,8 @@ from trm_jax.wafer.splits import all_lots
 from trm_jax.wafer.unknown.left_out import OUTLIERS, UNKNOWNS, drawn
 from trm_jax.wafer.unknown.synthetic import synthetic_wafers
 
-NON_WAFERS, MIXES = 0.15, 0.3
-"""Largest shares of unknown maps that are decided; mixes should be at 0.15, too, and are not yet."""
+UNKNOWN_AUTOMATIC = 0.15
+"""Largest share of non-wafers and of mixes that is decided."""
 SHIPPED = Path(__file__).resolve().parents[3] / "checkpoints" / "wafer-edge"
 
 
@@ -36,7 +36,8 @@ def test_no_situation_has_more_than_two_percent_of_wrong_automatic_answers(real:
         found = outcome(shipped, situation)
         assert found.refused + found.review + found.automatic == found.maps == len(situation.maps)
         if name in UNKNOWNS or name == "two patterns on a wafer":
-            assert found.automatic <= (NON_WAFERS if name in UNKNOWNS else MIXES) * found.maps + 1, (name, found)
+            # Of 60 mixes 15 % is 9; one standard deviation more by chance.
+            assert found.automatic <= UNKNOWN_AUTOMATIC * found.maps + (1 if name in UNKNOWNS else 3), (name, found)
         else:
             # Of 60 maps one more may be wrong by chance.
             assert found.wrong <= 0.02 * found.automatic + 1, (name, found)

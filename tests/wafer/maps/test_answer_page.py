@@ -9,8 +9,9 @@ from typing import Any
 
 import browser
 import numpy as np
+import pytest
 
-from trm_jax.wafer.maps.answer_page import page_data, write_page
+from trm_jax.wafer.maps.answer_page import page, page_data, write_page
 from trm_jax.wafer.maps.answers import answers, summary
 from trm_jax.wafer.maps.validate import ReadResult, Rejected
 from trm_jax.wafer.maps.wafers import CLASSES
@@ -93,3 +94,32 @@ def test_keys_and_filters_in_a_browser(tmp_path: Path) -> None:
     cells = WAFERS.map(0)
     assert f"<pre>PIXELS {cells.shape[1]} {cells.shape[0]} {np.count_nonzero(cells)}<" in found
     assert "CARDS 2 1 to 2 of 2 maps; 2 corrected" in found
+
+
+def test_a_label_of_a_cluster_is_that_of_all_its_maps_also_of_those_that_the_page_does_not_have(tmp_path: Path) -> None:
+    path, cluster = tmp_path / "a.html", np.array([0, 1, 0, 1, 1, 0, 2, 1, 0])
+    lines = list(answers(READ, SHARES, STEPS, 0.9, dict.fromkeys([1, 3, 4, 6, 7], "is unlike"), cluster=cluster))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("trm_jax.wafer.maps.answer_page.THUMBNAILS", 2)
+        data = page_data(READ, lines, 4)
+    assert [entry["count"] for entry in data["clusters"]] == [4, 1]
+    assert sorted(row["name"][0] for row in data["rows"] if row["cluster"]) == [4, 6, 7]  # the least confident of each
+    assert [other[0] for other in data["clusters"][0]["others"]] == [3, 1] and not data["clusters"][1]["others"]
+    script = """
+    const select = document.querySelector(".cluster select");
+    select.value = "Donut"; select.dispatchEvent(new Event("change"));
+    const say = (text) => document.body.append(Object.assign(document.createElement("pre"), {textContent: text}));
+    say("CSV " + csv());
+    const count = (what) => document.querySelectorAll(what).length;
+    say("SHOWN " + count(".cluster") + " " + count(".row canvas"));
+    document.querySelector(".cluster select").value = "";
+    document.querySelector(".cluster select").dispatchEvent(new Event("change"));
+    say("LEFT " + csv().trim().split("\\n").length);
+    """
+    path.write_text(browser.acted(page(data, "Answers"), script), encoding="utf-8")
+    found = browser.dom(path.as_uri())
+    table = re.search(r"<pre>CSV (.*?)</pre>", found, re.DOTALL)
+    rows = [(4, "d", "Loc"), (7, "g", "Scratch"), (3, "c", "Edge-Ring"), (1, "a", "Donut")]
+    expected = {f"{row},&lt;/script&gt;{row}.csv,{lot},{name},Donut" for row, lot, name in rows}
+    assert table and set(table[1].split()[1:]) == expected
+    assert "SHOWN 2 3" in found and "LEFT 1<" in found

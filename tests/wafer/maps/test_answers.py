@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trm_jax.wafer.maps.answers import answers, check_output, decide, plain_cell, write_answers
+from trm_jax.wafer.maps.answers import ALWAYS, answers, check_output, decide, plain_cell, summary, write_answers
 from trm_jax.wafer.maps.validate import ReadResult, Rejected, build_wafers
 from trm_jax.wafer.maps.wafers import CLASSES, UNKNOWN
 from trm_jax.wafer.unknown.synthetic import synthetic_wafers
@@ -60,6 +60,23 @@ def test_label_and_reason_only_where_there_are_any(tmp_path: Path) -> None:
         write_answers(path, loaded([2], rejected, labels), probabilities(1), np.array([1]), 0.5)
         assert written(path)[0][-1] == last
     assert "label" not in written(path)[0]
+
+
+def test_an_answer_of_a_class_that_is_always_reviewed_says_so_unless_the_map_is_doubted(tmp_path: Path) -> None:
+    limits = tuple(1.0 if label in (3, 7) else 0.5 for label in range(9))
+    found, cluster = probabilities(3, 0, 7), np.array([0, 1, 2])
+    lines = list(answers(loaded([0, 1, 2], []), found, np.ones(3, int), limits, {2: "is half"}, cluster=cluster))
+    assert [line.reason for line in lines] == [ALWAYS, "", "is half"]
+    assert [line.decision for line in lines] == ["review", "auto", "review"]
+    assert [line.cluster for line in lines] == [0, 1, 2]
+    path, score = tmp_path / "a.csv", np.array([-1, 2.5, 3], np.float32)
+    write_answers(path, loaded([0, 1, 2], []), found, np.ones(3, int), limits, {}, score, cluster)
+    header, *rows = written(path)
+    assert [row[header.index("reason")] for row in rows] == [ALWAYS, "", ALWAYS]
+    assert [row[header.index("cluster")] for row in rows] == ["", "1", "2"]
+    text = summary(loaded([0, 1, 2], []), found, limits, {}, cluster)
+    assert "of these:  2 (Edge-Ring 1, Scratch 1) always" in text
+    assert "clusters:  2 of unlike maps that are like each other; the largest: 1, 1" in text
 
 
 def test_confidence_at_the_threshold_needs_no_review() -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from trm_jax.support.files import write_text
-from trm_jax.wafer.maps.answers import NO_DOUBTS, Answer, Doubts, Thresholds, answers
+from trm_jax.wafer.maps.answers import LARGEST, NO_DOUBTS, Answer, Doubts, Thresholds, answers
 from trm_jax.wafer.maps.validate import NAMES, ReadResult
 from trm_jax.wafer.maps.wafers import CLASSES
 
@@ -22,6 +22,8 @@ DIGITS = 5
 """Cells in a byte: 3 ** 5 = 243 values."""
 MAX_MAPS = 2000
 """Maps of a page, those to review and broken ones first."""
+THUMBNAILS = 6
+"""Maps of each of the largest clusters that are shown together."""
 TEMPLATE = Path(__file__).with_name("answers.html")
 
 
@@ -43,18 +45,31 @@ def write_page(
     steps: np.ndarray,
     review_threshold: Thresholds,
     doubts: Doubts = NO_DOUBTS,
+    cluster: np.ndarray | None = None,
 ) -> None:
     """Write the page of all answers, whole or not at all; arguments and errors as those of `answers.answers`."""
-    lines = list(answers(read, probabilities, steps, review_threshold, doubts))
+    lines = list(answers(read, probabilities, steps, review_threshold, doubts, cluster=cluster))
     write_text(path, page(page_data(read, lines, MAX_MAPS), f"Answers: {read.wafers.source}"))
 
 
 def page_data(read: ReadResult, lines: Sequence[Answer], max_maps: int) -> dict[str, Any]:
-    """What the page shows: broken maps and those to review first, the least confident first."""
-    order = sorted(lines, key=lambda line: (line.decision == "auto", line.confidence or 0.0, line.row))[:max_maps]
+    """What the page shows: broken maps and those to review first, the least confident first; and the largest clusters.
+
+    A few maps of each of these are on the page, whatever their confidence; of all others it knows the names, so that a
+    label of the cluster is theirs, too.
+    """
+    lines = sorted(lines, key=lambda line: (line.decision == "auto", line.confidence or 0.0, line.row))
+    members = [[line for line in lines if line.cluster == number] for number in range(1, LARGEST + 1)]
+    shown = {line.row for cluster in members for line in cluster[:THUMBNAILS]}
+    kept = {line.row for line in sorted(lines, key=lambda line: line.row not in shown)[:max_maps]}
+    order = [line for line in lines if line.row in kept]
     index = {int(row): place for place, row in enumerate(read.wafers.row)}
     maps = [read.wafers.map(index[line.row]) if line.row in index else np.zeros((0, 0), np.uint8) for line in order]
     kinds = [kind for kind in NAMES if kind in read.names]
+
+    def name(line: Answer) -> list[Any]:
+        return [line.row, *(read.names[kind][line.row] for kind in kinds)]
+
     return {
         "classes": CLASSES,
         "names": ["row", *kinds],
@@ -62,13 +77,22 @@ def page_data(read: ReadResult, lines: Sequence[Answer], max_maps: int) -> dict[
         "counts": {kind: sum(line.decision == kind for line in lines) for kind in ("auto", "review", "rejected")},
         "rows": [
             {
-                "name": [line.row, *(read.names[kind][line.row] for kind in kinds)],
+                "name": name(line),
                 "decision": line.decision,
                 "shares": [round(1000 * share) for share in line.probabilities],
                 "reason": line.reason,
                 "label": line.label,
+                "cluster": line.cluster,
             }
             for line in order
+        ],
+        "clusters": [
+            {
+                "count": len(cluster),
+                "others": [[*name(line), line.prediction] for line in cluster if line.row not in kept],
+            }
+            for cluster in members
+            if cluster
         ],
         "sizes": [cells.shape for cells in maps],
         "maps": pack(maps),

@@ -18,6 +18,10 @@ Thresholds = float | tuple[float, ...]
 Doubts = Mapping[int, str]
 """Why a person should look at a wafer, by its position."""
 NO_DOUBTS: Doubts = MappingProxyType({})
+ALWAYS = "answers of this class are always reviewed: too few lots for a promise"
+"""Reason for a review where the threshold of the predicted class is 1."""
+LARGEST = 8
+"""Clusters that are shown to people."""
 BROKEN_MAPS = 3
 """Exit code of a command that has answered, but could not read every map."""
 
@@ -31,6 +35,8 @@ class Decisions(NamedTuple):
     """Its probability."""
     review: np.ndarray
     """bool, True where a person should look: the map is doubted, its confidence below the threshold, or that is 1."""
+    always: np.ndarray
+    """bool, True where the threshold is 1: the answers of this class are always reviewed."""
 
 
 class Answer(NamedTuple):
@@ -44,6 +50,8 @@ class Answer(NamedTuple):
     steps: int | None = None
     unlike: float | None = None
     """How unlike the map is to those trained on; above 0 it is for review."""
+    cluster: int = 0
+    """Which of the groups of unlike maps it is in, from 1 for the largest on; 0 for none."""
     probabilities: tuple[float, ...] = ()
     label: str = ""
     reason: str = ""
@@ -79,7 +87,7 @@ def decide(probabilities: np.ndarray, review_threshold: Thresholds, doubts: Doub
     limit = np.broadcast_to(review_threshold, probabilities.shape[1])[predicted]
     review = (confidence < limit) | (limit >= 1)
     review[list(doubts)] = True
-    return Decisions(predicted, confidence, review)
+    return Decisions(predicted, confidence, review, limit >= 1)
 
 
 def answers(
@@ -89,11 +97,12 @@ def answers(
     review_threshold: Thresholds,
     doubts: Doubts = NO_DOUBTS,
     unlike: np.ndarray | None = None,
+    cluster: np.ndarray | None = None,
 ) -> Iterator[Answer]:
     """One answer for every map, also for rejected ones, in the order of the source.
 
-    ``probabilities`` (N, 9), ``steps`` (N,) and the positions in ``doubts`` belong to ``read.wafers``. Raises
-    ValueError if they do not fit, or are NaN.
+    ``probabilities`` (N, 9), ``steps``, ``unlike`` and ``cluster`` (N,) and the positions in ``doubts`` belong to
+    ``read.wafers``. Raises ValueError if they do not fit, or are NaN.
     """
     count = len(read.wafers)
     if probabilities.shape != (count, len(CLASSES)) or steps.shape != (count,):
@@ -104,7 +113,7 @@ def answers(
     if not np.isfinite(probabilities).all():
         raise ValueError("probabilities have values that are NaN or infinite")
     decisions = decide(probabilities, review_threshold, doubts) if count else None
-    return _answers(read, probabilities, steps, decisions, doubts, unlike)
+    return _answers(read, probabilities, steps, decisions, doubts, unlike, cluster)
 
 
 def _answers(
@@ -114,6 +123,7 @@ def _answers(
     decisions: Decisions | None,
     doubts: Doubts,
     unlike: np.ndarray | None,
+    cluster: np.ndarray | None,
 ) -> Iterator[Answer]:
     wafers = read.wafers
     # A rejected map stands before the first usable one of a higher row; rows of a source ascend.
@@ -134,28 +144,45 @@ def _answers(
                 confidence=float(decisions.confidence[index]),
                 steps=int(steps[index]),
                 unlike=None if unlike is None else float(unlike[index]),
+                cluster=0 if cluster is None else int(cluster[index]),
                 probabilities=tuple(probabilities[index].tolist()),
                 label="" if label == UNKNOWN else CLASSES[label],
-                reason=doubts.get(index, ""),
+                reason=doubts.get(index, ALWAYS if decisions.always[index] else ""),
             )
 
 
 def summary(
-    read: ReadResult, probabilities: np.ndarray, review_threshold: Thresholds, doubts: Doubts = NO_DOUBTS
+    read: ReadResult,
+    probabilities: np.ndarray,
+    review_threshold: Thresholds,
+    doubts: Doubts = NO_DOUBTS,
+    cluster: np.ndarray | None = None,
 ) -> str:
     """What was found, in a few lines for a terminal: classes, maps to review, broken ones with the first reason."""
     decisions = decide(probabilities, review_threshold, doubts) if len(read.wafers) else None
     lines = []
     for name, wanted in (("decided", False), ("to review", True)):
         found = decisions.predicted[decisions.review == wanted] if decisions else np.zeros(0, int)
-        counts = np.bincount(found, minlength=len(CLASSES))
-        kinds = ", ".join(f"{CLASSES[kind]} {counts[kind]:,}" for kind in np.argsort(-counts) if counts[kind])
-        lines.append(f"{name + ':':11}{len(found):,}{' (' + kinds + ')' if kinds else ''}")
+        lines.append(f"{name + ':':11}{_counted(found)}")
+    if decisions and decisions.always.any():
+        lines.append(
+            f"{'of these:':11}{_counted(decisions.predicted[decisions.always])} always, too few lots for a promise"
+        )
     reason = f", the first: {read.first_reason}" if read.rejected else ""
     if doubts:
         lines.append(f"{'doubted:':11}{len(doubts):,}, the first: {doubts[min(doubts)]}")
+    if cluster is not None and cluster.any():
+        sizes = ", ".join(f"{size:,}" for size in np.bincount(cluster)[1:][:LARGEST])
+        lines.append(f"{'clusters:':11}{cluster.max():,} of unlike maps that are like each other; the largest: {sizes}")
     lines.append(f"{'broken:':11}{len(read.rejected):,}{reason}")
     return "\n".join([*lines, *(f"{'note:':11}{note}" for note in read.notes)])
+
+
+def _counted(predicted: np.ndarray) -> str:
+    """How many wafers, and of which classes, the most frequent first."""
+    counts = np.bincount(predicted, minlength=len(CLASSES))
+    kinds = ", ".join(f"{CLASSES[kind]} {counts[kind]:,}" for kind in np.argsort(-counts) if counts[kind])
+    return f"{len(predicted):,}{' (' + kinds + ')' if kinds else ''}"
 
 
 def write_answers(
@@ -166,29 +193,33 @@ def write_answers(
     review_threshold: Thresholds,
     doubts: Doubts = NO_DOUBTS,
     unlike: np.ndarray | None = None,
+    cluster: np.ndarray | None = None,
 ) -> None:
     """Write a CSV file with one line a map, whole or not at all; arguments and errors as those of ``answers``.
 
     Columns: file, lot, wafer and index as far as the source has them; row, prediction, confidence, decision, steps,
-    unlike if it is known, p_ and the name of each class; then label if any map has one, and reason if any map was
-    rejected or doubted. A file that exists is replaced: see `check_output`.
+    unlike and cluster if they are known, p_ and the name of each class; then label if any map has one, and reason if
+    any map was rejected or doubted, or a class is always reviewed. A file that exists is replaced: see `check_output`.
     """
-    lines = answers(read, probabilities, steps, review_threshold, doubts, unlike)
-    labelled, broken = bool((read.wafers.label != UNKNOWN).any()), bool(read.rejected or doubts)
+    lines = answers(read, probabilities, steps, review_threshold, doubts, unlike, cluster)
+    labelled = bool((read.wafers.label != UNKNOWN).any())
+    explained = bool(read.rejected or doubts or np.max(review_threshold) >= 1)
     names = [read.names[kind] for kind in NAMES if kind in read.names]
     columns = ["row", "prediction", "confidence", "decision", "steps"] + ["unlike"] * (unlike is not None)
+    columns += ["cluster"] * (cluster is not None)
     columns += [f"p_{name}" for name in CLASSES]
     with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         known = [kind for kind in NAMES if kind in read.names]
-        writer.writerow(known + columns + ["label"] * labelled + ["reason"] * broken)
+        writer.writerow(known + columns + ["label"] * labelled + ["reason"] * explained)
         for line in lines:
             shares = [f"{share:.6f}" for share in line.probabilities] or [""] * len(CLASSES)
             confidence = "" if line.confidence is None else f"{line.confidence:.6f}"
             cells = [line.row, line.prediction, confidence, line.decision, "" if line.steps is None else line.steps]
             cells += [] if unlike is None else ["" if line.unlike is None else f"{line.unlike:.3f}"]
+            cells += [] if cluster is None else [line.cluster or ""]
             called = [plain_cell(name[line.row]) for name in names]
-            writer.writerow(called + cells + shares + [line.label] * labelled + [plain_cell(line.reason)] * broken)
+            writer.writerow(called + cells + shares + [line.label] * labelled + [plain_cell(line.reason)] * explained)
 
 
 def plain_cell(text: str) -> str:

@@ -9,10 +9,12 @@ from trm_jax.support.schema import require
 from trm_jax.wafer.checkpoint import Classifier
 from trm_jax.wafer.classify import features
 from trm_jax.wafer.maps.unlike import Unlike
-from trm_jax.wafer.maps.wafers import Wafers
+from trm_jax.wafer.maps.wafers import CLASSES, Wafers
 from trm_jax.wafer.unknown.left_out import OUTLIERS, drawn
 from trm_jax.wafer.unknown.synthetic import mixed_wafers
 
+DISTANCE = 0.25
+"""Share of the doubted wafers that the distance may doubt; the net, which sees more of what matters, has the rest."""
 SHRINKAGE = 1e-4
 """Share of the mean variance that is added to every feature's own."""
 
@@ -20,8 +22,9 @@ SHRINKAGE = 1e-4
 class Sizes(NamedTuple):
     """How many wafers the score is fitted with."""
 
-    train: int = 8_000
-    mixes: int = 5_000
+    train: int = 16_000
+    """Seven in eight of them with a pattern, for the others are hardly like a mix."""
+    mixes: int = 12_000
     drawings: int = 150
     """Of each kind of `OUTLIERS`."""
     hidden: int = 64
@@ -40,7 +43,10 @@ def fit_unlike(
 ) -> Unlike:
     """The score without its limits, fitted on training wafers (indices), and on mixes and drawings of them."""
     rng = np.random.default_rng(seed)
-    chosen = rng.permutation(train)[: sizes.train]
+    order = rng.permutation(train)
+    plain = wafers.label[order] == CLASSES.index("none")
+    patterned = order[~plain][: sizes.train - sizes.train // 8]
+    chosen = np.concatenate([patterned, order[plain][: sizes.train - len(patterned)]])
     known = features_of(classifier, wafers.take(chosen))
     strange = [features_of(classifier, mixed_wafers(wafers, train, sizes.mixes, seed))]
     strange += [
@@ -79,7 +85,7 @@ def fit_net(unlike: Unlike, known: np.ndarray, strange: np.ndarray, hidden: int,
 
 
 def with_limits(unlike: Unlike, held_out: np.ndarray, share: float) -> Unlike:
-    """With limits that about this share of held-out features (N, F) exceeds, half of it by each measure.
+    """With limits that about this share of held-out features (N, F) exceeds, a quarter of it by the distance.
 
     Raises ValueError for a share outside 0 to 0.5, and without features.
     """
@@ -87,7 +93,10 @@ def with_limits(unlike: Unlike, held_out: np.ndarray, share: float) -> Unlike:
         0 < share < 0.5 and len(held_out) > 0, f"cannot make a share of {share:.3g} of {len(held_out)} wafers unlike"
     )
     measures = unlike.measures(held_out)
-    limits = np.quantile(measures, 1 - share / 2, axis=0)
+    limits = [
+        np.quantile(measures[:, 0], 1 - share * DISTANCE),
+        np.quantile(measures[:, 1], 1 - share * (1 - DISTANCE)),
+    ]
     return _float32(unlike._replace(limits=np.stack([limits, measures.std(axis=0) + 1e-6], axis=1)))
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from trm_jax.reporting import markdown
 from trm_jax.wafer.checkpoint import Calibration, Classifier
 from trm_jax.wafer.classify import Classified, classify
-from trm_jax.wafer.evaluation.trust.calibration import auroc
+from trm_jax.wafer.evaluation.trust.calibration import auroc, risk_coverage
 from trm_jax.wafer.evaluation.trust.risk_control import block_bound, class_thresholds
 from trm_jax.wafer.maps.answers import decide
 from trm_jax.wafer.maps.wafers import CLASSES, Wafers
@@ -35,12 +35,17 @@ def told_apart(classifier: Classifier, unknown: dict[str, Wafers], held: Classif
     return markdown.table(["Maps", "Number", "AUROC of confidence", "of unlike", "Automatic before", "after"], rows)
 
 
-def by_class(old: Calibration, found: Classified, held_out: Wafers, alpha: float) -> tuple[Calibration, str]:
-    """The calibration with a threshold for each class, and a line for each about its automatic answers."""
+def by_class(
+    old: Calibration, found: Classified, held_out: Wafers, alpha: float, limits: tuple[float, ...] | None = None
+) -> tuple[Calibration, str]:
+    """The calibration with a threshold for each class, and a line for each about its automatic answers.
+
+    The thresholds are ``limits``, or else those of the held-out wafers.
+    """
     assert found.unlike is not None
     like = found.unlike <= 0
     probabilities, truth, block = found.probabilities[like], held_out.label[like], held_out.group[like]
-    limits = class_thresholds(probabilities, truth, block, alpha, old.review_threshold)
+    limits = limits or class_thresholds(probabilities, truth, block, alpha, old.review_threshold)
     decided = ~decide(probabilities, limits).review
     predicted, wrong = probabilities.argmax(axis=1), probabilities.argmax(axis=1) != truth
     rows = []
@@ -59,10 +64,18 @@ def by_class(old: Calibration, found: Classified, held_out: Wafers, alpha: float
                 f"{errors[worst]} of {count[worst]}",
             ]
         rows.append(shown + [""] * (7 - len(shown)))
-    before = ~decide(found.probabilities, old.review_threshold).review
+    mistaken, before = found.prediction != held_out.label, ~decide(found.probabilities, old.review_threshold).review
+    curve, errors = risk_coverage(found.confidence, ~mistaken), wrong[decided].mean()
+    kept = {
+        "classes always reviewed": before & (np.array(limits) < 1)[found.prediction],
+        "thresholds by class": ~decide(found.probabilities, limits).review,
+        "unlike": before & like,
+    }
     text = (
-        f"Automatic {before.mean():.1%} before, wrong {(found.prediction != held_out.label)[before].mean():.2%}; "
-        f"now {decided.sum() / len(held_out):.1%}, wrong {wrong[decided].mean():.2%}.\n\n"
+        f"Automatic {before.mean():.1%} before, wrong {mistaken[before].mean():.2%}; "
+        f"now {decided.sum() / len(held_out):.1%}, wrong {errors:.2%}; at as few errors confidence alone decides "
+        f"{curve.coverage[curve.risk <= errors].max(initial=0):.1%}. Each alone: "
+        f"{', '.join(f'{name} {mask.mean():.1%}' for name, mask in kept.items())}.\n\n"
     )
     columns = ["Predicted", "Threshold", "Automatic", "wrong", "rate", "bound by blocks", "worst block"]
     calibration = replace(old, class_thresholds=limits)

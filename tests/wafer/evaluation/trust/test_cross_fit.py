@@ -1,0 +1,70 @@
+"""Fitted on the wafers that chose the weights a promise is too good to be true; cross-fitted it holds."""
+
+import numpy as np
+import pytest
+from scipy.special import softmax
+
+from trm_jax.wafer.evaluation.trust.cross_fit import CrossFitted, cross_fit, fit_decisions
+from trm_jax.wafer.maps.answers import decide
+
+NETS, CHOOSING, NEW, ALPHA = 400, 400, 20_000, 0.1
+
+
+def answers(rng: np.random.Generator, truth: np.ndarray) -> np.ndarray:
+    """Logits of a net that is as good as every other one: what differs is chance."""
+    return 2.5 * np.eye(2)[truth] + rng.normal(0, 1.8, (len(truth), 2))
+
+
+def chosen(rng: np.random.Generator, truth: np.ndarray) -> np.ndarray:
+    """Logits for the wafers that chose it, of the best of many nets."""
+    return max((answers(rng, truth) for _ in range(NETS)), key=lambda logits: (logits.argmax(1) == truth).mean())
+
+
+def made() -> tuple[tuple[float, float], float, CrossFitted]:
+    """Fitted on the choosing wafers, what that promises, and cross-fitted on four folds that chose nothing."""
+    rng = np.random.default_rng(0)
+    truth, tested = rng.integers(0, 2, CHOOSING), rng.integers(0, 2, 4 * CHOOSING)
+    logits = chosen(rng, truth)
+    fitted = fit_decisions(logits, truth, np.arange(CHOOSING), ALPHA, 0.1)
+    promised = decided(logits, truth, *fitted)
+    # Nets chosen by other wafers answer to these as to any new ones.
+    folds = np.arange(len(tested)) % 4
+    return fitted, promised, cross_fit(answers(rng, tested), tested, np.arange(len(tested)), folds, ALPHA, 0.1)
+
+
+def decided(logits: np.ndarray, truth: np.ndarray, temperature: float, threshold: float) -> float:
+    """Share of the automatic decisions that is wrong."""
+    decisions = decide(softmax(logits / temperature, axis=1), threshold)
+    return float((decisions.predicted != truth)[~decisions.review].mean())
+
+
+def test_the_choosing_wafers_promise_too_much_and_cross_fitting_does_not() -> None:
+    (temperature, threshold), promised, crossed = made()
+    rng = np.random.default_rng(1)
+    truth = rng.integers(0, 2, NEW)
+    new = answers(rng, truth)
+    assert decided(new, truth, temperature, threshold) > 2 * promised  # wrong twice as often as promised
+    kept = decided(new, truth, crossed.temperature, crossed.threshold)
+    assert kept < ALPHA and kept == pytest.approx(crossed.errors, rel=0.25)
+    # Too sure of itself where the choosing wafers say how sure it may be: confidence against what is right.
+    right = (new.argmax(axis=1) == truth).mean()
+    sure = {name: softmax(new / t, axis=1).max(axis=1).mean() for name, t in
+            (("choosing", temperature), ("crossed", crossed.temperature))}  # fmt: skip
+    assert sure["choosing"] - right > 0.03 and abs(sure["crossed"] - right) < 0.015
+
+
+def test_a_fold_is_decided_by_the_others_alone() -> None:
+    rng = np.random.default_rng(2)
+    truth = rng.integers(0, 2, 800)
+    logits, fold = answers(rng, truth), np.arange(800) % 2
+    logits[fold == 1] *= 50.0  # a fold that knows no doubt
+    crossed = cross_fit(logits, truth, np.arange(800), fold, ALPHA, 0.1)
+    parts = [fit_decisions(logits[fold != k], truth[fold != k], np.arange(400), ALPHA, 0.1) for k in (0, 1)]
+    review = np.concatenate(
+        [decide(softmax(logits[fold == k] / parts[k][0], axis=1), parts[k][1]).review for k in (0, 1)]
+    )
+    assert crossed.coverage == pytest.approx(1 - review.mean())
+    assert (
+        parts[1][0] * 10 < parts[0][0]
+        and crossed.temperature == fit_decisions(logits, truth, np.arange(800), ALPHA, 0.1)[0]
+    )
