@@ -228,7 +228,7 @@ ELSEWHERE = {
     "run.eval_batch": "test_predict.py",
     "run.seeds_at_once": "test_devices.py",
     "run.minutes": "test_loop.py",
-    "run.tensorboard": "test_loop.py",
+    "run.tensorboard": "test_run_directory.py",
 }
 
 
