@@ -66,6 +66,10 @@ def test_rollouts_search_and_report(arm, tmp_path):
     assert "Trained with 2 (`tiny`)" in report
     assert f"{100 * search.groupby('guide')['solved'].mean()['model']:.1f} (" in report
     assert {file.name for file in tmp_path.glob("*.csv")} == {"steps.csv", "rollouts.csv", "search.csv"}
+    one_seed = search[search["seed"] == 0]
+    write_thinking(tmp_path / "one", [arm], [thinking.by_steps(arm, 4, 6)], None, one_seed, 6, {"command": "python x"})
+    solved = 100 * one_seed.groupby("guide")["solved"].mean()["model"]
+    assert f"| model | {solved:.1f} | " in (tmp_path / "one" / "report.md").read_text()  # no interval of one seed
 
 
 def test_an_arm_that_was_stopped_is_tested_with_its_best_weights_so_far(tmp_path, capsys):

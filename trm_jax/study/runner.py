@@ -176,7 +176,7 @@ def protocol(arms: Mapping[str, Arm], reference: str, rule: str = "") -> list[st
     task, run = arms[reference].task, arms[reference].config.run
     examples = task.example_name[1]
     changed = sorted({name for arm in arms.values() for name in changed_fields(arms[reference].options, arm.options)})
-    own = [f"Every seed draws its own {examples} and split."] if task.for_seed(run.seeds[0]) != task else []
+    own = [f"Every seed draws its own {examples} and split."] if _own(arms[reference]) else []
     return [
         *_first_seed(arms[reference]).protocol(),
         *own,
@@ -196,7 +196,7 @@ def conclude(
     options = {name: arm.options for name, arm in arms.items()}
     write_text(directory / "results.json", json.dumps({"rows": rows, "arms": options, "made by": sources}, indent=1))
     task = arms[study.reference].task
-    wording = Wording(*task.example_name)
+    wording = Wording(*task.example_name, _own(arms[study.reference]))
     _, counts = np.unique(_levels(_first_seed(arms[study.reference])), return_counts=True)
     table = pd.DataFrame(rows)
     write_report(
@@ -225,6 +225,11 @@ def print_tables(rows: Sequence[Mapping[str, Any]], directory: Path) -> None:
 def _first_seed(arm: Arm) -> Task:
     """The task of an arm as its first seed sees it."""
     return arm.task.for_seed(arm.config.run.seeds[0])
+
+
+def _own(arm: Arm) -> bool:
+    """Whether every seed draws examples of its own."""
+    return arm.task.for_seed(arm.config.run.seeds[0]) != arm.task
 
 
 def _levels(task: Task) -> np.ndarray:

@@ -29,6 +29,8 @@ class Wording:
 
     example: str
     examples: str
+    own: bool = False
+    """Every seed has examples of its own."""
 
 
 def span(interval: Interval) -> str:

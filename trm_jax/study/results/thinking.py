@@ -64,7 +64,8 @@ def write_thinking(
 
 
 def _percent(values: pd.Series) -> str:
-    return f"{mean_interval(values).clipped.percent:.1f}"
+    interval = mean_interval(values)
+    return f"{interval.clipped.percent if interval.known else interval.percent:.1f}"
 
 
 def _wide(rows: pd.DataFrame, line: str, column: str) -> str:
