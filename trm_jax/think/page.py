@@ -90,7 +90,9 @@ def _wafer(source: Source, examples: int) -> tuple[np.ndarray, dict[str, Any]]:
     return task.grids_of(source.config, wafers), {
         "classes": list(CLASSES),
         "temperature": source.temperature,
-        "review_threshold": source.review_threshold,
+        "thresholds": [
+            max(source.review_threshold, limit) for limit in source.class_thresholds or (0.0,) * len(CLASSES)
+        ],
         "size": encoder_of(source.config).image,
         "maps": named_maps(chosen),
     }

@@ -2,7 +2,7 @@
 // A map is {height, width, cells}, cells row by row: 0 no die, 1 passing, 2 failing.
 
 class WaferPage {
-  // entry: {description, classes, temperature, review_threshold, size, maps: [[name, ["0112", ...]], ...]}
+  // entry: {description, classes, temperature, thresholds, size, maps: [[name, ["0112", ...]], ...]}
   constructor(root, entry) {
     this.entry = entry;
     this.model = new Model(entry.description);
@@ -105,9 +105,10 @@ class WaferPage {
 
   draw() {
     const step = Math.min(this.player.step, this.thinking.readings.length), readings = this.thinking.readings;
-    const {classes, review_threshold} = this.entry;
+    const {classes, thresholds} = this.entry;
     const shares = step ? this.probabilities(readings[step - 1]) : classes.map(() => 0);
-    const best = shares.indexOf(Math.max(...shares)), sure = shares[best] >= review_threshold;
+    const best = shares.indexOf(Math.max(...shares)), limit = thresholds[best], sure = limit < 1 && shares[best] >= limit;
+    const review = limit < 1 ? `below ${percent(limit)}` : "as always for this class";
     this.bars.replaceChildren(...classes.map((name, i) => {
       const fill = element("span", {class: "fill"});
       fill.style.width = `${100 * shares[i]}%`;
@@ -116,7 +117,7 @@ class WaferPage {
     }));
     this.message.classList.toggle("bad", step > 0 && !sure);
     this.message.textContent = !step ? "Press Play." : `${classes[best]}, ${percent(shares[best])}: ` +
-      (sure ? "decided automatically" : `for review by a person, below ${percent(review_threshold)}`) +
+      (sure ? "decided automatically" : `for review by a person, ${review}`) +
       (step === this.model.depth ? "." : ", if read at this step; the threshold holds at the trained depth.");
     this.canvas.setAttribute("role", "img");
     this.canvas.setAttribute("aria-label", `wafer map, ${this.map.height} by ${this.map.width}, ` +
