@@ -9,7 +9,6 @@ reason. The result is a directory to give as data wherever wafer maps are read.
 """
 
 import hashlib
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,25 +58,6 @@ def select(loaded: ReadResult, arguments: Arguments) -> ReadResult:
     return ReadResult(wafers.take(kept), loaded.rejected)
 
 
-def already_prepared(output: Path, origin: dict[str, Any]) -> bool:
-    """Whether the output was prepared from this source, and is whole; what it lacks is said on stderr.
-
-    Raises ValueError if it was prepared from another source.
-    """
-    if not cache.is_cache(output):
-        return False
-    known = cache.read_manifest(output)
-    if any(known[name] != origin[name] for name in ("sha256", "selection")):
-        raise ValueError(f"{output} was prepared from {known['source']} or another selection; --force replaces it")
-    try:
-        faults = [f"{output}: {note}" for note in cache.read_cache(output).notes]
-    except ValueError as error:
-        faults = [str(error)]
-    for fault in faults:
-        print(fault, file=sys.stderr)
-    return not faults
-
-
 def source_of(arguments: Arguments) -> tuple[dict[str, Any], Callable[[], ReadResult]]:
     """What a cache says about where its maps are from, and how to read them. Raises ValueError or FileNotFoundError."""
     origin: dict[str, Any] = {
@@ -102,7 +82,7 @@ def run(arguments: Arguments) -> None:
     parse_codes(arguments.codes)
     origin, read = source_of(arguments)
     output = arguments.output or ROOT / "runs" / ("wafers-smoke" if arguments.preset == "smoke" else "wafers")
-    if not arguments.force and already_prepared(output, origin):
+    if not arguments.force and cache.is_prepared(output, origin):
         print(f"{output} is already prepared from {origin['source']}")
         return
     loaded, doubts, notes = inspect(read(), arguments.codes)

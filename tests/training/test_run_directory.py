@@ -52,9 +52,11 @@ def test_a_run_is_taken_up_with_another_way_to_compute_or_to_report_it(tmp_path)
     blanks, guesses = Sudoku(), Sudoku(level_by="guesses")
     RunDirectory(tmp_path, run_options(blanks, CONFIG)).log(ROWS[0])
     slower = CONFIG.override(**{"run.minutes": 8.0, "run.accumulate": 2, "run.eval_batch": 8})
-    assert RunDirectory(tmp_path, run_options(guesses, slower)).metrics == ROWS[:1]
+    assert RunDirectory(tmp_path, run_options(guesses, slower), free=guesses.report_options).metrics == ROWS[:1]
     with pytest.raises(ValueError, match=r"other options \(task.blanks\)"):
-        RunDirectory(tmp_path, run_options(Sudoku(level_by="guesses", blanks=(4, 5)), CONFIG))
+        RunDirectory(tmp_path, run_options(Sudoku(blanks=(4, 5)), CONFIG), free=Sudoku.report_options)
+    with pytest.raises(ValueError, match=r"other options \(task.level_by\)"):
+        RunDirectory(tmp_path, run_options(guesses, CONFIG))  # the engine itself knows no option of a task
 
 
 @pytest.mark.parametrize("name", ["notes.txt", "metrics.jsonl"])

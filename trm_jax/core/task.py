@@ -101,6 +101,8 @@ class Task:
     """What reports call one sample, and several."""
     level_name: ClassVar[str] = "level"
     """What reports call the difficulty of a sample."""
+    report_options: ClassVar[tuple[str, ...]] = ()
+    """Options that change how scores are reported and nothing that is trained, e.g. ("task.level_by",)."""
 
     def examples(self, part: str) -> Examples:
         """The samples of "train", "validation" or "test"; the same at every call."""

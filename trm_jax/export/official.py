@@ -10,7 +10,6 @@ import jax
 import numpy as np
 
 from trm_jax.core.config import Config, ModelConfig
-from trm_jax.core.rollouts import Choice
 from trm_jax.core.start import fitted
 from trm_jax.core.task import Examples, Task, task_from_options
 from trm_jax.export import package
@@ -22,7 +21,7 @@ from trm_jax.official import evaluate
 from trm_jax.official.checkpoint import read_checkpoint, write_checkpoint
 from trm_jax.official.data import OfficialFolder, is_folder, read_part, repeated
 from trm_jax.sudoku.csv_files import box_of, read_csv
-from trm_jax.sudoku.puzzles import to_digits, to_tokens
+from trm_jax.sudoku.puzzles import to_tokens
 from trm_jax.sudoku.solver import Box
 from trm_jax.sudoku.tables import read_table
 from trm_jax.sudoku.task import Sudoku
@@ -84,13 +83,9 @@ def run_evaluate(arguments: OfficialSettings, published: Callable[[ModelConfig],
     print(evaluate.table(scores, config.recursion.N_sup))
     print(evaluate.conclusion(scores, config.recursion.N_sup, "puzzles", published(config.model)))
     if arguments.rollouts:
-        rules = partial(_rules, box=Box(*task.box)) if isinstance(task, Sudoku) else None
+        rules = partial(chooser, box=Box(*task.box)) if isinstance(task, Sudoku) else None
         chosen = evaluate.evaluate_rollouts(config, params, examples, arguments.rollouts, arguments.noise, rules)
         print(evaluate.rollout_table(chosen, arguments.noise))
-
-
-def _rules(inputs: np.ndarray, box: Box) -> Choice:
-    return chooser(to_digits(inputs), box)
 
 
 def run_finetune(arguments: OfficialSettings) -> None:

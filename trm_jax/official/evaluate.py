@@ -75,13 +75,14 @@ def evaluate_rollouts(
     """
     rights: list[dict[tuple[int, str], np.ndarray]] = []
     count = len(examples.arrays["labels"])
-    for start in tqdm(range(0, count, CHUNK), desc=f"{K} rollouts", file=sys.stderr, disable=None):
-        arrays = examples.take(np.arange(start, min(start + CHUNK, count))).arrays
+    size = min(CHUNK, count)
+    for start in tqdm(range(0, count, size), desc=f"{K} rollouts", file=sys.stderr, disable=None):
+        arrays = examples.take(np.minimum(np.arange(start, start + size), count - 1)).arrays  # one program, as above
         key = jax.random.fold_in(jax.random.key(0), start)
         found = jax.device_get(rollouts(config, params, arrays["inputs"], key, K, noise, arrays.get("puzzle")))
         choices = CHOICES | ({"rules": chooser(arrays["inputs"])} if chooser else {})
         rights.append(right_by_count(found, arrays["labels"], choices))
-    return {name: float(np.concatenate([right[name] for right in rights]).mean()) for name in rights[0]}
+    return {name: float(np.concatenate([right[name] for right in rights])[:count].mean()) for name in rights[0]}
 
 
 def rollout_table(scores: dict[tuple[int, str], float], noise: float) -> str:

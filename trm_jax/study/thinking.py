@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from trm_jax.core.config import Config
-from trm_jax.core.rollouts import CHOICES, Choice, right_by_count, rollouts
+from trm_jax.core.rollouts import CHOICES, right_by_count, rollouts
 from trm_jax.core.task import Examples, Task, override, run_options, task_from_options
 from trm_jax.maze.task import Maze
 from trm_jax.sudoku import think
@@ -126,14 +126,12 @@ def _rollout_rows(arm: TrainedArm, config: Config, samples: list[Examples], K: i
         params = jax.tree.map(lambda leaf, index=index: jnp.asarray(leaf[index]), arm.params)
         key = jax.random.key(seed)
         found = rollouts(config, params, examples.arrays["inputs"], key, K, noise)
-        choices = CHOICES | ({"rules": _rules(task, examples)} if isinstance(task := arm.tasks[index], Sudoku) else {})
+        task, choices = arm.tasks[index], CHOICES
+        if isinstance(task, Sudoku):
+            choices = choices | {"rules": think.chooser(examples.arrays["inputs"], Box(*task.box))}
         for (count, choice), right in right_by_count(found, examples.arrays["labels"], choices).items():
             rows.append({"arm": arm.name, "seed": seed, "K": count, "choice": choice, "exact": float(right.mean())})
     return rows
-
-
-def _rules(task: Sudoku, examples: Examples) -> Choice:
-    return think.chooser(to_digits(examples.arrays["inputs"]), Box(*task.box))
 
 
 def by_search(arm: TrainedArm, rounds: int, steps: int, count: int) -> pd.DataFrame:

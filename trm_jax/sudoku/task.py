@@ -53,6 +53,7 @@ class Sudoku(Task):
 
     name: ClassVar[str] = "sudoku"
     metric: ClassVar[str] = "exact"
+    report_options: ClassVar[tuple[str, ...]] = ("task.level_by",)
     example_name: ClassVar[tuple[str, str]] = ("puzzle", "puzzles")
 
     @property

@@ -35,8 +35,9 @@ def choose_by_rules(prediction: Prediction, K: int, puzzles: np.ndarray, box: Bo
     return np.where(right.any(axis=0)[..., None], first, to_digits(choose_by_halting(prediction, K)))
 
 
-def chooser(puzzles: np.ndarray, box: Box) -> Choice:
-    """`choose_by_rules` for puzzles (N, cells) as one of the ways to choose, in tokens."""
+def chooser(inputs: np.ndarray, box: Box) -> Choice:
+    """`choose_by_rules` for puzzles (N, cells) as one of the ways to choose; inputs and answers are tokens."""
+    puzzles = to_digits(inputs)
     return lambda prediction, K: choose_by_rules(prediction, K, puzzles, box).astype(np.int32) + 1
 
 

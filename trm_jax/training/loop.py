@@ -69,7 +69,7 @@ def fit(task: Task, config: Config, directory: Path, name: str = "run") -> Train
     infinite, Paused when ``run.minutes`` are over.
     """
     with (
-        RunDirectory(directory, run_options(task, config), default_options(task)) as run,
+        RunDirectory(directory, run_options(task, config), default_options(task), task.report_options) as run,
         advice_when_exhausted(config, name),
     ):
         return _fit(task, config, run, name)

@@ -18,10 +18,8 @@ from trm_jax.training.processes import is_first_process, on_first_process
 
 HOW = (
     "run.minutes", "run.eval_batch", "run.accumulate", "run.seeds_at_once", "run.tensorboard", "model.matmul_precision",
-    "task.level_by",
 )  # fmt: skip
-"""Options of how a run is computed and reported, with which it may be taken up differently: on a smaller device, for
-longer, or by another measure of difficulty."""
+"""Options of how a run is computed, with which it may be taken up differently: on a smaller device, or for longer."""
 STEPS = "steps_of_validation"
 """In a row of metrics, the first validation score of every seed after each supervision step."""
 
@@ -95,13 +93,15 @@ class RunDirectory:
 
     Of a run's processes the first alone writes; the others must make the same calls.
     ``options`` are those of `trm_jax.core.task.run_options`; ``defaults`` are used for options that the run did not
-    know.
+    know; those named in ``free`` may differ too, as HOW may.
     Raises ValueError when the directory holds a run with other options, or anything else, or is in use: nothing is
     overwritten silently. Raises RuntimeError for ``run.tensorboard`` without tensorboardX.
     """
 
-    def __init__(self, path: Path, options: dict[str, Any], defaults: dict[str, Any] | None = None):
-        self.path, self.options, self.defaults = path, options, defaults or {}
+    def __init__(
+        self, path: Path, options: dict[str, Any], defaults: dict[str, Any] | None = None, free: tuple[str, ...] = ()
+    ):
+        self.path, self.options, self.defaults, self.free = path, options, defaults or {}, (*HOW, *free)
         self._events: Events | None = None
         on_first_process(self._create)
 
@@ -113,7 +113,7 @@ class RunDirectory:
         if config_file.exists():
             stored = _filled(read_options(path), json.loads(json.dumps(self.defaults)))
             changed = changed_fields(stored, json.loads(json.dumps(self.options)))
-            different = [name for name in changed if name not in HOW]
+            different = [name for name in changed if name not in self.free]
             if different:
                 raise ValueError(
                     f"{path} holds a run with other options ({', '.join(different)}); "

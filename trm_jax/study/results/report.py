@@ -82,7 +82,7 @@ def write_report(
     groups = {level: rows[rows["difficulty"] == level] for level in levels}
     sections = [_section(group, frame, level) for level, group in groups.items()]
     drawn = _figures(rows, groups, sections, curves, frame)
-    text = page.template("trm_jax.study", "report.md").render(
+    text = page.template("trm_jax.study.results", "report.md").render(
         title=title,
         sections=[] if smoke else sections,
         figures=list(drawn),

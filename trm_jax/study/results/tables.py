@@ -25,7 +25,7 @@ def overview_table(sections: Mapping[str, tuple[pd.DataFrame, Sequence[Compariso
         for rows, comparisons in sections.values():
             exact = rows.loc[rows["arm"] == arm, "exact"]
             mark = "".join(marks.get(findings.decision(c), "") for c in comparisons if c.arm == arm)
-            cells.append(f"{_exact(exact)}{mark}" if len(exact) else "none")
+            cells.append(f"{exact_text(exact)}{mark}" if len(exact) else "none")
         lines.append([f"`{arm}`", *cells, f"{first['parameters']:,.0f}", f"{first['flops'] / 1e6:,.1f}"])
     return pd.DataFrame(lines, columns=["Arm", *sections, "Parameters", f"MFLOP a {wording.example}"])
 
@@ -107,7 +107,7 @@ def _place(name: str, sizes: Mapping[str, float]) -> str:
     return str(1 + sum(size > sizes[name] for size in sizes.values()))
 
 
-def _exact(values: pd.Series) -> str:
+def exact_text(values: pd.Series) -> str:
     """Mean in percent with its interval, cut at 0 and 100; a single seed has none."""
     interval = mean_interval(values)
     return f"{interval.clipped.percent:.1f}" if interval.known else _percent(interval.value)

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from trm_jax.reporting import page
 from trm_jax.reporting.markdown import bullets, table
 from trm_jax.reporting.style import COLOURS, DASHED, MARKERS, WIDTH, percent
+from trm_jax.study.results.tables import exact_text
 from trm_jax.study.statistics import mean_interval
 from trm_jax.study.thinking import TrainedArm
 from trm_jax.support.files import write_text
@@ -63,15 +64,10 @@ def write_thinking(
     page.write_report(directory, "\n\n".join(text), figures)
 
 
-def _percent(values: pd.Series) -> str:
-    interval = mean_interval(values)
-    return f"{interval.clipped.percent if interval.known else interval.percent:.1f}"
-
-
 def _wide(rows: pd.DataFrame, line: str, column: str) -> str:
     counts = sorted(rows[column].unique())
     lines = [
-        [f"`{name}`", *(_percent(group.loc[group[column] == count, "exact"]) for count in counts)]
+        [f"`{name}`", *(exact_text(group.loc[group[column] == count, "exact"]) for count in counts)]
         for name, group in rows.groupby(line, sort=False)
     ]
     return table(["", *counts], lines)
@@ -80,7 +76,7 @@ def _wide(rows: pd.DataFrame, line: str, column: str) -> str:
 def _search_table(rows: pd.DataFrame) -> str:
     names = ["solved", "abstained", "wrong"]
     lines = [
-        [guide, *(_percent(group[name]) for name in names), f"{group['rounds'].mean():.1f}"]
+        [guide, *(exact_text(group[name]) for name in names), f"{group['rounds'].mean():.1f}"]
         for guide, group in rows.groupby("guide", sort=False)
     ]
     return table(["Guide", "Solved %", "Abstained %", "Wrong %", "Mean rounds"], lines)

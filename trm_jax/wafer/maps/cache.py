@@ -9,6 +9,7 @@ import csv
 import hashlib
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +140,25 @@ def read_cache(path: Path) -> ReadResult:
     except (*DAMAGE, csv.Error) as error:
         raise ValueError(f"{path} is damaged; prepare it again: {' '.join(str(error).split())}") from error
     return ReadResult(wafers, rejected, notes=() if sums is not None else (NO_SUMS,))
+
+
+def is_prepared(path: Path, origin: dict[str, Any]) -> bool:
+    """Whether a directory was prepared from this source, and is whole; what it lacks is said on stderr.
+
+    Raises ValueError if it was prepared from another source.
+    """
+    if not is_cache(path):
+        return False
+    known = read_manifest(path)
+    if any(known[name] != origin[name] for name in ("sha256", "selection")):
+        raise ValueError(f"{path} was prepared from {known['source']} or another selection; --force replaces it")
+    try:
+        faults = [f"{path}: {note}" for note in read_cache(path).notes]
+    except ValueError as error:
+        faults = [str(error)]
+    for fault in faults:
+        print(fault, file=sys.stderr)
+    return not faults
 
 
 def _check_wafers(wafers: Wafers) -> None:
