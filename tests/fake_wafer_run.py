@@ -8,10 +8,11 @@ import numpy as np
 from trm_jax.core.config import Config
 from trm_jax.core.task import run_options
 from trm_jax.wafer.evaluation.stored import Predicted, save_predicted
+from trm_jax.wafer.generated.mixes import mixed_wafers
+from trm_jax.wafer.generated.synthetic import synthetic_wafers
 from trm_jax.wafer.maps.wafers import CLASSES, Wafers
 from trm_jax.wafer.splits import Split, folds
 from trm_jax.wafer.task import WaferTask
-from trm_jax.wafer.unknown.synthetic import mixed_wafers, synthetic_wafers
 
 NEIGHBOURS = {"Center": "Donut", "Donut": "Center", "Edge-Loc": "Edge-Ring", "Edge-Ring": "Edge-Loc", "Loc": "none",
               "Near-full": "Random", "Random": "Near-full", "Scratch": "Loc", "none": "Loc"}  # fmt: skip

@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from trm_jax import WaferClassifier
 from trm_jax.reporting.style import BAND, BLACK, GREY, ORANGE, STYLE, bare, svg
 from trm_jax.support.files import write_text
+from trm_jax.wafer.generated.synthetic import synthetic_wafers
 from trm_jax.wafer.maps.wafers import CLASSES
-from trm_jax.wafer.unknown.synthetic import synthetic_wafers
 
 ROOT = Path(__file__).resolve().parents[2]
 SIZE = 3.96, 4.42  # inches: as large as the board beside it

@@ -18,12 +18,12 @@ from trm_jax.edge import classify as classify_module
 from trm_jax.edge.__main__ import main
 from trm_jax.edge.classify import classify, inputs
 from trm_jax.edge.package import open_model
+from trm_jax.wafer.generated.synthetic import synthetic_wafers
 from trm_jax.wafer.maps import source
 from trm_jax.wafer.maps.answers import ALWAYS
 from trm_jax.wafer.maps.cache import write_cache
 from trm_jax.wafer.maps.grid import to_grid
 from trm_jax.wafer.maps.wafers import CLASSES, Wafers
-from trm_jax.wafer.unknown.synthetic import synthetic_wafers
 
 ROOT = Path(__file__).resolve().parents[2]
 COUNT = 21

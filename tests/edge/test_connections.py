@@ -18,7 +18,7 @@ from trm_jax.edge.__main__ import main
 from trm_jax.edge.bodies import Limits
 from trm_jax.edge.package import open_model
 from trm_jax.edge.server import Service, bind
-from trm_jax.wafer.unknown.synthetic import synthetic_wafers
+from trm_jax.wafer.generated.synthetic import synthetic_wafers
 
 HEAD = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
 BODY = json.dumps({"maps": [synthetic_wafers(9).map(0).tolist()]})

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from trm_jax.edge.monitor import ALPHA, QUANTITIES, Monitor, append, baseline, examine, measured, reference
+from trm_jax.wafer.generated.synthetic import synthetic_wafers
 from trm_jax.wafer.maps.grid import to_grid
 from trm_jax.wafer.maps.wafers import CLASSES, FAIL, NO_DIE, PASS, Wafers
-from trm_jax.wafer.unknown.synthetic import synthetic_wafers
 
 WINDOW, REVIEW = 250, 0.7
 PARTS = sum(map(len, QUANTITIES.values()))

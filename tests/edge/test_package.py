@@ -16,7 +16,7 @@ from trm_jax.edge.classify import answer, classify, inputs
 from trm_jax.edge.format import Metadata, read_metadata, write_metadata
 from trm_jax.edge.package import Options, choose, open_model, report
 from trm_jax.support.checksums import check_sums, write_sums
-from trm_jax.wafer.unknown.synthetic import synthetic_wafers
+from trm_jax.wafer.generated.synthetic import synthetic_wafers
 
 
 @pytest.fixture(scope="module")

@@ -16,9 +16,9 @@ import pytest
 from trm_jax.edge import review as review_module
 from trm_jax.edge.__main__ import main
 from trm_jax.edge.review import LabelFile, Review, bind
+from trm_jax.wafer.generated.synthetic import synthetic_wafers
 from trm_jax.wafer.maps.answers import answers
 from trm_jax.wafer.maps.validate import ReadResult
-from trm_jax.wafer.unknown.synthetic import synthetic_wafers
 
 WAFERS = synthetic_wafers(9, seed=5)
 SHARES = np.eye(9) * np.linspace(0.5, 0.9, 9)[:, None]

@@ -22,8 +22,8 @@ from trm_jax.edge.bodies import Limits
 from trm_jax.edge.package import open_model
 from trm_jax.edge.server import Service, check_host, create_app
 from trm_jax.support import archives
+from trm_jax.wafer.generated.synthetic import synthetic_wafers
 from trm_jax.wafer.maps.wafers import CLASSES, Wafers
-from trm_jax.wafer.unknown.synthetic import synthetic_wafers
 
 COUNT = 9
 NPZ = {"content-type": "application/octet-stream"}

@@ -20,7 +20,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT)]
 
-from trm_jax.wafer.unknown.synthetic import synthetic_wafers  # noqa: E402
+from trm_jax.wafer.generated.synthetic import synthetic_wafers  # noqa: E402
 
 WAITING, STUBBORN, SILENT = (1, 2, 4, 8), 64, 300
 LEAST_SHARE, MOST_SECONDS = 0.7, 1.0

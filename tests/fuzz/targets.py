@@ -15,10 +15,10 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from trm_jax.wafer.generated.synthetic import synthetic_wafers
 from trm_jax.wafer.maps import cache, source
 from trm_jax.wafer.maps.validate import ReadResult
 from trm_jax.wafer.maps.wafers import CLASSES
-from trm_jax.wafer.unknown.synthetic import synthetic_wafers
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "official_state.pt"
 WAFERS = synthetic_wafers(9, seed=1)

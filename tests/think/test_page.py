@@ -17,7 +17,7 @@ from trm_jax.think import agreement, page
 from trm_jax.think.browser import find_browser, run_page
 from trm_jax.wafer.checkpoint import load_checkpoint
 from trm_jax.wafer.classify import classify
-from trm_jax.wafer.unknown.synthetic import synthetic_wafers
+from trm_jax.wafer.generated.synthetic import synthetic_wafers
 
 pytestmark = pytest.mark.skipif(find_browser() is None, reason="no Chromium")
 CHECKPOINTS = Path(__file__).resolve().parents[2] / "checkpoints"

@@ -21,10 +21,10 @@ from trm_jax.wafer import classify
 from trm_jax.wafer.checkpoint import Calibration, Classifier, load_checkpoint, save_checkpoint
 from trm_jax.wafer.evaluation.results import FULL_MIX
 from trm_jax.wafer.evaluation.stored import Predicted, recipe, save_predicted
+from trm_jax.wafer.generated.synthetic import synthetic_wafers
 from trm_jax.wafer.maps.wafers import CLASSES
 from trm_jax.wafer.splits import all_lots, folds
 from trm_jax.wafer.task import WaferTask
-from trm_jax.wafer.unknown.synthetic import synthetic_wafers
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "experiments"))
 import wafer_predict

@@ -7,8 +7,8 @@ from trm_jax.core.config import Config
 from trm_jax.core.network import model
 from trm_jax.wafer.checkpoint import Calibration, Classifier
 from trm_jax.wafer.classify import halting_times
+from trm_jax.wafer.generated.synthetic import synthetic_wafers
 from trm_jax.wafer.task import WaferTask
-from trm_jax.wafer.unknown.synthetic import synthetic_wafers
 
 
 def test_stopping_early_is_timed_with_real_weights():

@@ -14,9 +14,9 @@ from matplotlib.figure import Figure
 from trm_jax.wafer import data, explore
 from trm_jax.wafer import figures as wafer_figures
 from trm_jax.wafer.explore import Overview
+from trm_jax.wafer.generated.synthetic import synthetic_wafers
 from trm_jax.wafer.maps.features import RADIAL, spatial_features
 from trm_jax.wafer.maps.wafers import CLASSES, UNKNOWN, Wafers
-from trm_jax.wafer.unknown.synthetic import synthetic_wafers
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "experiments"))
 import wafer_explore

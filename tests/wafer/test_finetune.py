@@ -18,10 +18,10 @@ from trm_jax.edge.review import LabelFile
 from trm_jax.wafer import finetune
 from trm_jax.wafer.checkpoint import Calibration, Classifier, load_checkpoint, save_checkpoint
 from trm_jax.wafer.finetune import Measured, labelled, split_lots, worse
+from trm_jax.wafer.generated.synthetic import synthetic_wafers
 from trm_jax.wafer.maps.validate import ReadResult
 from trm_jax.wafer.maps.wafers import CLASSES, UNKNOWN
 from trm_jax.wafer.task import WaferTask
-from trm_jax.wafer.unknown.synthetic import synthetic_wafers
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "experiments"))
 import wafer_finetune

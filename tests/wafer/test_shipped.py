@@ -12,8 +12,8 @@ from trm_jax.support.checksums import check_sums
 from trm_jax.wafer.checkpoint import load_checkpoint
 from trm_jax.wafer.classify import classify
 from trm_jax.wafer.data import load
+from trm_jax.wafer.generated.synthetic import synthetic_wafers
 from trm_jax.wafer.splits import all_lots
-from trm_jax.wafer.unknown.synthetic import synthetic_wafers
 
 SHIPPED = Path(__file__).resolve().parents[2] / "checkpoints" / "wafer-edge"
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from trm_jax.wafer.data import load
+from trm_jax.wafer.generated.synthetic import synthetic_wafers
 from trm_jax.wafer.maps import source
 from trm_jax.wafer.maps.wafers import CLASSES, UNKNOWN, Wafers
 from trm_jax.wafer.splits import Kind, Split, all_lots, folds
-from trm_jax.wafer.unknown.synthetic import synthetic_wafers
 
 
 def changed(wafers: Wafers, **columns) -> Wafers:

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from trm_jax.wafer.generated.mixes import PAIRS, mixed_wafers, overlay
+from trm_jax.wafer.generated.synthetic import synthetic_wafers
 from trm_jax.wafer.maps.wafers import CLASSES, FAIL, NO_DIE, PASS, UNKNOWN
-from trm_jax.wafer.unknown.synthetic import PAIRS, mixed_wafers, overlay, synthetic_wafers
 
 WAFERS = synthetic_wafers(1500)
 ALL = np.arange(len(WAFERS))

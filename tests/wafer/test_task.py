@@ -18,11 +18,11 @@ from trm_jax.training.predict import scores
 from trm_jax.wafer import task as wafer_task
 from trm_jax.wafer.evaluation.stored import load_predicted
 from trm_jax.wafer.folds import without
+from trm_jax.wafer.generated.synthetic import synthetic_wafers
 from trm_jax.wafer.maps.wafers import CLASSES
 from trm_jax.wafer.presets import PRESETS
 from trm_jax.wafer.splits import all_lots
 from trm_jax.wafer.task import WaferTask
-from trm_jax.wafer.unknown.synthetic import synthetic_wafers
 
 CONFIG = Config().override(
     **{"model.classes": 9, "model.encoder": {"patch": 4, "image": 12, "widths": (4,)}, "model.grid": (3, 3),

@@ -19,10 +19,10 @@ from trm_jax.sudoku.task import Sudoku
 from trm_jax.support.schema import require
 from trm_jax.wafer.data import load
 from trm_jax.wafer.evaluation import metrics
+from trm_jax.wafer.generated.synthetic import synthetic_wafers
 from trm_jax.wafer.maps.wafers import CLASSES, Wafers
 from trm_jax.wafer.splits import all_lots, folds
 from trm_jax.wafer.task import WaferTask, encoder_of
-from trm_jax.wafer.unknown.synthetic import synthetic_wafers
 
 
 @dataclass(frozen=True)

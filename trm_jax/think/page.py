@@ -21,9 +21,9 @@ from trm_jax.sudoku.task import Sudoku
 from trm_jax.support.schema import require
 from trm_jax.think.agreement import TOLERANCE, differences
 from trm_jax.think.weights import describe, javascript, stylesheet
+from trm_jax.wafer.generated.synthetic import synthetic_wafers
 from trm_jax.wafer.maps.wafers import CLASSES, Wafers
 from trm_jax.wafer.task import WaferTask, encoder_of
-from trm_jax.wafer.unknown.synthetic import synthetic_wafers
 
 LARGEST_BYTES = 3_000_000
 CHECKED = 50

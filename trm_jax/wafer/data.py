@@ -3,11 +3,11 @@
 import sys
 from pathlib import Path
 
+from trm_jax.wafer.generated.synthetic import synthetic_wafers
 from trm_jax.wafer.maps import cache
 from trm_jax.wafer.maps.source import find, read
 from trm_jax.wafer.maps.validate import ReadResult
 from trm_jax.wafer.maps.wafers import Wafers
-from trm_jax.wafer.unknown.synthetic import synthetic_wafers
 
 SYNTHETIC = 2000
 """Wafers that are generated where there are no data."""

@@ -16,10 +16,10 @@ from trm_jax.training.devices import to_host
 from trm_jax.training.loop import fit
 from trm_jax.wafer.evaluation.metrics import seed_scores
 from trm_jax.wafer.evaluation.stored import Predicted, load_predicted, save_predicted
+from trm_jax.wafer.generated.mixes import mixed_wafers
 from trm_jax.wafer.maps.wafers import CLASSES, Wafers
 from trm_jax.wafer.splits import Split, all_lots, folds
 from trm_jax.wafer.task import WaferTask, predict, take_seed, with_prior
-from trm_jax.wafer.unknown.synthetic import mixed_wafers
 
 MIXES = 500
 """Wafers with two patterns that every split is asked about, as unknown ones."""

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from trm_jax.wafer.baselines import RULES, rules
+from trm_jax.wafer.generated.synthetic import synthetic_wafers
 from trm_jax.wafer.maps.wafers import CLASSES
 from trm_jax.wafer.splits import folds
-from trm_jax.wafer.unknown.synthetic import synthetic_wafers
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "experiments"))
 import wafer_baselines

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from trm_jax.wafer.baselines.features import NAMES, POINTS, RADON, SIDE, features, projections
+from trm_jax.wafer.generated.synthetic import synthetic_wafers
 from trm_jax.wafer.maps.features import spatial_features
 from trm_jax.wafer.maps.wafers import FAIL, PASS
-from trm_jax.wafer.unknown.synthetic import synthetic_wafers
 
 
 def drawn(*masks):

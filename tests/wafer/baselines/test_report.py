@@ -7,9 +7,9 @@ from sklearn.metrics import f1_score
 
 from trm_jax.wafer.baselines.report import BaselineResult, write_report
 from trm_jax.wafer.evaluation.metrics import WM811K_LABELLED, WM811K_NONE
+from trm_jax.wafer.generated.synthetic import synthetic_wafers
 from trm_jax.wafer.maps.wafers import CLASSES
 from trm_jax.wafer.splits import folds
-from trm_jax.wafer.unknown.synthetic import synthetic_wafers
 
 WAFERS = synthetic_wafers(1200)
 SPLITS = folds(WAFERS)

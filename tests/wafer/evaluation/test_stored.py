@@ -9,8 +9,8 @@ from fake_wafer_run import SPLITS, WAFERS
 
 from trm_jax.wafer.evaluation.pooled import pool
 from trm_jax.wafer.evaluation.stored import Predicted, join_runs, load_predicted, read_run, save_predicted, stopped_at
+from trm_jax.wafer.generated.synthetic import synthetic_wafers
 from trm_jax.wafer.splits import folds
-from trm_jax.wafer.unknown.synthetic import synthetic_wafers
 
 RNG = np.random.default_rng(0)
 GOOD = Predicted(

@@ -8,10 +8,10 @@ import pytest
 from trm_jax.wafer.checkpoint import load_checkpoint
 from trm_jax.wafer.data import load
 from trm_jax.wafer.evaluation.stress import FOREIGN, Outcome, false_alarms, outcome, situations, table
+from trm_jax.wafer.generated.drawings import OUTLIERS, UNKNOWNS, drawn
+from trm_jax.wafer.generated.synthetic import synthetic_wafers
 from trm_jax.wafer.maps.wafers import CLASSES, Wafers
 from trm_jax.wafer.splits import all_lots
-from trm_jax.wafer.unknown.left_out import OUTLIERS, UNKNOWNS, drawn
-from trm_jax.wafer.unknown.synthetic import synthetic_wafers
 
 UNKNOWN_AUTOMATIC = 0.15
 """Largest share of non-wafers and of mixes that is decided."""

@@ -11,11 +11,11 @@ import browser
 import numpy as np
 import pytest
 
+from trm_jax.wafer.generated.synthetic import synthetic_wafers
 from trm_jax.wafer.maps.answer_page import page, page_data, write_page
 from trm_jax.wafer.maps.answers import answers, summary
 from trm_jax.wafer.maps.validate import ReadResult, Rejected
 from trm_jax.wafer.maps.wafers import CLASSES
-from trm_jax.wafer.unknown.synthetic import synthetic_wafers
 
 WAFERS = synthetic_wafers(9, seed=5)
 CONFIDENCE = np.array([0.6, 0.99, 0.7, 0.98, 0.97, 0.96, 0.95, 0.94, 0.93])

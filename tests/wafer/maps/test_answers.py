@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from trm_jax.wafer.generated.synthetic import synthetic_wafers
 from trm_jax.wafer.maps.answers import ALWAYS, answers, check_output, decide, plain_cell, summary, write_answers
 from trm_jax.wafer.maps.validate import ReadResult, Rejected, build_wafers
 from trm_jax.wafer.maps.wafers import CLASSES, UNKNOWN
-from trm_jax.wafer.unknown.synthetic import synthetic_wafers
 
 
 def loaded(rows: list[int], rejected: list[int], labels: list[int] | None = None) -> ReadResult:

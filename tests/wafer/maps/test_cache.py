@@ -18,10 +18,10 @@ from legacy_frame import write_legacy_frame
 from scripts import script
 
 from trm_jax.wafer.data import load
+from trm_jax.wafer.generated.synthetic import synthetic_wafers
 from trm_jax.wafer.maps import cache, source
 from trm_jax.wafer.maps.validate import ReadResult, Rejected
 from trm_jax.wafer.maps.wafers import CLASSES, UNKNOWN, Wafers
-from trm_jax.wafer.unknown.synthetic import synthetic_wafers
 
 SCRIPT = Path(__file__).resolve().parents[3] / "experiments" / "wafer_prepare.py"
 ORIGIN = {"source": "somewhere", "sha256": "0", "selection": {}, "notice": ""}

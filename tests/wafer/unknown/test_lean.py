@@ -6,11 +6,11 @@ import pytest
 from trm_jax.wafer.checkpoint import load_checkpoint
 from trm_jax.wafer.classify import classify
 from trm_jax.wafer.folds import without
+from trm_jax.wafer.generated.synthetic import synthetic_wafers
 from trm_jax.wafer.maps.wafers import CLASSES
 from trm_jax.wafer.presets import PRESETS
 from trm_jax.wafer.splits import folds
 from trm_jax.wafer.unknown import lean
-from trm_jax.wafer.unknown.synthetic import synthetic_wafers
 
 
 @pytest.mark.filterwarnings("ignore:.*no wafer of class")

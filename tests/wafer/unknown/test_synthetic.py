@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from trm_jax.wafer.generated.synthetic import SIZES, synthetic_wafers
 from trm_jax.wafer.maps.features import ANGULAR, RADIAL, spatial_features
 from trm_jax.wafer.maps.wafers import CLASSES, FAIL, NO_DIE, UNKNOWN, Wafers
-from trm_jax.wafer.unknown.synthetic import SIZES, synthetic_wafers
 
 
 @pytest.fixture(scope="module")

@@ -11,13 +11,13 @@ import numpy as np
 from trm_jax.reporting import markdown
 from trm_jax.wafer.checkpoint import Classifier
 from trm_jax.wafer.classify import classify
+from trm_jax.wafer.generated.drawings import UNKNOWNS, drawn
+from trm_jax.wafer.generated.mixes import from_maps, mixed_wafers
 from trm_jax.wafer.maps.answers import decide
 from trm_jax.wafer.maps.plausible import ANY_SIZE, inspect, map_doubts, measure, radius, source_problem
 from trm_jax.wafer.maps.unlike import doubted
 from trm_jax.wafer.maps.validate import ReadResult
 from trm_jax.wafer.maps.wafers import CLASSES, FAIL, NO_DIE, PASS, UNKNOWN, Wafers
-from trm_jax.wafer.unknown.left_out import UNKNOWNS, drawn, from_maps
-from trm_jax.wafer.unknown.synthetic import mixed_wafers
 
 NONE = CLASSES.index("none")
 FOREIGN = {

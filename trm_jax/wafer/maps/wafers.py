@@ -4,7 +4,7 @@ A cell is 0 where there is no die (or it was not tested), 1 for a passing die, 2
 """
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -70,6 +70,14 @@ class Wafers:
                 part = same[begin : begin + batch]
                 cells = self.start[part][:, None] + np.arange(height * width)
                 yield part, self.flat[cells].reshape(len(part), height, width)
+
+
+def packed(maps: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+    """The fields of `Wafers` that hold these maps, each (height, width) uint8."""
+    height, width = np.array([cells.shape for cells in maps], np.int16).reshape(-1, 2).T
+    area = height.astype(np.int64) * width
+    flat = np.concatenate([np.zeros(0, np.uint8), *(cells.ravel() for cells in maps)])
+    return {"flat": flat, "start": np.cumsum(area) - area, "height": height, "width": width}
 
 
 _UNLABELLED = ("", "unlabelled", "unlabeled", "nan", "null", "unknown")

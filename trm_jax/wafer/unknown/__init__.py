@@ -1,1 +1,1 @@
-"""Wafers unlike those of the training: made ones, patterns left out, and the score that doubts them."""
+"""Wafers unlike those of the training: the score that doubts them, and what it notices of patterns left out."""

@@ -8,10 +8,10 @@ from sklearn.neural_network import MLPClassifier
 from trm_jax.support.schema import require
 from trm_jax.wafer.checkpoint import Classifier
 from trm_jax.wafer.classify import features
+from trm_jax.wafer.generated.drawings import OUTLIERS, drawn
+from trm_jax.wafer.generated.mixes import mixed_wafers
 from trm_jax.wafer.maps.unlike import Unlike
 from trm_jax.wafer.maps.wafers import CLASSES, Wafers
-from trm_jax.wafer.unknown.left_out import OUTLIERS, drawn
-from trm_jax.wafer.unknown.synthetic import mixed_wafers
 
 DISTANCE = 0.25
 """Share of the doubted wafers that the distance may doubt; the net, which sees more of what matters, has the rest."""

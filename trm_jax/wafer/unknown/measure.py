@@ -8,12 +8,12 @@ import numpy as np
 
 from trm_jax.support.files import write_text
 from trm_jax.support.schema import require
+from trm_jax.wafer.generated.drawings import UNKNOWNS, drawn
+from trm_jax.wafer.generated.mixes import mixed_wafers
 from trm_jax.wafer.maps.answers import decide
 from trm_jax.wafer.maps.unlike import Unlike
 from trm_jax.wafer.maps.wafers import CLASSES, Wafers
 from trm_jax.wafer.splits import Split, all_lots, folds
-from trm_jax.wafer.unknown.left_out import UNKNOWNS, drawn
-from trm_jax.wafer.unknown.synthetic import mixed_wafers
 
 # What needs jax is imported where it is used: the options are explained without it.
 if TYPE_CHECKING:

@@ -5,9 +5,9 @@ import re
 import numpy as np
 
 from trm_jax.wafer.evaluation.trust.frontier import POINTS, frontier
+from trm_jax.wafer.generated.synthetic import synthetic_wafers
 from trm_jax.wafer.maps.wafers import CLASSES
 from trm_jax.wafer.unknown.fit import distances
-from trm_jax.wafer.unknown.synthetic import synthetic_wafers
 
 
 def test_what_is_paid_and_gained_stands_in_one_line() -> None:

@@ -5,8 +5,8 @@ import numpy as np
 from trm_jax.wafer.checkpoint import Calibration
 from trm_jax.wafer.classify import Classified
 from trm_jax.wafer.evaluation.trust.readiness import by_class
+from trm_jax.wafer.generated.synthetic import synthetic_wafers
 from trm_jax.wafer.maps.wafers import CLASSES
-from trm_jax.wafer.unknown.synthetic import synthetic_wafers
 
 
 def test_a_class_that_is_often_wrong_is_reviewed_and_unlike_wafers_count_for_nothing() -> None:

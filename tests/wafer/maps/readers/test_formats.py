@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from trm_jax.wafer.generated.synthetic import synthetic_wafers
 from trm_jax.wafer.maps import source
 from trm_jax.wafer.maps.fab.bins import Die, bin_name, parse_pass_bins, place
 from trm_jax.wafer.maps.readers import formats
 from trm_jax.wafer.maps.wafers import CLASSES, FAIL, NO_DIE, PASS, UNKNOWN
-from trm_jax.wafer.unknown.synthetic import synthetic_wafers
 
 WAFERS = synthetic_wafers(9, seed=3)
 MAP = WAFERS.map(0)

@@ -1,19 +1,14 @@
 """Generated wafer maps with the nine failure patterns of WM-811K, for tests and for trials without data.
 
-They are simpler than real wafers: a score on them shows that the code works, not how good a method is. Mixtures lay
-two patterns on one wafer, real or generated, which no classifier of single patterns was trained on; the pairs are
-those of MixedWM38 (Wang et al. 2020): Near-full and Random hide every other pattern, and Center with Donut or Edge-Loc
-with Edge-Ring would look like one of the two alone.
+They are simpler than real wafers: a score on them shows that the code works, not how good a method is.
 """
 
 from collections.abc import Callable
-from dataclasses import replace
-from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
 
-from trm_jax.wafer.maps.wafers import CLASSES, FAIL, NO_DIE, PASS, UNKNOWN, Wafers
+from trm_jax.wafer.maps.wafers import CLASSES, FAIL, NO_DIE, PASS, UNKNOWN, Wafers, packed
 
 SIZES = ((25, 27), (26, 26), (27, 25), (30, 34), (33, 37), (39, 37), (52, 59))
 """Rows and columns of a map, frequent ones of WM-811K; a lot has one size."""
@@ -32,9 +27,6 @@ SHARES = {
 LOT = 25
 """Wafers in a full lot."""
 FOLDS = 4
-MIXED = ("Center", "Donut", "Edge-Loc", "Edge-Ring", "Loc", "Scratch")
-PAIRS = tuple(pair for pair in combinations(MIXED, 2) if pair not in (("Center", "Donut"), ("Edge-Loc", "Edge-Ring")))
-"""Names of the two classes of a mix, 13 pairs."""
 
 
 class _Disc(NamedTuple):
@@ -77,7 +69,16 @@ def synthetic_wafers(count: int, seed: int = 0) -> Wafers:
         labels += members.tolist()
         groups += [group] * len(members)
         folds += [fold] * len(members)
-    return _assemble(maps, labels, groups, folds, f"synthetic wafers, seed {seed}")
+    return Wafers(
+        **packed(maps),
+        label=np.array(labels, np.int8),
+        row=np.arange(count),
+        group=np.array(groups, np.int32),
+        fold=np.array(folds, np.int8),
+        official=np.full(count, UNKNOWN, np.int8),
+        clean=np.ones(count, bool),
+        source=f"synthetic wafers, seed {seed}",
+    )
 
 
 def _labels(count: int) -> np.ndarray:
@@ -183,68 +184,3 @@ def _edge(disc: _Disc, depth: float) -> np.ndarray:
 def _below(values: np.ndarray, limit: float, softness: float) -> np.ndarray:
     """1 where values are well below the limit, 0 well above it."""
     return 1 / (1 + np.exp(np.clip((values - limit) / softness, -30, 30)))
-
-
-def _assemble(maps: list[np.ndarray], labels: list[int], groups: list[int], folds: list[int], source: str) -> Wafers:
-    count, sizes = len(maps), [cells.size for cells in maps]
-    return Wafers(
-        flat=np.concatenate([cells.ravel() for cells in maps]),
-        start=np.cumsum([0, *sizes[:-1]], dtype=np.int64),
-        height=np.array([len(cells) for cells in maps], np.int16),
-        width=np.array([cells.shape[1] for cells in maps], np.int16),
-        label=np.array(labels, np.int8),
-        row=np.arange(count),
-        group=np.array(groups, np.int32),
-        fold=np.array(folds, np.int8),
-        official=np.full(count, UNKNOWN, np.int8),
-        clean=np.ones(count, bool),
-        source=source,
-    )
-
-
-def overlay(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """A die of the first map fails if it does in either map; the dies are those of the first. Same shape, uint8."""
-    if first.shape != second.shape:
-        raise ValueError(f"only maps of the same size can be overlaid, not {first.shape} and {second.shape}")
-    fails = (first == FAIL) | (second == FAIL)
-    return np.where(first == NO_DIE, NO_DIE, np.where(fails, FAIL, PASS)).astype(np.uint8)
-
-
-def mixed_wafers(wafers: Wafers, chosen: np.ndarray, count: int, seed: int = 0) -> Wafers:
-    """``count`` mixes of wafers among ``chosen`` (indices), pairs of classes as even as the map sizes allow.
-
-    The new wafers have no label; ``row``, ``group`` and ``fold`` are those of the first wafer of the mix. Raises
-    ValueError where no two wafers of different patterns have the same size.
-    """
-    rng = np.random.default_rng(seed)
-    sizes = wafers.height[chosen].astype(np.int64) * 2**16 + wafers.width[chosen]
-    names = np.array(CLASSES)[wafers.label[chosen]]
-    members = {
-        (size, name): chosen[(sizes == size) & (names == name)]
-        for size in np.unique(sizes[np.isin(names, MIXED)]).tolist()
-        for name in MIXED
-    }
-    sizes_of = {
-        pair: [size for size in dict.fromkeys(size for size, _ in members) if all(len(members[size, n]) for n in pair)]
-        for pair in PAIRS
-    }
-    pairs = [pair for pair, common in sizes_of.items() if common]
-    if not pairs:
-        raise ValueError(f"{wafers.source}: no two wafers of different patterns have the same size")
-    firsts, maps = [], []
-    for number in range(count):
-        pair = pairs[number % len(pairs)]
-        weight = np.array([min(len(members[size, name]) for name in pair) for size in sizes_of[pair]], float)
-        size = sizes_of[pair][rng.choice(len(weight), p=weight / weight.sum())]
-        first, second = (int(rng.choice(members[size, name])) for name in rng.permutation(pair))
-        firsts.append(first)
-        maps.append(overlay(wafers.map(first), wafers.map(second)))
-    area = np.array([cells.size for cells in maps], np.int64)
-    mixes = wafers.take(np.array(firsts, np.int64))
-    return replace(
-        mixes,
-        flat=np.concatenate([cells.ravel() for cells in maps]),
-        start=np.cumsum(area) - area,
-        label=np.full(count, UNKNOWN, np.int8),
-        source=f"mixes of two patterns, seed {seed}, from {wafers.source}",
-    )

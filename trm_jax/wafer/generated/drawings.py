@@ -1,17 +1,15 @@
 """Wafer maps that show nothing of the nine patterns: drawn on the discs and backgrounds of real or generated wafers.
 
-`OUTLIERS` may be trained with, `UNKNOWN` are for tests alone; neither has a drawing of the other.
+`OUTLIERS` may be trained with, `UNKNOWNS` are for tests alone; neither has a drawing of the other.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from types import MappingProxyType
 
 import numpy as np
 
+from trm_jax.wafer.generated.mixes import from_maps, overlay
 from trm_jax.wafer.maps.wafers import CLASSES, FAIL, PASS, Wafers
-from trm_jax.wafer.maps.wafers import UNKNOWN as NO_LABEL
-from trm_jax.wafer.unknown.synthetic import overlay
 
 Draw = Callable[[np.random.Generator, np.ndarray, np.ndarray], np.ndarray]
 """Probability that a die fails, from its place: x to the right and y upwards, the disc having radius 1."""
@@ -123,17 +121,3 @@ def _draw(rng: np.random.Generator, draw: Draw, background: np.ndarray) -> np.nd
     grid_x, grid_y = np.broadcast_arrays(x, -y[:, None])
     failing = rng.random(background.shape) < draw(rng, grid_x, grid_y)
     return overlay(background, np.where(failing, FAIL, PASS).astype(np.uint8))
-
-
-def from_maps(wafers: Wafers, chosen: np.ndarray, maps: list[np.ndarray], what: str, labelled: bool = False) -> Wafers:
-    """Wafers with these maps, and everything else of those they were made from; without labels unless ``labelled``."""
-    made, area = wafers.take(chosen), np.array([cells.size for cells in maps], np.int64)
-    return replace(
-        made,
-        flat=np.concatenate([cells.ravel() for cells in maps]),
-        start=np.cumsum(area) - area,
-        height=np.array([cells.shape[0] for cells in maps], np.int16),
-        width=np.array([cells.shape[1] for cells in maps], np.int16),
-        label=made.label if labelled else np.full(len(maps), NO_LABEL, np.int8),
-        source=f"{what} from {wafers.source}",
-    )

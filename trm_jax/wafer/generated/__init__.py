@@ -1,0 +1,1 @@
+"""Wafers that nobody tested: those of the nine patterns, mixes of two, and drawings of none."""
