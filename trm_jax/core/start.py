@@ -2,12 +2,11 @@
 
 from typing import Any, Literal
 
-import jax
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from trm_jax.core.model_config import ModelConfig
-from trm_jax.core.network.model import initialise
+from trm_jax.core.network.model import abstract_weights
 from trm_jax.support.schema import require
 
 Puzzles = Literal["keep", "enlarge", "reset"]
@@ -16,9 +15,7 @@ Puzzles = Literal["keep", "enlarge", "reset"]
 
 
 def weight_shapes(model: ModelConfig) -> dict[tuple[str, ...], tuple[int, ...]]:
-    """Shape of every weight by its path."""
-    abstract = jax.eval_shape(lambda: initialise(model, jax.random.key(0)))
-    return {path: value.shape for path, value in flatten_dict(abstract).items()}
+    return {path: value.shape for path, value in flatten_dict(abstract_weights(model)).items()}
 
 
 def resized(table: np.ndarray, rows: int, puzzles: Puzzles) -> np.ndarray:

@@ -8,6 +8,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from trm_jax.support.files import one_line
 from trm_jax.wafer.maps.answers import Thresholds
 
 STEP, INITIAL, QUESTION = "step.onnx", "initial.npz", "question.onnx"
@@ -40,7 +41,6 @@ class Metadata(NamedTuple):
 
     @property
     def thresholds(self) -> Thresholds:
-        """The thresholds by which wafers are decided."""
         return tuple(self.class_thresholds) or self.review_threshold
 
 
@@ -75,9 +75,3 @@ def read_metadata(texts: Mapping[str, str]) -> Metadata:
     if not all(sizes) or not all(isinstance(number, int | float) for number in numbers):
         raise ValueError("class_thresholds must be a number for each label, dies the fewest and the most")
     return metadata
-
-
-def one_line(error: Exception) -> str:
-    """The message of an error without line breaks; of a long one the beginning and the end, where the reason stands."""
-    text = " ".join(str(error).split())
-    return text if len(text) <= 600 else f"{text[:200]} ... {text[-400:]}"

@@ -9,18 +9,10 @@ import numpy as np
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state
 
-from trm_jax.edge.format import (
-    INITIAL,
-    QUESTION,
-    STEP,
-    WEIGHTS,
-    Metadata,
-    one_line,
-    read_metadata,
-)
+from trm_jax.edge.format import INITIAL, QUESTION, STEP, WEIGHTS, Metadata, read_metadata
 from trm_jax.support.archives import ArrayArchive
 from trm_jax.support.checksums import SUMS, check_sums
-from trm_jax.support.files import DAMAGE, restore
+from trm_jax.support.files import DAMAGE, one_line, restore
 from trm_jax.wafer.maps.grid import Representation
 from trm_jax.wafer.maps.unlike import UNLIKE, Unlike, load_unlike
 from trm_jax.wafer.maps.wafers import CLASSES
@@ -40,8 +32,6 @@ _ERRORS += tuple(kind for kind in _KINDS if issubclass(kind, Exception))
 
 
 class Options(NamedTuple):
-    """How onnxruntime runs a model."""
-
     provider: str = "auto"
     """tensorrt, cuda or cpu, which then must be there; auto takes the first that works."""
     threads: int = 1
@@ -52,8 +42,6 @@ class Options(NamedTuple):
 
 @dataclass(frozen=True)
 class Model:
-    """A model file that is ready to answer."""
-
     path: Path
     session: onnxruntime.InferenceSession
     metadata: Metadata

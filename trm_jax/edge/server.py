@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import prometheus_client
 import uvicorn
-from fastapi import Depends, FastAPI, HTTPException, Request, Response
+from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
@@ -54,8 +54,6 @@ _JSON, _NPZ = "application/json", ("application/octet-stream", "application/x-np
 
 
 class Service(NamedTuple):
-    """What the service answers with."""
-
     model: Model
     batch: int = 1
     threshold: float | None = None
@@ -68,8 +66,6 @@ class Service(NamedTuple):
 
 
 class ServerMetrics:
-    """What /metrics reports."""
-
     def __init__(self) -> None:
         self.registry = registry = prometheus_client.CollectorRegistry()
         self.requests = prometheus_client.Counter("trm_requests", "Requests by status", ["status"], registry=registry)
@@ -103,19 +99,30 @@ class RequestQueue:
         self.metrics.inside.set(self.inside)
 
 
-def create_app(service: Service) -> FastAPI:
-    """The HTTP application."""
+class Answering:
+    """One service at work: its queue, its metrics, and the answers to each kind of request."""
 
-    def authorize(request: Request) -> None:
+    def __init__(self, service: Service):
+        self.service, self.metrics = service, ServerMetrics()
+        self.queue = RequestQueue(service.limits, self.metrics)
+
+    async def classify(self, request: Request) -> Response:
+        """Answers to the maps of a body as JSON; every request is counted by its status."""
+        status = 500  # of any error that is not an HTTPException
+        try:
+            text = json.dumps(await self._answers(request))
+            status = 200
+        except HTTPException as error:
+            status = error.status_code
+            raise
+        finally:
+            self.metrics.requests.labels(str(status)).inc()
+        return Response(text, media_type=_JSON)
+
+    async def _answers(self, request: Request) -> dict[str, Any]:
+        service, metrics = self.service, self.metrics
         _check_client(request, service.token)
-
-    app = FastAPI(title="Wafer maps", description=__doc__, docs_url=None, redoc_url=None, openapi_url=None)
-    metrics = ServerMetrics()
-    queue = RequestQueue(service.limits, metrics)
-
-    async def answer(request: Request) -> dict[str, Any]:
-        authorize(request)
-        async with queue as turn:
+        async with self.queue as turn:
             parse, body = _parser(request), await _body(request, service.limits)
             async with turn:
                 with metrics.seconds.time():
@@ -128,48 +135,41 @@ def create_app(service: Service) -> FastAPI:
             print(f"error: {service.monitor.error}", file=sys.stderr)
         return {"labels": CLASSES, "answers": [_present(line) for line in lines], "alarms": alarms}
 
-    @app.post("/classify")
-    async def classify_maps(request: Request) -> Response:
-        status = 500  # of any error that is not an HTTPException
-        try:
-            text = json.dumps(await answer(request))
-            status = 200
-        except HTTPException as error:
-            status = error.status_code
-            raise
-        finally:
-            metrics.requests.labels(str(status)).inc()
-        return Response(text, media_type=_JSON)
-
-    @app.get("/health")
-    async def health(request: Request) -> dict[str, Any]:
-        _check_host_header(request, service.token)
-        metadata = service.model.metadata
+    async def health(self, request: Request) -> dict[str, Any]:
+        _check_host_header(request, self.service.token)
+        metadata = self.service.model.metadata
         return {
             "status": "ok",
             "version": trm_jax.__version__,
-            "model": service.model.path.name,
+            "model": self.service.model.path.name,
             "commit": metadata.provenance.get("commit", ""),
-            "provider": service.model.provider,
+            "provider": self.service.model.provider,
             "review_threshold": metadata.review_threshold,
-            "halting_threshold": service.threshold,
+            "halting_threshold": self.service.threshold,
         }
 
-    @app.get("/")
-    async def page(request: Request) -> Response:
-        _check_host_header(request, service.token)
+    async def page(self, request: Request) -> Response:
+        _check_host_header(request, self.service.token)
         return Response(with_shared(PAGE), media_type="text/html")
 
-    @app.get("/docs")
-    async def docs(request: Request) -> Response:
-        _check_host_header(request, service.token)
+    async def docs(self, request: Request) -> Response:
+        _check_host_header(request, self.service.token)
         return Response(DOCS.format(version=trm_jax.__version__), media_type="text/plain")
 
-    @app.get("/metrics", dependencies=[Depends(authorize)])
-    async def metrics_text() -> Response:
-        text = prometheus_client.generate_latest(metrics.registry)
+    async def metrics_text(self, request: Request) -> Response:
+        _check_client(request, self.service.token)
+        text = prometheus_client.generate_latest(self.metrics.registry)
         return Response(text, media_type=prometheus_client.CONTENT_TYPE_LATEST)
 
+
+def create_app(service: Service) -> FastAPI:
+    app = FastAPI(title="Wafer maps", description=__doc__, docs_url=None, redoc_url=None, openapi_url=None)
+    answering = Answering(service)
+    app.post("/classify")(answering.classify)
+    app.get("/health")(answering.health)
+    app.get("/")(answering.page)
+    app.get("/docs")(answering.docs)
+    app.get("/metrics")(answering.metrics_text)
     return app
 
 
@@ -193,7 +193,6 @@ def bind(host: str, port: int, token: str) -> socket.socket:
 
 
 def run(service: Service, listener: socket.socket) -> None:
-    """Serve until interrupted, and say where."""
     listener.listen(_BACKLOG)
     host, port = listener.getsockname()[:2]
     print(f"listening on http://{f'[{host}]' if ':' in host else host}:{port}", file=sys.stderr)

@@ -21,6 +21,8 @@ try:
 except ImportError:  # some builds of Python have no lzma
     LZMAError = zlib.error  # type: ignore[assignment, misc]
 
+ROOT = Path(__file__).resolve().parents[2]
+"""The folder of the project, where ``runs`` and ``checkpoints`` lie."""
 # What readers raise for a file that is cut off, overwritten or made to mislead.
 DAMAGE = (
     ValueError, TypeError, AttributeError, RuntimeError, LookupError, EOFError, OSError, OverflowError, MemoryError,
@@ -42,6 +44,12 @@ def not_the_file(head: bytes) -> str:
     if text.startswith((b"<!doctype html", b"<html", b"<?xml")):
         return "is a web page, not the file itself: download it again, logged in if the page asks for it"
     return "" if head else "is empty"
+
+
+def one_line(error: Exception) -> str:
+    """The message of an error without line breaks; of a long one the beginning and the end, where the reason stands."""
+    text = " ".join(str(error).split())
+    return text if len(text) <= 600 else f"{text[:200]} ... {text[-400:]}"
 
 
 @contextmanager
@@ -139,8 +147,21 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def read_json(path: Path) -> Any:
+    """What a JSON file holds. Raises ValueError for one that is not JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON: {error}") from None
+
+
+def refuse_existing(directory: Path) -> None:
+    """Raise FileExistsError for a directory that exists: nothing is overwritten by mistake."""
+    if directory.exists():
+        raise FileExistsError(f"{directory} exists; choose another directory or remove it")
+
+
 def sha256(path: Path) -> str:
-    """Checksum of a file in hexadecimal."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while piece := file.read(2**20):

@@ -11,10 +11,11 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import LatestN
 
 from trm_jax.core.config import Config, migrate
-from trm_jax.core.network.model import initialise
+from trm_jax.core.network.model import abstract_weights
+from trm_jax.core.start import fitted
 from trm_jax.core.task import Task, run_options
 from trm_jax.support.checksums import check_all, write_sums
-from trm_jax.support.files import sync
+from trm_jax.support.files import refuse_existing, sync
 from trm_jax.support.schema import from_dict
 from trm_jax.training.processes import broadcast_from_first, is_first_process, on_first_process
 
@@ -58,7 +59,6 @@ class Checkpoints:
         self._manager = _Manager(directory.absolute(), options=options, handler_registry=_handlers())
 
     def latest(self) -> int | None:
-        """Step of the newest checkpoint, or None."""
         return self._manager.latest_step()
 
     def save(self, step: int, state: Any, options: dict[str, Any]) -> None:
@@ -110,13 +110,10 @@ class Checkpoints:
         return Path(self._manager.directory) / str(step)
 
     def close(self) -> None:
-        """Release the files."""
         self._manager.close()
 
 
 class Weights(NamedTuple):
-    """One model as it is stored."""
-
     config: Config
     params: Any
     task: dict[str, Any]
@@ -128,8 +125,7 @@ def save_weights(directory: Path, params: Any, config: Config, task: Task) -> No
 
     Raises FileExistsError for a directory that exists.
     """
-    if directory.exists():
-        raise FileExistsError(f"{directory} exists; choose another directory or remove it")
+    refuse_existing(directory)
     with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
         args = ocp.args.Composite(
             params=ocp.args.StandardSave(params),
@@ -169,10 +165,29 @@ def load_weights(directory: Path) -> Weights:
         options = migrate(restored["config"])
         task = options.pop("task", {})
         config = from_dict(options, Config)
-        abstract = jax.eval_shape(lambda: initialise(config.model, jax.random.key(0)))
-        abstract = jax.tree.map(_placed, abstract)
+        abstract = jax.tree.map(_placed, abstract_weights(config.model))
         args = ocp.args.Composite(params=ocp.args.StandardRestore(abstract))
         return Weights(config, checkpointer.restore(directory.absolute(), args=args)["params"], task)
+
+
+def starting_weights(config: Config) -> Any:
+    """Weights of ``run.init``, in numpy, as the model of the config takes them.
+
+    A directory holds weights of ours, or has them as ``weights``; a file is one of the official code. Raises
+    FileNotFoundError, or ValueError for weights that do not fit.
+    """
+    path = Path(config.run.init)
+    try:
+        if path.is_dir():
+            inside = path / "weights"
+            params = load_weights(inside if inside.is_dir() else path).params
+            return fitted(config.model, jax.tree.map(np.asarray, params), config.run.init_puzzles)
+        from trm_jax.official.tensor_files import read_state_dict  # here: the engine needs no reader of tensor files
+        from trm_jax.official.weights import import_weights
+
+        return jax.tree.map(np.asarray, import_weights(config, read_state_dict(path), config.run.init_puzzles))
+    except ValueError as error:
+        raise ValueError(f"run.init={path}: {error}") from None
 
 
 def _has_weights(directory: Path) -> bool:

@@ -18,7 +18,7 @@ from trm_jax.core.task import Task, default_options, run_options
 from trm_jax.core.train_step import TrainingData, TrainState
 from trm_jax.support.terminal import progress
 from trm_jax.support.terminal.cli import Paused
-from trm_jax.training.checkpoint import Checkpoints
+from trm_jax.training.checkpoint import Checkpoints, starting_weights
 from trm_jax.training.deadline import Deadline
 from trm_jax.training.devices import (
     cpu_keeps_batch_whole,
@@ -31,11 +31,10 @@ from trm_jax.training.devices import (
 )
 from trm_jax.training.late import LateMetrics
 from trm_jax.training.memory import advice_when_exhausted, memory_limit, needed, require_fit
-from trm_jax.training.predict import scores
+from trm_jax.training.predict import Samples, scores
 from trm_jax.training.processes import broadcast_from_first, is_first_process
 from trm_jax.training.run_directory import STEPS, RunDirectory
 from trm_jax.training.samples import by_seed, check_samples, place_samples, samples_of
-from trm_jax.training.start import starting_weights
 
 
 class Best(NamedTuple):
@@ -86,7 +85,7 @@ def _fit(task: Task, config: Config, run: RunDirectory, name: str) -> TrainingRu
     _say_idle(config, mesh)
     validation = samples_of(task, config, "validation")
     check_samples(config, samples_of(task, config, "train"), validation)
-    evaluated = eval_weights(config)
+    evaluated, intervals = eval_weights(config), (config.run.evaluate_every, config.run.checkpoint_every)
     training, data = begin(task, config, mesh)
     checkpoints = Checkpoints(run.path / "checkpoints")
     if config.run.init and checkpoints.latest() is None:
@@ -112,17 +111,12 @@ def _fit(task: Task, config: Config, run: RunDirectory, name: str) -> TrainingRu
             state = chunks.run(compiled[K, N_sup], state, data, step + K)
             step += K
             done = step == config.run.steps
-            evaluates, saves = (done or step % every == 0 for every in _intervals(config))
+            evaluates, saves = (done or step % every == 0 for every in intervals)
             rows = chunks.rows(behind=0 if evaluates or saves or deadline.limited else 1)
             if evaluates:
-                weights = evaluated(state)
-                by_step = scores(task, config, weights, validation)
-                last = {key: values[:, -1] for key, values in by_step.items()}
-                best = _better(config, best, weights, last[task.metric], step)
-                rows[-1] |= {f"validation_{key}": _to_list(values) for key, values in last.items()}
-                rows[-1][STEPS] = [_to_list(values) for values in by_step[task.metric]]
-                rows[-1]["best_step"] = to_host(best.step).tolist()
-                bar.set_postfix({task.metric: f"{np.mean(last[task.metric]):.3f}"})
+                best, judged = _evaluate(task, config, evaluated(state), validation, best, step)
+                rows[-1] |= judged
+                bar.set_postfix({task.metric: f"{np.mean(judged[f'validation_{task.metric}']):.3f}"})
             _log(run, rows)
             late = not done and deadline.reached()
             if saves or late:
@@ -136,15 +130,23 @@ def _fit(task: Task, config: Config, run: RunDirectory, name: str) -> TrainingRu
     return TrainingRun(state, best, _replicated(mesh, chunks.seconds))
 
 
+def _evaluate(
+    task: Task, config: Config, weights: Any, validation: Samples, best: Best, step: int
+) -> tuple[Best, dict[str, Any]]:
+    """The best weights so far, and what the weights of this step add to its row of metrics."""
+    by_step = scores(task, config, weights, validation)
+    last = {key: values[:, -1] for key, values in by_step.items()}
+    best = _better(config, best, weights, last[task.metric], step)
+    row: dict[str, Any] = {f"validation_{key}": _to_list(values) for key, values in last.items()}
+    row |= {STEPS: [_to_list(values) for values in by_step[task.metric]], "best_step": to_host(best.step).tolist()}
+    return best, row
+
+
 def _compile(task: Task, config: Config, K: int, N_sup: int, mesh, state: TrainState, data: TrainingData) -> Callable:
     """K steps of all seeds as one program. Raises ValueError where its memory does not fit, before it runs."""
     program = compile_chunk(task, config.override(**{"recursion.N_sup": N_sup}), K, mesh, state, data)
     require_fit(config, needed(program), memory_limit(mesh))
     return program
-
-
-def _intervals(config: Config) -> tuple[int, int]:
-    return config.run.evaluate_every, config.run.checkpoint_every
 
 
 def _log(run: RunDirectory, rows: list[dict[str, Any]]) -> None:

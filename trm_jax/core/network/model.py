@@ -15,6 +15,7 @@ from trm_jax.core.network import recursion
 from trm_jax.core.network.encoders import Stem, dihedral_views
 from trm_jax.core.network.layers import Linear, Stack
 from trm_jax.core.network.recursion import recompute
+from trm_jax.support.flops import matmul_flops
 from trm_jax.support.schema import require
 
 INITIAL_STATES = ("initial_y", "initial_z")
@@ -236,6 +237,17 @@ def forward(config: Config, params, inputs, puzzle=None, inference: bool = False
     ``inference`` computes the same in forms that are fast without a gradient, for prediction and export.
     """
     return answers_to(config, params, embed(config, params, inputs, puzzle, inference), inference)
+
+
+def abstract_weights(config: ModelConfig):
+    """Shapes and types of the weights in their places, without any numbers."""
+    return jax.eval_shape(lambda: initialise(config, jax.random.key(0)))
+
+
+def forward_flops(config: Config, params, batch: int = 1, inference: bool = False) -> int:
+    """Matrix-product operations of a forward pass over all supervision steps; the weights may be abstract."""
+    inputs = blank_inputs(config.model, batch)
+    return matmul_flops(lambda params, x: forward(config, params, x, inference=inference), params, inputs)
 
 
 def question_features(config: Config, x):
