@@ -18,8 +18,8 @@ from trm_jax.export.samples import TOKEN_TASKS, samples_for
 from trm_jax.export.settings import OfficialSettings
 from trm_jax.export.source import read_source
 from trm_jax.official import evaluate
-from trm_jax.official.checkpoint import read_checkpoint, write_checkpoint
 from trm_jax.official.data import OfficialFolder, is_folder, read_part, repeated
+from trm_jax.official.weights import read_checkpoint, write_checkpoint
 from trm_jax.sudoku.csv_files import box_of, read_csv
 from trm_jax.sudoku.puzzles import to_tokens
 from trm_jax.sudoku.solver import Box
@@ -38,7 +38,6 @@ FINETUNE: dict[str, Any] = {
 
 
 def task_of(data: Path) -> Task:
-    """The task of a data set."""
     if is_folder(data):
         return OfficialFolder(folder=str(data))
     require(data.is_file(), f"no data at {data}: give a folder with test/dataset.json, or a CSV file of Sudoku puzzles")
@@ -59,7 +58,7 @@ def load(arguments: OfficialSettings) -> tuple[Config, Any, Task | None]:
         side = task.box[0] * task.box[1]
         dataset = {"seq_len": side**2, "vocab_size": side + 2, "num_puzzle_identifiers": 1}
     found = read_checkpoint(arguments.checkpoint, arguments.config, dataset, arguments.key, arguments.puzzles)
-    return found.config, found.params, task
+    return *found, task
 
 
 def test_examples(data: Path, limit: int) -> Examples:

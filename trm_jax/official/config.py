@@ -4,6 +4,7 @@ The official config is a dict of the official field names (H_cycles = T, L_cycle
 halt_max_steps = N_sup): flat, or with the section ``arch`` as pretrain.py writes it.
 """
 
+import dataclasses
 import math
 import re
 from pathlib import Path
@@ -11,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from trm_jax.core.config import Config, LossConfig, ModelConfig, OptimConfig, RecursionConfig, RunConfig
-from trm_jax.support.schema import require
+from trm_jax.core.config import Config
+from trm_jax.support.files import one_line
+from trm_jax.support.schema import option_at, require
 
 POSITIONS = {"none": "none", "learned": "learned", "rope": "rotary_1d"}
 REQUIRED = [
@@ -24,6 +26,20 @@ RECIPE: dict[str, Any] = {
     "weight_decay": 1.0, "puzzle_emb_lr": 1e-4, "puzzle_emb_weight_decay": 1.0, "ema": True, "ema_rate": 0.999,
 }  # fmt: skip
 """Fields of the training of pretrain.py, as the official README gives them for Sudoku and mazes."""
+NAMES = {
+    "vocab_size": "model.vocabulary", "num_puzzle_identifiers": "model.puzzles",
+    "puzzle_emb_ndim": "model.prefix_width", "H_cycles": "recursion.T", "L_cycles": "recursion.n",
+    "L_layers": "model.layers", "hidden_size": "model.width", "expansion": "model.expansion",
+    "num_heads": "model.heads", "rms_norm_eps": "model.norm_epsilon", "rope_theta": "model.rotary_base",
+    "halt_max_steps": "recursion.N_sup", "halt_exploration_prob": "loss.exploration",
+}  # fmt: skip
+"""Official fields that mean the same as an option of ours."""
+TRAINING = {
+    "global_batch_size": "run.batch", "lr": "optim.learning_rate", "lr_warmup_steps": "optim.warmup",
+    "beta1": "optim.beta1", "beta2": "optim.beta2", "weight_decay": "optim.weight_decay",
+    "puzzle_emb_lr": "optim.puzzle_learning_rate", "puzzle_emb_weight_decay": "optim.puzzle_weight_decay",
+}  # fmt: skip
+"""The same of the training."""
 ARCHITECTURES = ("trm", "trm_singlez")
 """Official architectures that this project has."""
 SINGLE_Z = "trm_singlez"
@@ -42,7 +58,7 @@ def read_config(path: Path, dataset: dict[str, Any] | None = None) -> dict[str, 
     try:
         options = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is neither YAML nor JSON: {' '.join(str(error).split())}") from None
+        raise ValueError(f"{path} is neither YAML nor JSON: {one_line(error)}") from None
     require(isinstance(options, dict), f"{path} is no official config: it holds {type(options).__name__}")
     known = {name: dataset[name] for name in _FROM_DATA if dataset and name in dataset}
     return known | flat(options)
@@ -100,44 +116,25 @@ def import_config(official: dict[str, Any]) -> Config:
     if missing:
         raise ValueError(f"the official config lacks {', '.join(missing)}")
     _check_types(official)
-    positions = official["pos_encodings"]
-    dtype = official.get("forward_dtype", "bfloat16")
-    mixing = bool(official.get("mlp_t", False))
-    width, puzzle_width = official["hidden_size"], official.get("puzzle_emb_ndim", 0)
-    model = ModelConfig(
-        vocabulary=official["vocab_size"],
-        classes=official["vocab_size"],
-        grid=(1, official["seq_len"]),
-        width=width,
-        layers=official["L_layers"],
-        heads=official["num_heads"],
-        mixer="swiglu" if mixing else "attention",
+    positions, mixing = official["pos_encodings"], bool(official.get("mlp_t", False))
+    ours = {NAMES[name]: value for name, value in official.items() if name in NAMES}
+    ours |= {
+        "model.classes": official["vocab_size"],
+        "model.grid": (1, official["seq_len"]),
+        "model.mixer": "swiglu" if mixing else "attention",
         # With token mixing the official code builds rotary positions and never applies them.
-        positions="none" if mixing and positions == "rope" else POSITIONS[positions],  # type: ignore[arg-type]
-        rotary_base=float(official.get("rope_theta", 10000.0)),
-        norm_epsilon=float(official.get("rms_norm_eps", 1e-5)),
-        expansion=float(official["expansion"]),
-        hidden_multiple=256,
-        prefix_tokens=prefix_of(official),
-        prefix_width=puzzle_width,
-        puzzles=official["num_puzzle_identifiers"],
-        dtype=dtype,
-        use_z=not single,
-        question_last=not single,
-    )
-    return Config(
-        model=model,
-        recursion=RecursionConfig(
-            N_sup=official["halt_max_steps"], T=official["H_cycles"], n=official["L_cycles"], gradient="last_cycle"
-        ),
-        loss=LossConfig(
-            supervision="carried",
-            cross_entropy=_cross_entropy(official),
-            continue_loss=not official.get("no_ACT_continue", True),
-            exploration=float(official["halt_exploration_prob"]),
-        ),
-        **_recipe(official),
-    )
+        "model.positions": "none" if mixing and positions == "rope" else POSITIONS[positions],
+        "model.hidden_multiple": 256,
+        "model.prefix_tokens": prefix_of(official),
+        "model.dtype": official.get("forward_dtype", "bfloat16"),
+        "model.use_z": not single,
+        "model.question_last": not single,
+        "recursion.gradient": "last_cycle",
+        "loss.supervision": "carried",
+        "loss.cross_entropy": _cross_entropy(official),
+        "loss.continue_loss": not official.get("no_ACT_continue", True),
+    }
+    return Config().override(**ours, **_recipe(official))
 
 
 def _cross_entropy(official: dict[str, Any]) -> Any:
@@ -149,31 +146,23 @@ def _cross_entropy(official: dict[str, Any]) -> Any:
 
 
 def _recipe(official: dict[str, Any]) -> dict[str, Any]:
-    """Optimizer and batch as the config says, in the words of pretrain.py."""
+    """Options of optimizer and run as the config says them in the words of pretrain.py."""
     for name in RECIPE:
         value = official.get(name, RECIPE[name])
         require(type(value) in (int, float, bool), f"{name} must be a number, got {value!r}")
     given = RECIPE | {name: value for name, value in official.items() if name in RECIPE}
     constant = given["lr_min_ratio"] == 1
-    optim = OptimConfig(
-        algorithm="adam_atan2",
-        learning_rate=float(given["lr"]),
-        schedule="constant" if constant else "cosine",
-        final_fraction=0.0 if constant else float(given["lr_min_ratio"]),
-        warmup=given["lr_warmup_steps"],
-        first_update=1,
-        beta1=float(given["beta1"]),
-        beta2=float(given["beta2"]),
-        weight_decay=float(given["weight_decay"]),
-        decay="all",
-        clip=0.0,
-        ema=float(given["ema_rate"]) if given["ema"] else 0.0,
-        ema_start="weights",
-        puzzle_learning_rate=float(given["puzzle_emb_lr"]),
-        puzzle_weight_decay=float(given["puzzle_emb_weight_decay"]),
-    )
-    run = RunConfig(batch=given["global_batch_size"], steps=max(400, given["lr_warmup_steps"] + 1))
-    return {"optim": optim, "run": run}
+    return {ours: given[name] for name, ours in TRAINING.items()} | {
+        "optim.algorithm": "adam_atan2",
+        "optim.schedule": "constant" if constant else "cosine",
+        "optim.final_fraction": 0.0 if constant else given["lr_min_ratio"],
+        "optim.first_update": 1,
+        "optim.decay": "all",
+        "optim.clip": 0.0,
+        "optim.ema": given["ema_rate"] if given["ema"] else 0.0,
+        "optim.ema_start": "weights",
+        "run.steps": max(400, given["lr_warmup_steps"] + 1),
+    }
 
 
 def _check_types(official: dict[str, Any]) -> None:
@@ -193,7 +182,7 @@ def _check_types(official: dict[str, Any]) -> None:
 
 def export_config(config: Config) -> dict[str, Any]:
     """The official config of a model that the official code can express. Raises ValueError for any other."""
-    model, depth = config.model, config.recursion
+    model = config.model
     fixed = {
         "form": "alternating", "combine": "add", "use_z": True, "separate_nets": False, "norm": "post",
         "norm_scale": False, "readout": "cell", "halt_token": "first", "hidden_multiple": 256,
@@ -212,22 +201,10 @@ def export_config(config: Config) -> dict[str, Any]:
         **single,
         "batch_size": config.run.batch,
         "seq_len": model.cells,
-        "vocab_size": model.vocabulary,
-        "num_puzzle_identifiers": model.puzzles,
-        "puzzle_emb_ndim": model.prefix_width,
+        **{name: option_at(dataclasses.asdict(config), option) for name, option in NAMES.items()},
         "puzzle_emb_len": model.prefix_tokens,
-        "H_cycles": depth.T,
-        "L_cycles": depth.n,
         "H_layers": 0,
-        "L_layers": model.layers,
-        "hidden_size": model.width,
-        "expansion": model.expansion,
-        "num_heads": model.heads,
         "pos_encodings": {ours: theirs for theirs, ours in POSITIONS.items()}[model.positions],
-        "rms_norm_eps": model.norm_epsilon,
-        "rope_theta": model.rotary_base,
-        "halt_max_steps": depth.N_sup,
-        "halt_exploration_prob": config.loss.exploration,
         "forward_dtype": model.dtype,
         "mlp_t": model.mixer == "swiglu",
         "no_ACT_continue": not config.loss.continue_loss,

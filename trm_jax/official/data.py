@@ -4,7 +4,6 @@ In a set the examples lie one after another; ``puzzle_indices`` says where each 
 each group of puzzles (a puzzle and its augmented copies) does.
 """
 
-import json
 import sys
 from dataclasses import dataclass
 from functools import cache
@@ -14,7 +13,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from trm_jax.core.task import IGNORE, Examples, TokenTask, repeated_inputs
-from trm_jax.support.files import DAMAGE
+from trm_jax.support.files import DAMAGE, one_line, read_json
 from trm_jax.support.schema import check_types, require
 
 
@@ -83,7 +82,6 @@ def _examples(part: Part) -> Examples:
 
 
 def is_folder(path: Path) -> bool:
-    """Whether a path is a data set in the official layout."""
     return (path / "test" / "dataset.json").is_file()
 
 
@@ -114,10 +112,7 @@ def read_part(folder: str, part: str) -> Part:
 
 def _dataset(path: Path) -> dict[str, Any]:
     require(path.is_file(), f"no {path.name} in {path.parent}: not a data set in the official layout")
-    try:
-        dataset = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON: {error}") from None
+    dataset = read_json(path)
     needed = ("seq_len", "vocab_size", "num_puzzle_identifiers")
     missing = [name for name in needed if type(dataset.get(name)) is not int]
     require(not missing, f"{path} gives no whole number for {', '.join(missing)}")
@@ -170,6 +165,6 @@ def _array(path: Path) -> np.ndarray:
     try:
         values = np.load(path, allow_pickle=False)
     except DAMAGE as error:
-        raise ValueError(f"{path} is damaged or no .npy file: {' '.join(str(error).split())}") from None
+        raise ValueError(f"{path} is damaged or no .npy file: {one_line(error)}") from None
     require(isinstance(values, np.ndarray) and values.dtype.kind in "iu", f"{path} does not hold whole numbers")
     return values

@@ -12,7 +12,7 @@ from trm_jax.core import predict
 from trm_jax.core.config import Config
 from trm_jax.core.rollouts import CHOICES, right_by_count, rollouts
 from trm_jax.core.task import IGNORE, Examples, check_tokens
-from trm_jax.reporting.interval import Interval
+from trm_jax.reporting.interval import Interval, wilson
 from trm_jax.support.schema import require
 
 CHUNK = 1024
@@ -31,10 +31,8 @@ class Scores(NamedTuple):
     """N."""
 
     def interval(self, step: int) -> Interval:
-        """Exact after a step (from 1) with its 95 % interval (Wilson 1927)."""
-        share, n, z = float(self.exact[step - 1]), self.examples, 1.959964
-        centre, spread = share + z**2 / (2 * n), z * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
-        return Interval(share, *(float((centre + sign * spread) / (1 + z**2 / n)) for sign in (-1, 1)))
+        """Exact after a step (from 1) with its 95 % interval."""
+        return wilson(round(float(self.exact[step - 1]) * self.examples), self.examples)
 
 
 def evaluate(config: Config, params: Any, examples: Examples, steps: int = 0, what: str = "data") -> Scores:

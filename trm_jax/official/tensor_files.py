@@ -17,7 +17,7 @@ from safetensors.numpy import load_file, save_file
 
 from trm_jax.official.torch_files import write_torch
 from trm_jax.support.archives import ArrayArchive, check_members
-from trm_jax.support.files import DAMAGE, not_the_file, replacing
+from trm_jax.support.files import DAMAGE, not_the_file, one_line, replacing
 from trm_jax.support.unpickle import Named, NotAdmitted, unpickle
 
 STORAGES: dict[str, np.dtype] = {
@@ -70,8 +70,7 @@ def read_state_dict(path: Path, key: str = "") -> dict[str, np.ndarray]:
     except Refused as error:
         raise ValueError(f"{path} {error}") from error
     except (*DAMAGE, SafetensorError) as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"{path} is damaged or no file of named arrays: {reason}") from error
+        raise ValueError(f"{path} is damaged or no file of named arrays: {one_line(error)}") from error
     return {name: _widened(value) for name, value in state.items()}
 
 
@@ -179,7 +178,6 @@ class _TorchFile:
         self.bytes_left = 2**20 + _MAX_COPIES * sum(info.file_size for info in archive.infolist())
 
     def call(self, name: str, arguments: tuple) -> Any:
-        """The result of one of the functions in ADMITTED."""
         if name == "OrderedDict" and not arguments:
             return _Dict()
         if name in ("device", "Size"):

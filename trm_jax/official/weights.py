@@ -1,9 +1,11 @@
-"""Weights of the official PyTorch TRM (SamsungSAILMontreal/TinyRecursiveModels), in and out.
+"""Weights and checkpoints of the official PyTorch TRM (SamsungSAILMontreal/TinyRecursiveModels), in and out.
 
 A state dict here is a flat dict of numpy arrays under the official names; linear weights are (out, in) there and
 (in, out) here.
 """
 
+import json
+from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
@@ -15,8 +17,9 @@ from trm_jax.core.config import Config
 from trm_jax.core.model_config import ModelConfig
 from trm_jax.core.start import Puzzles, resized, weight_shapes
 from trm_jax.official.config import REQUIRED as REQUIRED
-from trm_jax.official.config import export_config as export_config
-from trm_jax.official.config import import_config as import_config
+from trm_jax.official.config import export_config, from_weights, import_config, read_config
+from trm_jax.official.tensor_files import read_state_dict, write_state_dict
+from trm_jax.support.files import write_text
 from trm_jax.support.schema import require
 
 NAMES = {
@@ -37,6 +40,7 @@ LAYER_NAMES = {
     "mix.qkv.kernel": "self_attn.qkv_proj.weight",
     "mix.out.kernel": "self_attn.o_proj.weight",
 }
+CONFIG = "all_config.yaml"
 PREFIX = "_orig_mod.model."
 """What stands before every name in a checkpoint of pretrain.py: the compiled model inside its loss."""
 _BUFFERS = ("initial_y", "initial_z")
@@ -108,6 +112,42 @@ def export_weights(config: Config, params) -> dict[str, np.ndarray]:
             value = value.astype(ml_dtypes.bfloat16)
         exported[_official_name(path, config.model)] = np.ascontiguousarray(value)
     return exported
+
+
+def read_checkpoint(
+    path: Path,
+    config: Path | None = None,
+    dataset: dict[str, Any] | None = None,
+    key: str = "",
+    puzzles: Puzzles = "keep",
+) -> tuple[Config, dict[str, Any]]:
+    """Our config and weights of a checkpoint; its own config is ``config``, or all_config.yaml beside it.
+
+    ``dataset`` is the dataset.json of its data, which says what neither config nor weights do; ``key`` names the
+    weights in a larger dict. Raises FileNotFoundError, or ValueError that names the file.
+    """
+    state = read_state_dict(path, key)
+    options = from_weights(read_config(config or path.parent / CONFIG), state)
+    if puzzles != "keep":
+        options |= {name: dataset[name] for name in ("num_puzzle_identifiers",) if dataset and name in dataset}
+    ours = import_config((dataset or {}) | options)
+    try:
+        return ours, import_weights(ours, state, puzzles)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def write_checkpoint(path: Path, config: Config, params: Any) -> Path:
+    """Write weights as pretrain.py saves them, and their official config beside them as PATH.json; returns that path.
+
+    Raises ValueError for a model that the official code cannot express, or another ending than .pt, .safetensors, .npz.
+    """
+    options = export_config(config)
+    state = {PREFIX + name: value for name, value in export_weights(config, params).items()}
+    write_state_dict(path, state)
+    beside = path.with_name(f"{path.name}.json")
+    write_text(beside, json.dumps(options, indent=1) + "\n")
+    return beside
 
 
 def _official_name(path: tuple[str, ...], model: ModelConfig) -> str:
