@@ -4,7 +4,7 @@ import math
 import zipfile
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, NamedTuple
+from typing import IO, BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -25,6 +25,11 @@ class TooLarge(ValueError):
     """An archive that would unpack to more bytes than allowed."""
 
 
+def unpacked_limit(size: int) -> int:
+    """Bytes beyond which a packed file of ``size`` bytes is made to fill the memory."""
+    return max(_MAX_UNPACKED, _MAX_RATIO * size)
+
+
 def check_members(archive: zipfile.ZipFile, size: int, max_bytes: int | None = None) -> None:
     """Refuse an archive of ``size`` bytes that would unpack to more than ``max_bytes``, or to far more than its size.
 
@@ -35,9 +40,16 @@ def check_members(archive: zipfile.ZipFile, size: int, max_bytes: int | None = N
         raise ValueError(f"it has {len(members):,} members")
     if any(info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for info in members):
         raise ValueError("it is compressed by a method other than deflate")
-    unpacked, limit = sum(info.file_size for info in members), max(_MAX_UNPACKED, _MAX_RATIO * size)
+    unpacked, limit = sum(info.file_size for info in members), unpacked_limit(size)
     if unpacked > min(limit, max_bytes or limit):
         raise TooLarge(f"it would unpack from {size:,} bytes to {unpacked:,}")
+
+
+def read_array_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Shape, whether it is in Fortran's order, and type of an array of numpy, whose cells come next in the file."""
+    version = np.lib.format.read_magic(file)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    return read(file)
 
 
 class ArrayArchive:
@@ -73,9 +85,7 @@ class ArrayArchive:
     def _header(self, name: str) -> Header:
         info = self._members[name]
         with self._archive.open(info) as member:
-            version = np.lib.format.read_magic(member)
-            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            shape, _, dtype = read(member)
+            shape, _, dtype = read_array_header(member)
             length = member.tell()
         if dtype.hasobject:
             raise ValueError(f"{name} is an array of objects, which could run code; save it as numbers")

@@ -2,7 +2,7 @@
 
 import csv
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
@@ -113,18 +113,29 @@ def answers(
     if not np.isfinite(probabilities).all():
         raise ValueError("probabilities have values that are NaN or infinite")
     decisions = decide(probabilities, review_threshold, doubts) if count else None
-    return _answers(read, probabilities, steps, decisions, doubts, unlike, cluster)
+    wafers = read.wafers
+
+    def answer(index: int) -> Answer:
+        assert decisions is not None
+        label = int(wafers.label[index])
+        return Answer(
+            row=int(wafers.row[index]),
+            decision="review" if decisions.review[index] else "auto",
+            prediction=CLASSES[decisions.predicted[index]],
+            confidence=float(decisions.confidence[index]),
+            steps=int(steps[index]),
+            unlike=None if unlike is None else float(unlike[index]),
+            cluster=0 if cluster is None else int(cluster[index]),
+            probabilities=tuple(probabilities[index].tolist()),
+            label="" if label == UNKNOWN else CLASSES[label],
+            reason=doubts.get(index, ALWAYS if decisions.always[index] else ""),
+        )
+
+    return _in_order(read, answer)
 
 
-def _answers(
-    read: ReadResult,
-    probabilities: np.ndarray,
-    steps: np.ndarray,
-    decisions: Decisions | None,
-    doubts: Doubts,
-    unlike: np.ndarray | None,
-    cluster: np.ndarray | None,
-) -> Iterator[Answer]:
+def _in_order(read: ReadResult, answer: Callable[[int], Answer]) -> Iterator[Answer]:
+    """The answers to usable maps, and between them the rejected ones."""
     wafers = read.wafers
     # A rejected map stands before the first usable one of a higher row; rows of a source ascend.
     rejected = sorted(read.rejected, key=lambda entry: entry.row)
@@ -135,20 +146,8 @@ def _answers(
         while broken is not None and place == index:
             yield Answer(int(broken.row), "rejected", reason=broken.reason)
             place, broken = next(waiting)
-        if decisions is not None and index < len(wafers):
-            label = int(wafers.label[index])
-            yield Answer(
-                row=int(wafers.row[index]),
-                decision="review" if decisions.review[index] else "auto",
-                prediction=CLASSES[decisions.predicted[index]],
-                confidence=float(decisions.confidence[index]),
-                steps=int(steps[index]),
-                unlike=None if unlike is None else float(unlike[index]),
-                cluster=0 if cluster is None else int(cluster[index]),
-                probabilities=tuple(probabilities[index].tolist()),
-                label="" if label == UNKNOWN else CLASSES[label],
-                reason=doubts.get(index, ALWAYS if decisions.always[index] else ""),
-            )
+        if index < len(wafers):
+            yield answer(index)
 
 
 def summary(

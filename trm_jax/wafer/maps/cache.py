@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from trm_jax.support.files import DAMAGE, replacing_directory, sha256
+from trm_jax.support.files import DAMAGE, one_line, replacing_directory, sha256
 from trm_jax.wafer.maps.answers import plain_cell
 from trm_jax.wafer.maps.validate import LARGEST_SIDE, SMALLEST_SIDE, ReadResult, Rejected, find_copies
 from trm_jax.wafer.maps.wafers import CLASSES, UNKNOWN, Wafers
@@ -63,7 +63,6 @@ def notice(path: Path) -> str:
 
 
 def counts(result: ReadResult) -> dict[str, Any]:
-    """How many maps, labels, classes, copies and contradictions there are."""
     wafers, copies = result.wafers, find_copies(result.wafers)
     labelled = wafers.label[wafers.label != UNKNOWN]
     return {
@@ -138,7 +137,7 @@ def read_cache(path: Path) -> ReadResult:
         if damaged:
             raise ValueError(f"{', '.join(damaged)} is not what was written (wrong SHA-256)")
     except (*DAMAGE, csv.Error) as error:
-        raise ValueError(f"{path} is damaged; prepare it again: {' '.join(str(error).split())}") from error
+        raise ValueError(f"{path} is damaged; prepare it again: {one_line(error)}") from error
     return ReadResult(wafers, rejected, notes=() if sums is not None else (NO_SUMS,))
 
 

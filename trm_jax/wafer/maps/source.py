@@ -4,14 +4,13 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from trm_jax.support.files import restore
+from trm_jax.support.files import ROOT, restore
 from trm_jax.wafer.maps.cache import is_cache, read_cache
 from trm_jax.wafer.maps.fab.bins import parse_pass_bins
 from trm_jax.wafer.maps.readers.folder import find_files, read_files, read_folder
 from trm_jax.wafer.maps.readers.formats import map_format, source_format, unpacked
 from trm_jax.wafer.maps.validate import ReadOptions, ReadResult
 
-ROOT = Path(__file__).resolve().parents[3]
 _IN_DATA_ROOT = Path("wm811k") / "wm811k_labelled.npz"
 _KINDS = "give a frame (.pkl, .parquet), an .npz, a cache, a map (.csv, .png, .xml, .sinf, .stdf) or a folder of them"
 _PACKED = (".gz", ".zip")

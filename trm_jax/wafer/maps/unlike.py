@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from trm_jax.support.archives import ArrayArchive
-from trm_jax.support.files import DAMAGE, replacing
+from trm_jax.support.files import DAMAGE, one_line, replacing
 
 UNLIKE = "unlike.npz"
 """File beside the weights of a checkpoint, and beside the models of a package."""
@@ -59,7 +59,6 @@ def known(unlike: np.ndarray) -> np.ndarray | None:
 
 
 def save_unlike(path: Path, unlike: Unlike) -> None:
-    """Write the file, whole or not at all."""
     with replacing(path) as temporary, temporary.open("wb") as file:
         np.savez(file, **unlike._asdict())
 
@@ -80,5 +79,5 @@ def load_unlike(path: Path, features: int | None = None) -> Unlike | None:
         if features is not None and size != features:
             raise ValueError(f"it takes {size} features, but the model gives {features}")
     except DAMAGE as error:
-        raise ValueError(f"{path} is damaged or of another model: {' '.join(str(error).split())}") from error
+        raise ValueError(f"{path} is damaged or of another model: {one_line(error)}") from error
     return unlike

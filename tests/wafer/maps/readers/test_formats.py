@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from trm_jax.support import archives
 from trm_jax.wafer.generated.synthetic import synthetic_wafers
 from trm_jax.wafer.maps import source
 from trm_jax.wafer.maps.fab.bins import Die, bin_name, parse_pass_bins, place
-from trm_jax.wafer.maps.readers import formats
 from trm_jax.wafer.maps.wafers import CLASSES, FAIL, NO_DIE, PASS, UNKNOWN
 
 WAFERS = synthetic_wafers(9, seed=3)
@@ -276,8 +276,8 @@ def test_copies_by_gzip_and_zip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "a.csv.gz").write_bytes(gzip.compress("\n".join(["x,y,bin", *die_lines(MAP)]).encode()))
     assert np.array_equal(source.read(tmp_path / "folder", pass_bins="1").wafers.map(0), cropped(MAP))
-    monkeypatch.setattr(formats, "_MAX_UNPACKED", 10)
-    monkeypatch.setattr(formats, "_MAX_RATIO", 0)
+    monkeypatch.setattr(archives, "_MAX_UNPACKED", 10)
+    monkeypatch.setattr(archives, "_MAX_RATIO", 0)
     with pytest.raises(
         ValueError, match=r"LSWMD\.pkl\.gz cannot be unpacked: it would unpack from [\d,]+ bytes to more"
     ):

@@ -30,8 +30,6 @@ class FoundMap(NamedTuple):
 
 
 class Die(NamedTuple):
-    """A tested die."""
-
     x: int
     y: int
     result: str

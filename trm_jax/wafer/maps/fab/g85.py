@@ -13,11 +13,6 @@ _MAX_BYTES = 16 * 2**20
 _LETTERS = {"ascii": 1, "hexadecimal": 2, "decimal": 3, "integer2": 4}  # of a bin, by BinType
 
 
-def is_g85(head: bytes) -> bool:
-    """Whether a file begins like XML."""
-    return decode(head).lstrip().startswith(("<?xml", "<Map", "<!DOCTYPE", "<!--"))
-
-
 def parse_g85(content: bytes, options: ReadOptions = DEFAULTS) -> list[FoundMap]:
     """A map for each Map of a file. Passing are the bins of ``pass_bins``, else those of BinQuality Pass.
 

@@ -6,15 +6,10 @@ Needs the extra ``klarf`` (klarf-reader).
 import tempfile
 from pathlib import Path
 
-from trm_jax.support.files import DAMAGE
+from trm_jax.support.files import DAMAGE, one_line
 from trm_jax.wafer.maps.fab.bins import LARGEST_FILE, Die, FoundMap, broken, place
 from trm_jax.wafer.maps.readers.text import decode
 from trm_jax.wafer.maps.validate import DEFAULTS, ReadOptions
-
-
-def is_klarf(head: bytes) -> bool:
-    """Whether a file begins like KLARF."""
-    return decode(head).lstrip().startswith(("FileVersion", "Record FileRecord"))
 
 
 def parse_klarf(content: bytes, options: ReadOptions = DEFAULTS) -> list[FoundMap]:
@@ -34,7 +29,7 @@ def parse_klarf(content: bytes, options: ReadOptions = DEFAULTS) -> list[FoundMa
         except Exception as error:  # klarf-reader raises this kind itself
             if not isinstance(error, (*DAMAGE, NameError)) and type(error) is not Exception:
                 raise
-            raise ValueError(f"cannot be read as KLARF: {' '.join(str(error).split())[:200]}") from None
+            raise ValueError(f"cannot be read as KLARF: {one_line(error)[:200]}") from None
     plan = found.sample_plan_test
     inspected = [Die(x, y, "P") for x, y in zip(plan.x, plan.y, strict=True)]
     if not inspected:

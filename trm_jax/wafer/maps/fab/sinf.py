@@ -7,12 +7,6 @@ from trm_jax.wafer.maps.validate import DEFAULTS, LARGEST_SIDE, ReadOptions
 _MAX_BYTES = 8 * LARGEST_SIDE**2
 
 
-def is_sinf(head: bytes) -> bool:
-    """Whether a file begins like SINF."""
-    first = decode(head).lstrip().casefold()
-    return first.startswith(("device:", "lot:", "wafer:", "rowdata:"))
-
-
 def parse_sinf(content: bytes, options: ReadOptions = DEFAULTS) -> list[FoundMap]:
     """The map of a file. Passing are the bins of ``pass_bins``, else those that the file names as BCEQU.
 

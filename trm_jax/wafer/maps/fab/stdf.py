@@ -5,7 +5,7 @@ Needs the extra ``stdf`` (Semi-ATE-STDF).
 
 import io
 
-from trm_jax.support.files import DAMAGE
+from trm_jax.support.files import DAMAGE, one_line
 from trm_jax.wafer.maps.fab.bins import Die, FoundMap, broken, place
 from trm_jax.wafer.maps.validate import DEFAULTS, ReadOptions
 
@@ -48,7 +48,7 @@ def parse_stdf(content: bytes, options: ReadOptions = DEFAULTS) -> list[FoundMap
                     result = str(value("HARD_BIN")) if options.pass_bins else "FP"[flags[_FAILED] == "0"]
                     wafers[running[value("HEAD_NUM")]].append(Die(*place_, result))
     except (*DAMAGE, STDFError) as error:
-        raise ValueError(f"is damaged or not STDF: {' '.join(str(error).split())[:200]}") from None
+        raise ValueError(f"is damaged or not STDF: {one_line(error)[:200]}") from None
     if not wafers:
         raise ValueError("is STDF without wafers (records WIR)")
     cut = set(running.values())

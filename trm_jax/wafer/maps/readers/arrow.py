@@ -5,23 +5,15 @@ from typing import Any
 
 import numpy as np
 
-from trm_jax.support.files import DAMAGE
+from trm_jax.support.archives import unpacked_limit
+from trm_jax.support.files import DAMAGE, one_line
 from trm_jax.wafer.maps.readers.frame import INDEX, NEEDED
 from trm_jax.wafer.maps.readers.lswmd import read_frame
 from trm_jax.wafer.maps.readers.pickled import Array
 from trm_jax.wafer.maps.validate import DEFAULTS, ReadOptions, ReadResult
 
-_MAX_VALUES, _MAX_RATIO = 2**28, 250
-
-
-def is_parquet(head: bytes) -> bool:
-    """Whether a file begins like parquet."""
-    return head.startswith(b"PAR1")
-
-
-def is_feather(head: bytes) -> bool:
-    """Whether a file begins like feather, which is a file of Arrow."""
-    return head.startswith(b"ARROW1")
+FEATHER = b"ARROW1"
+"""How a file of feather begins, which is one of Arrow."""
 
 
 def read_arrow(path: Path, options: ReadOptions = DEFAULTS) -> ReadResult:
@@ -42,7 +34,7 @@ def read_arrow(path: Path, options: ReadOptions = DEFAULTS) -> ReadResult:
             columns[kind] = _maps(column, cells) if name == "waferMap" else column.to_pylist()
         return read_frame(columns, cells, path.name, options)
     except (*DAMAGE, pyarrow.ArrowException) as error:
-        raise ValueError(f"{path} is damaged or not a frame of wafer maps: {' '.join(str(error).split())}") from None
+        raise ValueError(f"{path} is damaged or not a frame of wafer maps: {one_line(error)}") from None
 
 
 def _table(path: Path) -> Any:
@@ -51,14 +43,14 @@ def _table(path: Path) -> Any:
 
     wanted = {*NEEDED, "failureNum", "__index_level_0__"}
     with path.open("rb") as file:
-        if is_feather(file.read(6)):
+        if file.read(6) == FEATHER:
             names = [name for name in feather.read_table(path, memory_map=True).column_names if name in wanted]
             return feather.read_table(path, columns=names)
     opened = parquet.ParquetFile(path)
     meta = opened.metadata
     groups = [meta.row_group(index) for index in range(meta.num_row_groups)]
     values = sum(group.column(index).num_values for group in groups for index in range(meta.num_columns))
-    if values > max(_MAX_VALUES, _MAX_RATIO * path.stat().st_size):
+    if values > unpacked_limit(path.stat().st_size):
         raise ValueError(f"it would unpack to {values:,} values")
     return opened.read(columns=[name for name in opened.schema_arrow.names if name in wanted])
 

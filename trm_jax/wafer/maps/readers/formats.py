@@ -12,23 +12,22 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from trm_jax.support.archives import check_members
-from trm_jax.support.files import DAMAGE
+from trm_jax.support.archives import check_members, unpacked_limit
+from trm_jax.support.files import DAMAGE, one_line
 from trm_jax.wafer.maps.fab.bins import LARGEST_FILE, FoundMap
-from trm_jax.wafer.maps.fab.g85 import is_g85, parse_g85
-from trm_jax.wafer.maps.fab.klarf import is_klarf, parse_klarf
-from trm_jax.wafer.maps.fab.sinf import is_sinf, parse_sinf
+from trm_jax.wafer.maps.fab.g85 import parse_g85
+from trm_jax.wafer.maps.fab.klarf import parse_klarf
+from trm_jax.wafer.maps.fab.sinf import parse_sinf
 from trm_jax.wafer.maps.fab.stdf import is_stdf, parse_stdf
-from trm_jax.wafer.maps.readers.arrow import is_feather, is_parquet, read_arrow
+from trm_jax.wafer.maps.readers.arrow import FEATHER, read_arrow
 from trm_jax.wafer.maps.readers.lswmd import read_pickle
-from trm_jax.wafer.maps.readers.npz import is_npy, parse_npy, read_npz
-from trm_jax.wafer.maps.readers.png import is_png, parse_png
+from trm_jax.wafer.maps.readers.npz import parse_npy, read_npz
+from trm_jax.wafer.maps.readers.png import parse_png
 from trm_jax.wafer.maps.readers.text import decode, parse_text
 from trm_jax.wafer.maps.validate import ReadOptions, ReadResult
 
 _HEAD = 4096
 _GZIP, _ZIP = b"\x1f\x8b", b"PK\x03\x04"
-_MAX_UNPACKED, _MAX_RATIO = 2**28, 250
 
 
 class MapFormat(NamedTuple):
@@ -53,6 +52,18 @@ class SourceFormat(NamedTuple):
     read: Callable[[Path, ReadOptions], ReadResult]
 
 
+def _bytes(*marks: bytes) -> Callable[[bytes], bool]:
+    return lambda head: head.startswith(marks)
+
+
+def _text(*words: str) -> Callable[[bytes], bool]:
+    return lambda head: decode(head).lstrip().startswith(words)
+
+
+def _is_sinf(head: bytes) -> bool:
+    return decode(head).lstrip().casefold().startswith(("device:", "lot:", "wafer:", "rowdata:"))
+
+
 def _is_text_map(head: bytes) -> bool:
     """Whether the first line is one of a grid or of a list of dies."""
     lines = [line for line in decode(head).splitlines()[:20] if line.strip() and not line.startswith("#")]
@@ -60,25 +71,28 @@ def _is_text_map(head: bytes) -> bool:
     return bool(lines) and bool(names or re.fullmatch(r'[\d\s,;."_-]+', lines[0]))
 
 
-def _is_pickle(head: bytes) -> bool:
-    return head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05")
-
-
 MAPS = (
-    MapFormat("PNG", (".png",), is_png, parse_png),
+    MapFormat("PNG", (".png",), _bytes(b"\x89PNG"), parse_png),
     MapFormat("STDF", (".stdf", ".std"), is_stdf, parse_stdf, 2**29),
-    MapFormat("NumPy array", (".npy",), is_npy, parse_npy),
-    MapFormat("SINF", (".sinf", ".sin"), is_sinf, parse_sinf),
-    MapFormat("SEMI G85", (".xml", ".g85"), is_g85, parse_g85),
-    MapFormat("KLARF", (".klarf", ".klf", ".001", ".000"), is_klarf, parse_klarf, only=False),
+    MapFormat("NumPy array", (".npy",), _bytes(b"\x93NUMPY"), parse_npy),
+    MapFormat("SINF", (".sinf", ".sin"), _is_sinf, parse_sinf),
+    MapFormat("SEMI G85", (".xml", ".g85"), _text("<?xml", "<Map", "<!DOCTYPE", "<!--"), parse_g85),
+    MapFormat(
+        "KLARF", (".klarf", ".klf", ".001", ".000"), _text("FileVersion", "Record FileRecord"), parse_klarf, only=False
+    ),
     MapFormat("grid or list of dies", (".csv",), _is_text_map, parse_text),
     MapFormat("grid or list of dies", (".txt", ".tsv", ".map"), _is_text_map, parse_text, only=False),
 )
 SOURCES = (
-    SourceFormat("npz", (".npz",), lambda head: head.startswith(_ZIP), read_npz),
-    SourceFormat("pickled frame", (".pkl", ".pickle", ".p"), _is_pickle, read_pickle),
-    SourceFormat("parquet", (".parquet", ".pq"), is_parquet, read_arrow),
-    SourceFormat("feather", (".feather", ".arrow"), is_feather, read_arrow),
+    SourceFormat("npz", (".npz",), _bytes(_ZIP), read_npz),
+    SourceFormat(
+        "pickled frame",
+        (".pkl", ".pickle", ".p"),
+        _bytes(*(bytes((128, protocol)) for protocol in range(2, 6))),
+        read_pickle,
+    ),
+    SourceFormat("parquet", (".parquet", ".pq"), _bytes(b"PAR1"), read_arrow),
+    SourceFormat("feather", (".feather", ".arrow"), _bytes(FEATHER), read_arrow),
 )
 _SUFFIXES = {suffix for entry in MAPS for suffix in entry.suffixes}
 
@@ -135,7 +149,7 @@ def unpacked(path: Path) -> Iterator[Path]:
         try:
             inside = _unpack(path, Path(folder), head.startswith(_ZIP))
         except DAMAGE as error:
-            raise ValueError(f"{path} cannot be unpacked: {' '.join(str(error).split())}") from error
+            raise ValueError(f"{path} cannot be unpacked: {one_line(error)}") from error
         yield inside
 
 
@@ -143,7 +157,7 @@ def _unpack(path: Path, folder: Path, is_zip: bool) -> Path:
     size = path.stat().st_size
     if not is_zip:
         inside = folder / (path.stem if path.suffix.lower() == ".gz" else path.name)
-        limit = max(_MAX_UNPACKED, _MAX_RATIO * size)
+        limit = unpacked_limit(size)
         with gzip.open(path) as packed, inside.open("wb") as file:
             while piece := packed.read(2**20):
                 file.write(piece)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from trm_jax.support.files import DAMAGE
+from trm_jax.support.files import DAMAGE, one_line
 from trm_jax.wafer.maps.readers.frame import INDEX, read_columns
 from trm_jax.wafer.maps.readers.pickled import Array
 from trm_jax.wafer.maps.validate import DEFAULTS, LOT_BLOCK, ReadOptions, ReadResult, build_wafers, factorize
@@ -29,7 +29,7 @@ def read_pickle(path: Path, options: ReadOptions = DEFAULTS) -> ReadResult:
     try:
         return read_frame(*read_columns(path, options.progress), path.name, options)
     except DAMAGE as error:
-        raise ValueError(f"{path} is damaged or not a frame of wafer maps: {' '.join(str(error).split())}") from error
+        raise ValueError(f"{path} is damaged or not a frame of wafer maps: {one_line(error)}") from error
 
 
 def read_frame(columns: dict[str, list[Any]], cells: bytearray, name: str, options: ReadOptions) -> ReadResult:

@@ -7,8 +7,8 @@ from typing import BinaryIO
 
 import numpy as np
 
-from trm_jax.support.archives import ArrayArchive, Header, TooLarge
-from trm_jax.support.files import DAMAGE
+from trm_jax.support.archives import ArrayArchive, Header, TooLarge, read_array_header
+from trm_jax.support.files import DAMAGE, one_line
 from trm_jax.wafer.maps.fab.bins import FoundMap
 from trm_jax.wafer.maps.validate import (
     DEFAULTS,
@@ -70,7 +70,7 @@ def read_npz(
     except TooLarge as error:
         raise TooLarge(f"{name}: {error}") from None
     except DAMAGE as error:
-        raise ValueError(f"{name} is damaged or not a file of wafer maps: {' '.join(str(error).split())}") from error
+        raise ValueError(f"{name} is damaged or not a file of wafer maps: {one_line(error)}") from error
     try:
         return _build(name.rpartition("/")[2], flat, arrays, classes, options)
     except ValueError as error:
@@ -172,21 +172,14 @@ def _build(
     return build_wafers(flat, arrays["height"], arrays["width"], columns, source, errors)
 
 
-def is_npy(head: bytes) -> bool:
-    """Whether a file begins like an array of numpy."""
-    return head.startswith(b"\x93NUMPY")
-
-
 def parse_npy(content: bytes, options: ReadOptions = DEFAULTS) -> list[FoundMap]:
     """The map of a file with one array (height, width) of integers. Raises ValueError for other arrays."""
     file = io.BytesIO(content)
     try:
-        version = np.lib.format.read_magic(file)
-        header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, fortran, dtype = header(file)
+        shape, fortran, dtype = read_array_header(file)
         if len(shape) != 2 or dtype.kind not in "iu" or max(shape) > LARGEST_SIDE:
             raise ValueError(f"has an array of {dtype} and shape {shape}, not (height, width) of integers")
         cells = np.frombuffer(content, dtype, offset=file.tell()).reshape(shape, order="F" if fortran else "C")
     except DAMAGE as error:
-        raise ValueError(f"is damaged or no map: {' '.join(str(error).split())}") from None
+        raise ValueError(f"is damaged or no map: {one_line(error)}") from None
     return [FoundMap(_bytes(cells))]

@@ -6,16 +6,12 @@ import warnings
 
 import numpy as np
 
+from trm_jax.support.files import one_line
 from trm_jax.wafer.maps.fab.bins import FoundMap
 from trm_jax.wafer.maps.validate import DEFAULTS, LARGEST_SIDE, ReadOptions
 
 _MAX_BYTES = 4 * LARGEST_SIDE**2
 _GREY = {0: 0, 127: 1, 128: 1, 255: 2}
-
-
-def is_png(head: bytes) -> bool:
-    """Whether a file begins like a PNG."""
-    return head.startswith(b"\x89PNG")
 
 
 def parse_png(content: bytes, options: ReadOptions = DEFAULTS) -> list[FoundMap]:
@@ -46,7 +42,7 @@ def _parse(content: bytes) -> np.ndarray:
                 raise ValueError(f"{what}; save it as 8-bit grey (mode L) of the codes, not as a figure")
             cells = np.array(image)
     except (OSError, SyntaxError, EOFError, struct.error, Image.DecompressionBombError) as error:
-        raise ValueError(f"is damaged or not a PNG: {' '.join(str(error).split())}") from None
+        raise ValueError(f"is damaged or not a PNG: {one_line(error)}") from None
     if cells.max(initial=0) <= 2:
         return cells
     strange = np.setdiff1d(cells, list(_GREY))

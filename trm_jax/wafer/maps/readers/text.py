@@ -3,7 +3,7 @@
 import codecs
 import csv
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -38,17 +38,13 @@ def parse_text(content: bytes, options: ReadOptions = DEFAULTS) -> list[FoundMap
         raise ValueError("is a frame saved as text, whose maps are cut; save it as a pickle or as parquet")
     first = first[:1000]
     names = ["".join(filter(str.isalnum, name)).casefold() for name in _split(first)]
-    columns = {kind: names.index(known[0]) for kind, known in _known(names) if known}
+    found = {kind: next((name for name in known if name in names), None) for kind, known in _COLUMNS.items()}
+    columns = {kind: names.index(name) for kind, name in found.items() if name is not None}
     if {"x", "y", "bin"} <= columns.keys():
         return _wafers(text, columns, options)
     if len(names) == 3 and all(map(_DIGITS.fullmatch, _split(first))) and text.count("\n") > SMALLEST_SIDE:
         return _wafers(f"x,y,bin\n{text}", {"x": 0, "y": 1, "bin": 2}, options)
     return [FoundMap(parse_csv(content, options))]
-
-
-def _known(names: list[str]) -> Iterator[tuple[str, list[str]]]:
-    for kind, known in _COLUMNS.items():
-        yield kind, [name for name in known if name in names]
 
 
 def _split(line: str) -> list[str]:
