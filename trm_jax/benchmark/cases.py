@@ -23,8 +23,6 @@ SMOKE = (
 
 @dataclass(frozen=True)
 class Case:
-    """A thing to measure."""
-
     name: str
     kind: Literal["training", "seeds", "inference", "halting"]
     config: Config
@@ -39,7 +37,6 @@ class Case:
 
     @property
     def batch(self) -> int:
-        """Samples B."""
         return self.config.run.batch
 
 

@@ -170,16 +170,14 @@ def halting_predictors(config: Config, params, inputs: np.ndarray, slots: int) -
 def training_flops(config: Config, batch: int) -> int:
     """Matrix-product operations of a training step's forward and backward pass, without recomputation."""
     config = config.override(**{"recursion.remat": False})
-    params = jax.eval_shape(lambda: model.initialise(config.model, jax.random.key(0)))
+    params = model.abstract_weights(config.model)
     gradient = jax.grad(lambda params, data: loss(config, params, data)[0])
     return flops.matmul_flops(gradient, params, random_data(config, batch))
 
 
 def forward_flops(config: Config, batch: int) -> int:
     """Matrix-product operations of a forward pass over all supervision steps."""
-    params = jax.eval_shape(lambda: model.initialise(config.model, jax.random.key(0)))
-    inputs = jax.ShapeDtypeStruct((batch, config.model.cells), jnp.int32)
-    return flops.matmul_flops(lambda params, inputs: model.forward(config, params, inputs), params, inputs)
+    return model.forward_flops(config, model.abstract_weights(config.model), batch)
 
 
 def matrix_product(size: int = 2048) -> tuple[Callable[[], Any], int]:

@@ -60,12 +60,17 @@ def predict(
         return reduce(model.forward(config, params, inputs, puzzle, inference))
 
     batches = jax.lax.map(forward, pad_to_batches((inputs, puzzle), batch))
+    return join_batches(batches, size)
+
+
+def join_batches(tree, size: int):
+    """Answers to batches, (batches, N_sup, B, ...), as those to N samples, (N_sup, N, ...), without the padding."""
 
     def join(values):
         joined = jnp.moveaxis(values, 0, 1)
         return joined.reshape(joined.shape[0], -1, *joined.shape[3:])[:, :size]
 
-    return jax.tree.map(join, batches)
+    return jax.tree.map(join, tree)
 
 
 def pad_to_batches(tree, batch: int):
@@ -125,7 +130,10 @@ def _halted(config: Config, batch: int, inference: bool, params, inputs, limit, 
     steps = jnp.zeros(batch, jnp.int32)
     start = _Slots(jnp.arange(batch), fresh_y, fresh_z, steps, jnp.asarray(batch), nothing)
 
-    questions = _embed(config, batch, inference, params, inputs, puzzle)
+    # Embedded once, where a slot would do so before every step.
+    batches = pad_to_batches((inputs, puzzle), batch)
+    questions = jax.lax.map(lambda part: model.embed(config, params, part[0], part[1], inference), batches)
+    questions = questions.reshape(-1, *questions.shape[2:])
 
     def step(slots: _Slots) -> _Slots:
         x = questions[jnp.minimum(slots.sample, size - 1)]
@@ -146,10 +154,3 @@ def _halted(config: Config, batch: int, inference: bool, params, inputs, limit, 
         return _Slots(sample, y, z, steps, slots.waiting + stops.sum(), stopped)
 
     return jax.lax.while_loop(lambda slots: (slots.sample < size).any(), step, start).stopped
-
-
-def _embed(config: Config, batch: int, inference: bool, params, inputs, puzzle):
-    """The questions of all samples, (at least N, L, D): embedded once, where a slot would do so before every step."""
-    batches = pad_to_batches((inputs, puzzle), batch)
-    questions = jax.lax.map(lambda part: model.embed(config, params, part[0], part[1], inference), batches)
-    return questions.reshape(-1, *questions.shape[2:])

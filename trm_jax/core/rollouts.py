@@ -13,7 +13,7 @@ import numpy as np
 
 from trm_jax.core.config import Config
 from trm_jax.core.network import model, recursion
-from trm_jax.core.predict import most_probable, pad_to_batches
+from trm_jax.core.predict import join_batches, most_probable, pad_to_batches
 from trm_jax.core.task import IGNORE, Prediction
 
 
@@ -60,13 +60,7 @@ def rollouts(config: Config, params, inputs, key, K: int, noise, puzzle=None, ba
             random = jax.random.fold_in(jax.random.fold_in(key, index), number)
             return most_probable(noisy_forward(config, params, inputs, random, scale, puzzle))
 
-        answers = jax.lax.map(answer, (jnp.arange(count), batches))
-
-        def join(values):
-            joined = jnp.moveaxis(values, 0, 1)
-            return joined.reshape(joined.shape[0], -1, *joined.shape[3:])[:, :size]
-
-        return jax.tree.map(join, answers)
+        return join_batches(jax.lax.map(answer, (jnp.arange(count), batches)), size)
 
     return jax.lax.map(rollout, jnp.arange(K))
 

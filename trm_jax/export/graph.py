@@ -20,7 +20,7 @@ from trm_jax.core.config import Config
 from trm_jax.core.network import model
 from trm_jax.edge.format import WEIGHTS, Metadata, write_metadata
 from trm_jax.export.rewrite import fold_constants, nodes, optimize, weight_names
-from trm_jax.support.files import replacing
+from trm_jax.support.files import one_line, replacing
 from trm_jax.support.schema import require
 
 OPSET = 20
@@ -205,7 +205,7 @@ def check(graph: onnx.ModelProto) -> None:
     try:
         onnx.checker.check_model(graph, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise ValueError(f"the exported graph is not valid ONNX: {' '.join(str(error).split())[:300]}") from error
+        raise ValueError(f"the exported graph is not valid ONNX: {one_line(error)[:300]}") from error
     opsets = {entry.domain: entry.version for entry in graph.opset_import}
     require(opsets == {"": OPSET}, f"the exported graph has opsets {opsets}, not only {OPSET}")
     used = {node.op_type for node in nodes(graph.graph)}

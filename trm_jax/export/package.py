@@ -45,8 +45,6 @@ FILES = ("*.onnx", "weights.bin", "*.npz", "labels.txt", "report.*", "model_card
 
 @dataclass(frozen=True)
 class Cost:
-    """Size and speed of a file."""
-
     name: str
     bytes: int
     nodes: int
@@ -57,8 +55,6 @@ class Cost:
 
 @dataclass(frozen=True)
 class EarlyStop:
-    """The adaptive file at one threshold."""
-
     threshold: float
     mean_steps: float
     speed: Speed
@@ -67,8 +63,6 @@ class EarlyStop:
 
 @dataclass(frozen=True)
 class Results:
-    """What was measured."""
-
     metadata: Metadata
     parameters: int
     expected: Agreement
@@ -128,7 +122,6 @@ def write_files(source: Source, samples: Samples, directory: Path, settings: Set
 
 
 def metadata_of(source: Source, samples: Samples) -> Metadata:
-    """What the files say about themselves."""
     machine = environment()
     packages = machine["packages"] | {name: importlib.metadata.version(name) for name in PACKAGES}
     return Metadata(

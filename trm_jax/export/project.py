@@ -27,18 +27,14 @@ from trm_jax.export import graph
 from trm_jax.export.measures import roofline
 from trm_jax.export.measures.cost import count
 from trm_jax.reporting.style import svg
-from trm_jax.support.files import replacing_directory, write_text
+from trm_jax.support.files import ROOT, replacing_directory, write_text
 from trm_jax.support.schema import require
 from trm_jax.support.terminal.cli import main
 from trm_jax.wafer.presets import PRESETS
 
-ROOT = Path(__file__).resolve().parents[2]
-
 
 @dataclass(frozen=True)
 class Arguments:
-    """Count a graph and write lower bounds and projections."""
-
     model: Path | None = None
     """An exported file without a loop (model.onnx, step.onnx, model_fp16.onnx); else the shapes of --preset."""
     preset: Literal["edge", "paper", "smoke"] = "edge"
@@ -96,7 +92,6 @@ def points(quality: Path) -> list[roofline.Point]:
 
 
 def run(arguments: Arguments) -> None:
-    """Write roofline.md and roofline.json, and print the first."""
     require(0 <= arguments.launch[0] <= arguments.launch[1], f"launch must be a range of seconds, {arguments.launch}")
     directory = arguments.output / arguments.name
     if directory.exists() and not (directory / "roofline.json").is_file():

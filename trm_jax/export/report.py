@@ -7,13 +7,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
 from trm_jax.export.measures.latency import ROUNDS
 from trm_jax.export.package import FILES, FLOAT, HALF, INT8, MODEL, Results, Settings, write_files
 from trm_jax.export.samples import Samples
 from trm_jax.export.source import Source
 from trm_jax.reporting import markdown
+from trm_jax.reporting.page import template
 from trm_jax.support.checksums import write_sums
 from trm_jax.support.files import replacing_directory, write_text
 
@@ -25,7 +24,6 @@ ASSUMED = "temperature 1 and review threshold 0.9 were assumed, not fitted"
 
 
 def write(directory: Path, source: Source, samples: Samples, results: Results) -> None:
-    """Write report.json, report.md and model_card.md."""
     write_text(directory / "report.json", json.dumps(_numbers(source, samples, results), indent=1))
     write_text(directory / "report.md", markdown.without_html(report(source, samples, results)))
     write_text(directory / "model_card.md", markdown.without_html(card(source, samples, results)))
@@ -67,11 +65,7 @@ def report(source: Source, samples: Samples, results: Results) -> str:
     last, score = results.early[-1], next(iter(results.expected.scores))
     kept = [stop for stop in results.early if stop.scores[score] >= last.scores[score] - MAX_LOSS]
     exact = [name for name in results.agreements if name in FLOAT.values()]
-    template = Path(__file__).with_name("report.md").read_text(encoding="utf-8")
-    environment = jinja2.Environment(
-        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
-    )
-    return environment.from_string(template).render(
+    return template("trm_jax.export", "report.md").render(
         source=source, samples=samples, results=results, costs=costs, float=costs[MODEL], float32=exact, last=last,
         score=score, expected=results.expected.scores, int8=results.quantized, jax=results.jax.one_thread,
         worst=max(exact, key=lambda name: results.agreements[name].largest), precisions=PRECISIONS, rounds=ROUNDS,
@@ -85,7 +79,6 @@ def _assumed(source: Source) -> str:
 
 
 def card(source: Source, samples: Samples, results: Results) -> str:
-    """model_card.md."""
     N_sup, commit = source.config.recursion.N_sup, results.metadata.provenance["commit"]
     scores = ", ".join(f"{name} {value:.3f}" for name, value in results.expected.scores.items())
     lines = [

@@ -7,13 +7,12 @@ from typing import Any
 
 import jax
 import numpy as np
-from scipy.stats import binomtest
 
 from trm_jax.core.config import Config
 from trm_jax.core.network import model
 from trm_jax.core.task import Task, task_from_options
 from trm_jax.export.samples import TOKEN_TASKS
-from trm_jax.reporting.interval import Interval
+from trm_jax.reporting.interval import Interval, wilson
 from trm_jax.reporting.page import template
 from trm_jax.support.files import replacing_directory, write_text
 from trm_jax.support.provenance import provenance
@@ -75,12 +74,6 @@ def choose(arm: Path) -> Chosen:
         tested=tested,
         trained=json.loads(results.read_text(encoding="utf-8"))["made by"],
     )
-
-
-def wilson(right: int, count: int) -> Interval:
-    """Share with its 95 % interval by Wilson's score."""
-    ends = binomtest(right, count).proportion_ci(method="wilson")
-    return Interval(right / count, float(ends.low), float(ends.high))
 
 
 def model_card(name: str, chosen: Chosen) -> str:

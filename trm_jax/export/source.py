@@ -1,6 +1,5 @@
 """The trained model to export, read from a checkpoint."""
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any
 
 from trm_jax.core.config import Config
 from trm_jax.support.checksums import SUMS, check_sums
+from trm_jax.support.files import read_json
 from trm_jax.support.schema import require
 from trm_jax.training.checkpoint import load_weights, save_weights
 from trm_jax.wafer.checkpoint import untrained
@@ -56,7 +56,7 @@ def read_source(
     config, params, puzzle = with_puzzle(config, params, puzzle)
     path = weights.parent / CALIBRATION
     calibrated = path.is_file()
-    values: dict[str, Any] = _read(path) if calibrated else {"temperature": 1.0, "review_threshold": 0.9}
+    values: dict[str, Any] = read_json(path) if calibrated else {"temperature": 1.0, "review_threshold": 0.9}
     try:
         temperature, threshold = float(values["temperature"]), float(values["review_threshold"])
     except (KeyError, TypeError, ValueError) as error:
@@ -68,7 +68,7 @@ def read_source(
     require(len(dies) == 2 and 0 <= dies[0] <= dies[1], f"{path}: dies must be the fewest and the most, got {dies}")
     path = reference or weights.parent / REFERENCE
     require(reference is None or path.is_file(), f"no reference at {path}; wafer_ship.py writes one beside the weights")
-    drift = _read(path) if path.is_file() else {}
+    drift = read_json(path) if path.is_file() else {}
     told = (config, params, task, weights, temperature, threshold, calibrated, drift, untrained)
     return Source(*told, classes, dies, puzzle)
 
@@ -90,13 +90,6 @@ def with_puzzle(config: Config, params: Any, puzzle: int | None) -> tuple[Config
     require(0 <= puzzle < model.puzzles, f"--puzzle {puzzle}: there are 0 to {model.puzzles - 1}")
     chosen = {**params, "puzzles": params["puzzles"][puzzle : puzzle + 1]}
     return config.override(**{"model.puzzles": 1}), chosen, puzzle
-
-
-def _read(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON: {error}") from None
 
 
 def save_untrained(path: Path) -> None:

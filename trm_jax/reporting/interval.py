@@ -16,17 +16,14 @@ class Interval(NamedTuple):
 
     @property
     def known(self) -> bool:
-        """Whether the interval has ends."""
         return math.isfinite(self.low)
 
     @property
     def covers_zero(self) -> bool:
-        """Whether zero lies in the interval, its ends included."""
         return self.low <= 0 <= self.high
 
     @property
     def percent(self) -> "Interval":
-        """The same of a share, in percent."""
         return Interval(*(100 * number for number in self))
 
     @property
@@ -52,6 +49,14 @@ def quantile_interval(values: np.ndarray) -> Interval:
     """The first of the values with the range of the middle 95 % of the others, its bootstrap resamples."""
     low, high = np.quantile(values[1:], [0.025, 0.975])
     return Interval(float(values[0]), float(low), float(high))
+
+
+def wilson(right: int, count: int) -> Interval:
+    """Share with its 95 % interval by Wilson's score (1927)."""
+    from scipy.stats import binomtest  # slow to import
+
+    ends = binomtest(right, count).proportion_ci(method="wilson")
+    return Interval(right / count, float(ends.low), float(ends.high))
 
 
 def points(share: float) -> str:

@@ -28,5 +28,4 @@ def without_html(text: str) -> str:
 
 
 def bullets(lines: Iterable[object]) -> str:
-    """Lines as a list."""
     return "\n".join(f"- {line}" for line in lines)

@@ -17,7 +17,7 @@ from matplotlib.ticker import PercentFormatter
 from trm_jax.reporting.interval import Interval
 
 # Okabe and Ito, "Color Universal Design", 2008.
-BLACK, BLUE, ORANGE, GREY, BAND = "#000000", "#0072B2", "#E69F00", "#767676", "#f0f0f0"
+BLACK, BLUE, ORANGE, GREY = "#000000", "#0072B2", "#E69F00", "#767676"
 COLOURS = (BLUE, BLACK, ORANGE, "#009E73", "#CC79A7", GREY, "#56B4E9", "#D55E00")
 MARKERS = "osD^vPX*"
 """Of series in one figure, in this order: they differ in shape too."""
@@ -53,9 +53,11 @@ def percent(axis: Axis) -> None:
     axis.set_major_formatter(PercentFormatter(1, symbol=""))
 
 
-def name_source(figure: Figure, source: str) -> None:
-    """What the data are, in grey over the figure."""
+def titled(height: float, source: str) -> Figure:
+    """A new figure of the common width, with what its data are in grey over it."""
+    figure = Figure((WIDTH, height), layout="constrained")
     figure.suptitle(source, fontsize=9, color=GREY)
+    return figure
 
 
 def name_rows(axes: Axes, names: Sequence[str]) -> None:

@@ -31,8 +31,6 @@ class Study:
 
 @dataclass(frozen=True)
 class Arm:
-    """One way to train."""
-
     task: Task
     config: Config
 

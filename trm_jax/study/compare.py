@@ -1,7 +1,7 @@
 """Runs that were made apart, side by side: what they differ in, and the same report as that of one study."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,7 +10,7 @@ import pandas as pd
 from trm_jax.study.results.findings import Wording
 from trm_jax.study.results.report import write_report
 from trm_jax.study.runner import learning_curve
-from trm_jax.support.schema import changed_fields
+from trm_jax.support.schema import changed_fields, option_at
 
 
 class Trained(NamedTuple):
@@ -45,7 +45,7 @@ def differing(arms: Sequence[Trained]) -> pd.DataFrame:
     """The options in which the arms differ, a column for each."""
     first = arms[0]
     names = sorted({name for arm in arms for name in changed_fields(first.options, arm.options)})
-    lines = [[arm.name, *(_value(arm.options, name) for name in names)] for arm in arms]
+    lines = [[arm.name, *(json.dumps(option_at(arm.options, name)) for name in names)] for arm in arms]
     return pd.DataFrame(lines, columns=["Arm", *names])
 
 
@@ -69,9 +69,3 @@ def compare(arms: Sequence[Trained], directory: Path) -> None:
         wording=Wording("example", "examples"),
         reference=arms[0].name,
     )
-
-
-def _value(options: Mapping[str, Any], dotted: str) -> Any:
-    for name in dotted.split("."):
-        options = options.get(name, {})
-    return json.dumps(options)

@@ -3,14 +3,11 @@
 import json
 from collections.abc import Mapping
 
-import jax
-
 from trm_jax.core.config import Config
 from trm_jax.core.network import model
 from trm_jax.core.task import Task
 from trm_jax.reporting.markdown import table
 from trm_jax.study.arms import Arm
-from trm_jax.support.flops import matmul_flops
 from trm_jax.support.terminal.flags import Training
 from trm_jax.training.devices import run_mesh
 from trm_jax.training.loop import begin, compile_chunk
@@ -31,9 +28,8 @@ def cost_text(arms: Mapping[str, Arm]) -> str:
     lines, too_large = [], []
     for name, arm in arms.items():
         config, run = arm.config, arm.config.run
-        params = jax.eval_shape(lambda key, options=config.model: model.initialise(options, key), jax.random.key(0))
-        inputs = model.blank_inputs(config.model, 1)
-        flops = matmul_flops(lambda params, config=config, x=inputs: model.forward(config, params, x), params)
+        params = model.abstract_weights(config.model)
+        flops = model.forward_flops(config, params)
         memory, limit = memory_of_run(arm.task, config)
         if memory.total > limit:
             too_large.append(f"`{name}` {describe(config, memory, limit)}")

@@ -21,7 +21,6 @@ from trm_jax.study.results.findings import Wording
 from trm_jax.study.results.report import write_report
 from trm_jax.study.results.tables import accuracy_table
 from trm_jax.support.files import write_text
-from trm_jax.support.flops import matmul_flops
 from trm_jax.support.provenance import environment, provenance
 from trm_jax.support.schema import changed_fields
 from trm_jax.support.terminal.progress import duration
@@ -30,8 +29,8 @@ from trm_jax.training.devices import to_host
 from trm_jax.training.loop import eval_weights, fit
 from trm_jax.training.predict import scores_by_level
 from trm_jax.training.processes import is_first_process, on_first_process
-from trm_jax.training.run_directory import RunDirectory, read_options
-from trm_jax.training.samples import samples_of
+from trm_jax.training.run_directory import RunDirectory, read_metrics, read_options
+from trm_jax.training.samples import by_seed, samples_of
 
 SMOKE = "SMOKE TEST: it proves that the program runs. The numbers below mean nothing."
 REUSED = "reused_from.txt"  # in the directory of an arm that was copied
@@ -129,15 +128,14 @@ def run_arm(arm: Arm, directory: Path, name: str) -> list[dict[str, Any]]:
     test, weights = samples_of(task, config, "test"), eval_weights(config)(training.state)
     final = scores_by_level(task, config, weights, test)
     best = scores_by_level(task, config, training.best.params, test)
-    keep_best(arm, training.best.params, directory)
+    if jax.process_count() == 1:  # to predict with, export or start from
+        save_seeds(directory, to_host(training.best.params), config, task)
     params = jax.tree.map(lambda leaf: leaf[0], training.state.params)
     seconds = to_host(training.seconds)
     shared = {
         "parameters": model.count_parameters(config.model, params),
         "layer_applications": config.layer_applications,
-        "flops": matmul_flops(
-            lambda params: model.forward(config, params, model.blank_inputs(config.model, 1)), params
-        ),
+        "flops": model.forward_flops(config, params),
     }
     return [
         shared
@@ -150,21 +148,13 @@ def run_arm(arm: Arm, directory: Path, name: str) -> list[dict[str, Any]]:
     ]
 
 
-def keep_best(arm: Arm, best: Any, directory: Path) -> None:
-    """Write the best weights of every seed as ``weights-SEED``, to predict with, export or start from."""
-    if jax.process_count() > 1:
-        return
-    save_seeds(directory, to_host(best), arm.config, arm.task)
-
-
 def learning_curve(directory: Path) -> pd.DataFrame:
     """Validation accuracy and loss of every seed of an arm over the steps."""
     seeds = read_options(directory)["run"]["seeds"]
-    rows = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
     return pd.DataFrame(
         [
             {"step": row["step"], "seed": seed, "validation_exact": row["validation_exact"][i], "loss": row["loss"][i]}
-            for row in rows
+            for row in read_metrics(directory)
             if "validation_exact" in row
             for i, seed in enumerate(seeds)
         ]
@@ -176,7 +166,7 @@ def protocol(arms: Mapping[str, Arm], reference: str, rule: str = "") -> list[st
     task, run = arms[reference].task, arms[reference].config.run
     examples = task.example_name[1]
     changed = sorted({name for arm in arms.values() for name in changed_fields(arms[reference].options, arm.options)})
-    own = [f"Every seed draws its own {examples} and split."] if _own(arms[reference]) else []
+    own = [f"Every seed draws its own {examples} and split."] if by_seed(task, arms[reference].config) else []
     return [
         *_first_seed(arms[reference]).protocol(),
         *own,
@@ -191,13 +181,13 @@ def protocol(arms: Mapping[str, Arm], reference: str, rule: str = "") -> list[st
 def conclude(
     study: Study, arms: dict[str, Arm], directory: Path, rows, predicted: Sequence[str], smoke: bool = False
 ) -> None:
-    """Write results.json and the report, with what made them."""
     sources = _sources(directory, arms)
     options = {name: arm.options for name, arm in arms.items()}
     write_text(directory / "results.json", json.dumps({"rows": rows, "arms": options, "made by": sources}, indent=1))
     task = arms[study.reference].task
-    wording = Wording(*task.example_name, _own(arms[study.reference]))
-    _, counts = np.unique(_levels(_first_seed(arms[study.reference])), return_counts=True)
+    wording = Wording(*task.example_name, by_seed(task, arms[study.reference].config))
+    test = _first_seed(arms[study.reference]).examples("test")
+    counts = [len(test.arrays["labels"])] if test.levels is None else np.unique(test.levels, return_counts=True)[1]
     table = pd.DataFrame(rows)
     write_report(
         directory,
@@ -210,7 +200,7 @@ def conclude(
         predicted=predicted,
         wording=wording,
         paper=study.paper,
-        resolution=1 / counts.min(),
+        resolution=1 / min(counts),
         smoke=smoke,
     )
 
@@ -225,16 +215,6 @@ def print_tables(rows: Sequence[Mapping[str, Any]], directory: Path) -> None:
 def _first_seed(arm: Arm) -> Task:
     """The task of an arm as its first seed sees it."""
     return arm.task.for_seed(arm.config.run.seeds[0])
-
-
-def _own(arm: Arm) -> bool:
-    """Whether every seed draws examples of its own."""
-    return arm.task.for_seed(arm.config.run.seeds[0]) != arm.task
-
-
-def _levels(task: Task) -> np.ndarray:
-    test = task.examples("test")
-    return np.zeros(len(test.arrays["labels"])) if test.levels is None else test.levels
 
 
 def _sources(directory: Path, arms: Mapping[str, Arm]) -> dict[str, str]:

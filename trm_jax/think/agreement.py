@@ -5,6 +5,7 @@ import json
 from typing import Any
 
 import numpy as np
+from scipy.special import expit, softmax
 
 from trm_jax.core.config import Config
 from trm_jax.core.predict import everything, predict
@@ -49,8 +50,7 @@ def differences(config: Config, params: Any, inputs: np.ndarray, steps: int) -> 
     """Largest difference between page and JAX after each step (steps,), of any probability of any input."""
     deep = config.override(**{"recursion.N_sup": steps})
     output = predict(deep, params, inputs, reduce=everything, inference=True)
-    logits, halt = np.asarray(output.logits, np.float64), 1 / (1 + np.exp(-np.asarray(output.q_halt, np.float64)))
-    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    expected, halt = softmax(np.asarray(output.logits, np.float64), axis=-1), expit(np.asarray(output.q_halt, float))
     probabilities, halting = page_answers(config, params, inputs, steps)
-    classes = np.abs(probabilities - powers / powers.sum(axis=-1, keepdims=True)).reshape(steps, -1)
+    classes = np.abs(probabilities - expected).reshape(steps, -1)
     return np.maximum(classes.max(axis=1), np.abs(halting - halt).max(axis=1))

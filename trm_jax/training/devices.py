@@ -45,7 +45,8 @@ def seed_mesh(seeds: int, devices: list[Any] | None = None, batch: int = 1, shar
     """
     devices = jax.devices() if devices is None else devices
     groups = [count for count in range(1, len(devices) + 1) if seeds % count == 0]
-    shapes = [(seed, _largest_divisor(batch, min(shares, len(devices) // seed))) for seed in groups]
+    most = {seed: min(shares, len(devices) // seed) for seed in groups}
+    shapes = [(seed, max(count for count in range(1, most[seed] + 1) if batch % count == 0)) for seed in groups]
     seed, data = max(shapes, key=lambda shape: (shape[0] * shape[1], shape[0]))
     used = devices[: seed * data]
     idle = {device.process_index for device in devices} - {device.process_index for device in used}
@@ -56,10 +57,6 @@ def seed_mesh(seeds: int, devices: list[Any] | None = None, batch: int = 1, shar
             "run.data_parallel"
         )
     return jax.make_mesh((seed, data), ("seed", "data"), axis_types=(AxisType.Auto,) * 2, devices=used)
-
-
-def _largest_divisor(number: int, most: int) -> int:
-    return max(count for count in range(1, most + 1) if number % count == 0)
 
 
 def seeds_at_once(config: Config) -> int:

@@ -66,7 +66,6 @@ Samples = Examples | Sequence[Examples]
 
 
 def predict_samples(config: Config, params: Any, samples: Samples, steps: int = 0) -> Prediction:
-    """What S models answer to samples, or each to its own."""
     if isinstance(samples, Examples):
         return predict(config, params, samples.arrays["inputs"], samples.arrays.get("puzzle"), steps=steps)
     arrays = {name: np.stack([examples.arrays[name] for examples in samples]) for name in samples[0].arrays}
@@ -79,16 +78,14 @@ def scores(task: Task, config: Config, params: Any, samples: Samples, steps: int
     return _joined([task.score(part, examples) for part, examples in shares])
 
 
-def scores_by_level(
-    task: Task, config: Config, params: Any, samples: Samples, steps: int = 0
-) -> dict[str, dict[str, np.ndarray]]:
+def scores_by_level(task: Task, config: Config, params: Any, samples: Samples) -> dict[str, dict[str, np.ndarray]]:
     """The same for the samples of every level of difficulty that all seeds have; predicted once."""
     shares = [
         {
             level: task.score(jax.tree.map(lambda leaf, index=index: leaf[:, :, index], part), chosen)
             for level, index, chosen in _by_level(examples)
         }
-        for part, examples in _shares(predict_samples(config, params, samples, steps), samples)
+        for part, examples in _shares(predict_samples(config, params, samples), samples)
     ]
     shared = [level for level in shares[0] if all(level in share for share in shares)]
     return {level: _joined([share[level] for share in shares]) for level in shared}

@@ -29,7 +29,9 @@ def configure(cache: Path | None = None) -> None:
     cache = cache or Path(os.environ.get("TRM_CACHE", Path.home() / ".cache" / "trm_jax"))
     jax.config.update("jax_compilation_cache_dir", str(cache))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
-    arguments = process_arguments(os.environ, _on_tpu())
+    # On a TPU libtpu is there, and jax has seen chips: else it sets the variable.
+    tpu = importlib.util.find_spec("libtpu") is not None and "TPU_SKIP_MDS_QUERY" not in os.environ
+    arguments = process_arguments(os.environ, tpu)
     if arguments is not None:
         jax.config.update("jax_enable_preemption_service", False)  # it would swallow SIGTERM, which must end a run
         jax.distributed.initialize(
@@ -58,11 +60,6 @@ def process_arguments(environment: Mapping[str, str], tpu: bool = False) -> dict
     tasks = environment.get("SLURM_NTASKS", "1") if "SLURM_STEP_NODELIST" in environment else "1"
     several = max(int(tasks), int(environment.get("OMPI_COMM_WORLD_SIZE", "1"))) > 1
     return {} if several or tpu else None
-
-
-def _on_tpu() -> bool:
-    """Whether this is a machine of a TPU slice: libtpu is there, and jax has seen chips (else it sets the variable)."""
-    return importlib.util.find_spec("libtpu") is not None and "TPU_SKIP_MDS_QUERY" not in os.environ
 
 
 def is_first_process() -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from trm_jax.core.config import Config, migrate
-from trm_jax.support.files import write_text
+from trm_jax.support.files import read_json, write_text
 from trm_jax.support.provenance import environment
 from trm_jax.support.schema import changed_fields, from_dict
 from trm_jax.training.processes import is_first_process, on_first_process
@@ -24,17 +24,9 @@ STEPS = "steps_of_validation"
 """In a row of metrics, the first validation score of every seed after each supervision step."""
 
 
-def _lines(path: Path) -> list[str]:
-    return path.read_text().splitlines() if path.exists() else []
-
-
 def read_options(path: Path) -> dict[str, Any]:
     """Options of the run in a directory, by section, in the layout of today. Raises ValueError for broken JSON."""
-    file = path / "config.json"
-    try:
-        return migrate(json.loads(file.read_text(encoding="utf-8")))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{file} is not JSON: {error}") from None
+    return migrate(read_json(path / "config.json"))
 
 
 def read_config(path: Path) -> tuple[Config, dict[str, Any]]:
@@ -46,8 +38,8 @@ def read_config(path: Path) -> tuple[Config, dict[str, Any]]:
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """Rows of metrics.jsonl of the run in a directory so far; a line that a kill cut short is left out."""
-    rows = []
-    for line in _lines(path / "metrics.jsonl"):
+    file, rows = path / "metrics.jsonl", []
+    for line in file.read_text(encoding="utf-8").splitlines() if file.exists() else ():
         try:
             rows.append(json.loads(line))
         except json.JSONDecodeError:
@@ -75,7 +67,6 @@ class Events:
         self._writers = [SummaryWriter(str(folder / f"seed-{seed}")) for seed in seeds]
 
     def write(self, row: dict[str, Any]) -> None:
-        """One row, at once on the disk."""
         for place, writer in enumerate(self._writers):
             for name, values in row.items():
                 if np.ndim(values) == 1:
@@ -83,7 +74,6 @@ class Events:
             writer.flush()
 
     def close(self) -> None:
-        """Finish the files."""
         for writer in self._writers:
             writer.close()
 
@@ -147,7 +137,6 @@ class RunDirectory:
 
     @property
     def metrics(self) -> list[dict[str, Any]]:
-        """Rows of metrics.jsonl so far."""
         return read_metrics(self.path)
 
     def truncate_metrics(self, step: int) -> None:

@@ -19,7 +19,7 @@ import tyro
 
 from trm_jax.reporting import markdown
 from trm_jax.support.files import write_text
-from trm_jax.support.schema import changed_fields, require
+from trm_jax.support.schema import changed_fields, option_at, require
 from trm_jax.support.terminal.cli import main
 from trm_jax.training.run_directory import STEPS, read_metrics, read_options
 
@@ -31,8 +31,6 @@ VALIDATION = "validation_"
 
 @dataclass(frozen=True)
 class Arguments:
-    """Write a page about one run or two, again and again."""
-
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
     """Folders of runs: of one training, or of a study with arms."""
     output: Path | None = None
@@ -55,12 +53,10 @@ class Arm(NamedTuple):
 
     @property
     def step(self) -> int:
-        """Updates so far."""
         return self.rows[-1]["step"] if self.rows else 0
 
     @property
     def rate(self) -> float:
-        """Updates a second."""
         return self.step / self.seconds if self.seconds > 0 else 0.0
 
     def validation(self) -> tuple[str, list[dict[str, Any]]]:
@@ -152,7 +148,7 @@ def page(watched: dict[Path, list[Arm]], refresh: float) -> str:
     if len(runs) == 2:
         a, b = (arms[0] for arms in runs.values())
         different = changed_fields(a.options, b.options)
-        rows = [(name, _value(a.options, name), _value(b.options, name)) for name in different]
+        rows = [(name, option_at(a.options, name), option_at(b.options, name)) for name in different]
         parts += ["## Options that differ (first arms)", markdown.table(("Option", *runs), rows) if rows else "None."]
     from trm_jax.reporting.page import html_page
     from trm_jax.reporting.style import svg
@@ -180,15 +176,7 @@ def _by_step(runs: dict[str, list[Arm]]) -> list[str]:
     return ["## Last validation after each supervision step, mean of seeds", markdown.table(head, table)]
 
 
-def _value(options: Any, path: str) -> str:
-    """What a dotted option is set to."""
-    for name in path.split("."):
-        options = options.get(name) if isinstance(options, dict) else None
-    return str(options)
-
-
 def run(arguments: Arguments) -> None:
-    """Write the page until nothing trains any more."""
     require(1 <= len(arguments.runs) <= 2, f"give one run or two, got {len(arguments.runs)}")
     require(arguments.every > 0, f"--every must be positive, got {arguments.every:g}")
     paths, output = list(arguments.runs), arguments.output or arguments.runs[0] / "watch.html"

@@ -70,8 +70,7 @@ def _cut(x, axis: int, start: int, count: int):
 def max_pool_2x2(x, inference: bool = False):
     """2x2 max pooling of values that are not negative; an odd side is padded with zeros.
 
-    As a maximum of slices, since the gradient of XLA's own pooling is slow on CPU: the whole training step of the edge
-    preset takes a fifth less time.
+    As a maximum of slices, since the gradient of XLA's own pooling is slow on CPU.
     """
     batch, height, width, channels = x.shape
     if inference or not on_cpu():

@@ -31,8 +31,6 @@ Key = TypeVar("Key")
 
 
 class Job(NamedTuple):
-    """A model to measure."""
-
     path: Path
     """An .onnx file, or the directory of a checkpoint with jitted JAX."""
     feeds: dict[str, np.ndarray]
@@ -64,14 +62,8 @@ class ModelProcess:
         with tempfile.TemporaryDirectory() as folder:
             feeds = Path(folder) / "feeds.npz"
             np.savez(feeds, **job.feeds)  # type: ignore[arg-type]
-            command = [
-                sys.executable,
-                "-m",
-                "trm_jax.export.measures.latency",
-                str(job.path),
-                str(feeds),
-                str(job.threads),
-            ]
+            command = [sys.executable, "-m", "trm_jax.export.measures.latency"]
+            command += [str(job.path), str(feeds), str(job.threads)]
             pipe = subprocess.PIPE
             self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=self.errors, text=True)
             try:
@@ -89,7 +81,6 @@ class ModelProcess:
         return self._read()
 
     def close(self) -> None:
-        """End the process."""
         self.process.kill()
         self.process.wait()
         for pipe in (self.process.stdin, self.process.stdout, self.errors):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from trm_jax.reporting.interval import Interval, magnitude, points
+from trm_jax.reporting.interval import magnitude, points
 from trm_jax.study.results.published import Paper
 from trm_jax.study.statistics import Agreement, Comparison, rank_agreement
 
@@ -33,11 +33,6 @@ class Wording:
     """Every seed has examples of its own."""
 
 
-def span(interval: Interval) -> str:
-    """The ends of an interval of differences, in percentage points."""
-    return interval.ends(points)
-
-
 def p_text(p: float) -> str:
     """A p value as it is written after the letter p."""
     if math.isnan(p):
@@ -46,7 +41,6 @@ def p_text(p: float) -> str:
 
 
 def decision(comparison: Comparison) -> str:
-    """What was decided about an arm, in two or three words."""
     if len(comparison.seeds) < 2:
         return "no decision"
     if not comparison.detected:
@@ -107,7 +101,7 @@ def effect(comparison: Comparison, reference: str, family: int) -> str:
             f"{arm}: no decision is possible from a single shared seed (the one difference to `{reference}` is "
             f"{points(interval.value)} points)."
         )
-    numbers = f"95 % interval {span(interval)}, Holm-corrected p {p_text(comparison.p_holm)}, {seeds} seeds"
+    numbers = f"95 % interval {interval.ends(points)}, Holm-corrected p {p_text(comparison.p_holm)}, {seeds} seeds"
     if comparison.detected:
         side = "lower" if interval.value < 0 else "higher"
         size = "" if math.isnan(comparison.effect) else f", effect size {signed(comparison.effect)}"
@@ -117,7 +111,7 @@ def effect(comparison: Comparison, reference: str, family: int) -> str:
     else:
         text = f"{arm}: {NONE} (mean difference {points(interval.value)} points; {numbers})."
     if not interval.covers_zero and comparison.bootstrap.covers_zero:
-        text += f" That interval excludes zero, the bootstrap interval, {span(comparison.bootstrap)}, does not."
+        text += f" That interval excludes zero, the bootstrap interval, {comparison.bootstrap.ends(points)}, does not."
     elif not interval.covers_zero:
         text += f" Its own interval excludes zero; the correction for {family} arms does not let that count."
     return text + (
@@ -248,7 +242,6 @@ def _relative(value: float, base: float, name: str) -> str:
 
 
 def signed(value: float) -> str:
-    """A signed number with two decimals."""
     return f"{value:+.2f}".replace("-", "\N{MINUS SIGN}")
 
 

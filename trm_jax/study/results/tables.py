@@ -45,7 +45,6 @@ def accuracy_table(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def cost_table(rows: pd.DataFrame, wording: Wording) -> pd.DataFrame:
-    """What every arm costs."""
     columns = ["Arm", "Parameters", "Layer applications", f"MFLOP a {wording.example}", "Training, s a seed"]
     lines = [
         [f"`{arm}`"]
@@ -65,8 +64,8 @@ def impact_table(comparisons: Sequence[Comparison]) -> pd.DataFrame:
         [
             f"`{comparison.arm}`",
             points(comparison.interval.value),
-            findings.span(comparison.interval),
-            findings.span(comparison.bootstrap),
+            comparison.interval.ends(points),
+            comparison.bootstrap.ends(points),
             "none" if math.isnan(comparison.effect) else findings.signed(comparison.effect),
             findings.p_text(comparison.p_holm),
             magnitude(comparison.detectable) if math.isfinite(comparison.detectable) else "none",
