@@ -21,8 +21,6 @@ from trm_jax.training.processes import configure
 
 @dataclass(frozen=True)
 class Arguments:
-    """Measure what is missing, print it, and write it down."""
-
     output: Path
     """Folder for accelerator.json, accelerator.md and accelerator.svg, or one of them to be completed."""
     preset: Literal["smoke", "standard"] = "standard"
@@ -34,7 +32,6 @@ class Arguments:
 
 
 def run(arguments: Arguments) -> bool:
-    """Measure, print and write; True if nothing was found to be wrong. The preset smoke compiles quickly."""
     if arguments.preset == "smoke":
         xla_flags.add(f"{xla_flags.QUICK} {xla_flags.ONE_DEVICE}")
     configure()

@@ -33,8 +33,6 @@ PRESETS = {"smoke": (3, 0.1), "standard": (7, 0.5)}
 
 @dataclass(frozen=True)
 class Arguments:
-    """Time this project against PyTorch, and say what got slower since a baseline."""
-
     preset: Literal["smoke", "standard"] = "standard"
     """Size: smoke (few cases, few rounds) or standard."""
     cases: tuple[str, ...] = ()
@@ -77,7 +75,6 @@ def measure_all(arguments: Arguments) -> "Results":
 
 
 def run(arguments: Arguments) -> bool:
-    """Measure, print, write and compare; True if nothing got slower than the baseline."""
     from trm_jax.benchmark import regression, report
 
     if arguments.output:

@@ -11,16 +11,12 @@ from pathlib import Path
 
 import tyro
 
-from trm_jax.support.files import check_folder
+from trm_jax.support.files import ROOT, check_folder
 from trm_jax.support.terminal.cli import main
-
-ROOT = Path(__file__).resolve().parent.parent
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """Print what differs, and write a report."""
-
     runs: tyro.conf.Positional[tuple[Path, ...]]
     """Folders of studies."""
     arms: tuple[str, ...] = ()
@@ -30,7 +26,6 @@ class Arguments:
 
 
 def run(arguments: Arguments) -> None:
-    """Read, print and write."""
     check_folder(arguments.output)
     from trm_jax.study import compare  # here, so that --help needs no jax
     from trm_jax.study.runner import print_tables

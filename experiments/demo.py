@@ -14,22 +14,18 @@ from pathlib import Path
 from trm_jax.study.arms import build_arms
 from trm_jax.study.sudoku import STUDIES
 from trm_jax.sudoku.task import Sudoku
+from trm_jax.support.files import ROOT
 from trm_jax.support.terminal.cli import main
 from trm_jax.training.processes import configure
-
-ROOT = Path(__file__).resolve().parent.parent
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """Train two arms, compare them, and solve a board."""
-
     output: Path = ROOT / "runs"
     """Folder of all runs; the demo writes to demo in it."""
 
 
 def run(arguments: Arguments) -> None:
-    """The study, then one board, step by step."""
     configure()
     from trm_jax.study.runner import run_study  # here, so that --help needs no jax
     from trm_jax.sudoku.answers import answer, hardest_solved

@@ -15,18 +15,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 from trm_jax.export.settings import Settings
+from trm_jax.support.files import ROOT
 from trm_jax.support.schema import require
 from trm_jax.support.terminal.cli import main
 from trm_jax.training.processes import configure
 
-ROOT = Path(__file__).resolve().parent.parent
 SMOKE: dict[str, Any] = {"calibration": 18, "samples": 45, "repeats": 20}
 
 
 @dataclass(frozen=True)
 class Arguments(Settings):
-    """Write a package of ONNX files, with the measurements that say what they are worth."""
-
     checkpoint: Path | None = None
     """Directory of weights, or one with weights/ in it; not needed with --preset smoke."""
     output: Path | None = None
@@ -48,7 +46,6 @@ class Arguments(Settings):
 
 
 def run(arguments: Arguments) -> None:
-    """Export, compare, measure and write the package."""
     from trm_jax.export import package, report
     from trm_jax.export.samples import samples_for
     from trm_jax.export.source import read_source, save_untrained

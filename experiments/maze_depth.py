@@ -18,18 +18,14 @@ import tyro
 from trm_jax.maze.task import Maze
 from trm_jax.study.arms import build_arms
 from trm_jax.study.maze import PRESETS, STUDIES
-from trm_jax.support.files import run_folder
+from trm_jax.support.files import ROOT, run_folder
 from trm_jax.support.terminal.cli import main
 from trm_jax.support.terminal.flags import TRAINING, Training
 from trm_jax.training.processes import configure
 
-ROOT = Path(__file__).resolve().parent.parent
-
 
 @dataclass(frozen=True)
 class Arguments:
-    """Train the arms of the maze study; print exact accuracy with 95 % intervals over seeds and write a report."""
-
     preset: Literal["smoke", "cpu", "official-maze"] = "cpu"
     """Size of all arms: smoke (a minute), cpu (two cores), official-maze (30x30 and the official recipe, for a GPU; on
     mazes of ours unless task.train_file is given)."""
@@ -45,7 +41,6 @@ class Arguments:
 
 
 def run(arguments: Arguments) -> None:
-    """Train what is missing, then write and print the results."""
     study = STUDIES["depth"]
     common = PRESETS[arguments.preset] | arguments.training.options(arguments.options)
     arms = build_arms(study, Maze(), common, arguments.arms)

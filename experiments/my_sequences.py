@@ -16,13 +16,12 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from trm_jax.support.files import run_folder, write_text
+from trm_jax.support.files import ROOT, run_folder, write_text
 from trm_jax.support.schema import require
 from trm_jax.support.terminal.cli import main
 from trm_jax.support.terminal.flags import TRAINING, Training
 from trm_jax.training.processes import configure
 
-ROOT = Path(__file__).resolve().parent.parent
 CPU: dict[str, Any] = {
     "model.mixer": "attention",
     "model.positions": "learned",
@@ -43,8 +42,6 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Arguments:
-    """Train, look at the test sequences once, and write a report with intervals over seeds."""
-
     data: Path | None = None
     """CSV file with the columns input and target."""
     test: Path | None = None
@@ -73,7 +70,6 @@ def write_smoke_pairs(path: Path) -> None:
 
 
 def run(arguments: Arguments) -> None:
-    """Train what is missing, then write and print the results."""
     from trm_jax.sequences.task import Sequences  # here, so that --help needs no jax
     from trm_jax.study import preview
     from trm_jax.study.arms import Study, build_arms

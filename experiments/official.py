@@ -20,7 +20,6 @@ Arguments = OfficialSettings
 
 
 def run(arguments: OfficialSettings) -> None:
-    """Do what the command says."""
     from trm_jax.export import official  # here: --help needs neither jax nor onnx
     from trm_jax.study.results.published import published_exact
 

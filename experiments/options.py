@@ -15,8 +15,6 @@ from trm_jax.support.terminal.cli import main
 
 @dataclass(frozen=True)
 class Arguments:
-    """Print options."""
-
     section: tyro.conf.Positional[str] = ""
     """Beginning of the names to show, such as model or optim.beta; all if empty."""
     write: Path | None = None
@@ -24,7 +22,6 @@ class Arguments:
 
 
 def run(arguments: Arguments) -> None:
-    """Print a paragraph for every option."""
     from trm_jax.options import document, sections
 
     if arguments.write:

@@ -15,8 +15,6 @@ from trm_jax.training.processes import configure
 
 @dataclass(frozen=True)
 class Arguments:
-    """Choose a seed, test it and write the checkpoint."""
-
     arm: Path
     """Folder of the arm, such as runs/NAME/arms/ARM."""
     output: Path
@@ -26,7 +24,6 @@ class Arguments:
 
 
 def run(arguments: Arguments) -> None:
-    """Write the checkpoint and say what it is."""
     from trm_jax.export.ship import ship  # here: --help needs no jax
 
     chosen = ship(arguments.arm, arguments.output, arguments.replace)

@@ -19,8 +19,6 @@ from trm_jax.training.processes import configure
 
 @dataclass(frozen=True)
 class Arguments:
-    """Solve a puzzle or a file of puzzles."""
-
     checkpoint: Path
     """Directory of weights trained on Sudoku, or one with weights/ in it."""
     puzzle: str = ""
@@ -42,7 +40,6 @@ class Arguments:
 
 
 def run(arguments: Arguments) -> bool:
-    """Print the steps of one puzzle, or write the answers to many; False where a single puzzle is not solved."""
     from trm_jax.core.task import task_from_options  # here: --help needs no jax
     from trm_jax.export.source import read_source
     from trm_jax.sudoku.answers import answer, parse_puzzle, search_for, show, try_often, write_answers

@@ -22,19 +22,15 @@ from trm_jax.study.arms import build_arms, overview
 from trm_jax.study.sudoku import PRESETS, STUDIES
 from trm_jax.sudoku.task import Sudoku
 from trm_jax.support import xla_flags
-from trm_jax.support.files import run_folder
+from trm_jax.support.files import ROOT, run_folder
 from trm_jax.support.schema import did_you_mean, require
 from trm_jax.support.terminal.cli import main
 from trm_jax.support.terminal.flags import TRAINING, Training
 from trm_jax.training.processes import configure
 
-ROOT = Path(__file__).resolve().parent.parent
-
 
 @dataclass(frozen=True)
 class Arguments:
-    """Train the arms of a study; print exact accuracy with 95 % intervals over seeds and write a report."""
-
     study: str = "components"
     """Question to answer; each names its arms. --list shows them."""
     list: bool = False
@@ -60,7 +56,6 @@ class Arguments:
 
 
 def run(arguments: Arguments) -> None:
-    """Train what is missing, then write and print the results; the preset smoke compiles quickly."""
     if arguments.list:
         print(overview(STUDIES, PRESETS))
         return

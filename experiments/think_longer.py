@@ -21,8 +21,6 @@ from trm_jax.training.processes import configure
 
 @dataclass(frozen=True)
 class Arguments:
-    """Test the arms of a study with more thought than they were trained with."""
-
     run: Path
     """Folder of the study, with arms/NAME in it."""
     arms: tuple[str, ...] = ()
@@ -42,7 +40,6 @@ class Arguments:
 
 
 def run(arguments: Arguments) -> None:
-    """Answer, then write and print the results."""
     from trm_jax.study.results.thinking import write_thinking
     from trm_jax.study.thinking import by_rollouts, by_search, by_steps, load_arm  # here: --help needs no jax
 

@@ -19,8 +19,6 @@ from trm_jax.training.processes import configure
 
 @dataclass(frozen=True)
 class Arguments:
-    """Check the models and write the page."""
-
     checkpoint: tuple[Path, ...]
     """Checkpoints of Sudoku, of mazes and of wafers."""
     output: Path
@@ -32,7 +30,6 @@ class Arguments:
 
 
 def run(arguments: Arguments) -> None:
-    """Write the page and say how far it is from JAX."""
     from trm_jax.think.page import build, checked, entry_of  # here: --help needs no jax
 
     require(len(arguments.checkpoint) > 0, "give at least one --checkpoint")

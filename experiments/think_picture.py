@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Arguments:
-    """Draw a puzzle being solved."""
-
     checkpoint: Path
     """Directory of weights trained on Sudoku or mazes, or one with weights/ in it."""
     output: Path
@@ -45,7 +43,6 @@ class Arguments:
 
 
 def run(arguments: Arguments) -> None:
-    """Write the picture."""
     from trm_jax.export.source import read_source  # here: --help needs no jax
     from trm_jax.think.picture import draw
 

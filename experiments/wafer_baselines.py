@@ -14,20 +14,16 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Literal
 
-from trm_jax.support.files import refuse_other_options, run_folder
+from trm_jax.support.files import ROOT, refuse_other_options, run_folder
 from trm_jax.support.provenance import provenance
 from trm_jax.support.terminal.cli import main
 from trm_jax.wafer.baselines import RULES, Rule
 from trm_jax.wafer.data import load
 from trm_jax.wafer.splits import Kind, folds
 
-ROOT = Path(__file__).resolve().parent.parent
-
 
 @dataclass(frozen=True)
 class Arguments:
-    """Train baselines on folds of whole lots and write a table with intervals."""
-
     data: Path | None = None
     """Prepared cache, .npz, .pkl or folder of maps; else $TRM_DATA, ../shared/data, or synthetic wafers."""
     preset: Literal["smoke", "cpu"] = "cpu"
@@ -47,7 +43,6 @@ class Arguments:
 
 
 def run(arguments: Arguments) -> None:
-    """Train what is missing, write the report and print its table."""
     from trm_jax.wafer.baselines import rules  # here: --help needs none of the libraries behind them
     from trm_jax.wafer.baselines.report import BaselineResult, write_report
 

@@ -20,8 +20,6 @@ from trm_jax.wafer.evaluation.arguments import RunArguments
 
 @dataclass(frozen=True)
 class Arguments(RunArguments):
-    """List, picture and page the errors of a run of wafer_train; label errors are judged by all of its seeds."""
-
     seed: int = 0
     """Which of the run's seeds answers, counted from 0."""
     pictures: int = 16
@@ -33,7 +31,6 @@ class Arguments(RunArguments):
 
 
 def run(arguments: Arguments) -> None:
-    """Read, list, draw and write."""
     from trm_jax.wafer.evaluation.error_page import write_errors  # here: --help needs none of this
     from trm_jax.wafer.evaluation.pooled import pool
 

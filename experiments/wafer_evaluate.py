@@ -23,8 +23,6 @@ from trm_jax.wafer.evaluation.arguments import RunArguments
 
 @dataclass(frozen=True)
 class Arguments(RunArguments):
-    """Evaluate a run of wafer_train and write a report."""
-
     controls: tuple[str, ...] = ()
     """Runs of wafer_train with another recipe on the same splits, as NAME=DIRECTORY, to compare with, on the splits
     that both have; runs of one name are other seeds of it on the same splits."""
@@ -43,7 +41,6 @@ class Arguments(RunArguments):
 
 
 def run(arguments: Arguments) -> None:
-    """Read, compute, write and print the readiness check."""
     from trm_jax.wafer.classify import count_parameters, time_halting  # here: --help needs none of this
     from trm_jax.wafer.evaluation.comparisons import read_baselines, read_controls, read_left_out
     from trm_jax.wafer.evaluation.pooled import HALTS, pool

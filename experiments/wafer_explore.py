@@ -4,26 +4,20 @@
     python experiments/wafer_explore.py --data LSWMD.pkl --output runs/explore-lswmd
     python experiments/wafer_explore.py --preset smoke         # generated wafers: proves that it runs
 
-Writes report.md, the page report.html, six figures and summary.json to runs/explore. On 49,626 labelled wafers of
-WM-811K (30 seconds on two cores): none is 59 % of them and 262 times as frequent as Near-full; by mean features
-Scratch, Loc and none are nearest to each other, and mean maps hardly tell any of the local patterns apart.
+Writes report.md, the page report.html, six figures and summary.json to runs/explore.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from trm_jax.support.files import check_folder
+from trm_jax.support.files import ROOT, check_folder
 from trm_jax.support.schema import require
 from trm_jax.support.terminal.cli import main
-
-ROOT = Path(__file__).resolve().parent.parent
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """Draw what the wafers of each class look like."""
-
     data: Path | None = None
     """Cache, .npz, .pkl or folder of maps; if not given, TRM_DATA, else shared/data beside the project, else
     generated wafers."""
@@ -45,7 +39,6 @@ class Arguments:
 
 
 def run(arguments: Arguments) -> None:
-    """Load, compute, draw and write."""
     from trm_jax.wafer.data import load  # here: --help needs none of this
     from trm_jax.wafer.explore import explore, write
 

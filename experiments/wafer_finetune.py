@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Arguments:
-    """Train the weights of a checkpoint further, measure, and write another checkpoint."""
-
     checkpoint: Path | None = None
     """Checkpoint to begin with; needed unless --preset smoke."""
     input: Path | None = None
@@ -74,7 +72,6 @@ def prepare(arguments: Arguments, folder: Path) -> "tuple[Path, Path, Wafers]":
 
 
 def run(arguments: Arguments) -> bool:
-    """Adapt, measure, print the table, and write the checkpoint; returns whether it was written."""
     from trm_jax.wafer import finetune
     from trm_jax.wafer.checkpoint import load_checkpoint
 

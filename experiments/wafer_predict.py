@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Arguments:
-    """Read maps, classify them and write a table."""
-
     checkpoint: Path | None = None
     """Directory of a checkpoint; needed unless --preset smoke."""
     input: Path | None = None
@@ -72,7 +70,6 @@ def prepare(arguments: Arguments) -> "tuple[Classifier, ReadResult]":
 
 
 def run(arguments: Arguments) -> int:
-    """Classify all maps, write the table and the page, and print a summary; returns the exit code."""
     batch, threshold = arguments.batch, arguments.threshold
     require(batch >= 1, f"--batch must be at least 1, got {batch}")
     require(threshold is None or 0 <= threshold <= 1, f"--threshold is a probability, got {threshold}")

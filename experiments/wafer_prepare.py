@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from trm_jax.support.files import ROOT
 from trm_jax.support.schema import require
 from trm_jax.support.terminal.cli import main
 from trm_jax.wafer.data import load
@@ -22,13 +23,9 @@ from trm_jax.wafer.maps.plausible import inspect, parse_codes
 from trm_jax.wafer.maps.validate import ReadResult
 from trm_jax.wafer.maps.wafers import UNKNOWN
 
-ROOT = Path(__file__).resolve().parent.parent
-
 
 @dataclass(frozen=True)
 class Arguments:
-    """Read wafer maps of any kind, check them, and write them as a directory that can be mapped into memory."""
-
     input: Path | None = None
     """LSWMD.pkl, an .npz, a folder of maps, or a cache; TRM_DATA or ../shared/data if not given."""
     pass_bins: str = ""
@@ -78,7 +75,6 @@ def source_of(arguments: Arguments) -> tuple[dict[str, Any], Callable[[], ReadRe
 
 
 def run(arguments: Arguments) -> None:
-    """Prepare the maps and print their counts."""
     parse_codes(arguments.codes)
     origin, read = source_of(arguments)
     output = arguments.output or ROOT / "runs" / ("wafers-smoke" if arguments.preset == "smoke" else "wafers")

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from trm_jax.support.files import refuse_existing
 from trm_jax.support.schema import require
 from trm_jax.support.terminal.cli import main
 from trm_jax.wafer.data import SMOKE_RUN, data_notice, run_and_wafers
@@ -22,8 +23,6 @@ from trm_jax.wafer.data import SMOKE_RUN, data_notice, run_and_wafers
 
 @dataclass(frozen=True)
 class Arguments:
-    """Choose a seed, calibrate it, and write the checkpoint."""
-
     run: Path | None = None
     """Run of wafer_train.py --all-lots; needed unless --preset smoke."""
     output: Path | None = None
@@ -45,8 +44,7 @@ class Arguments:
 
 
 def run(arguments: Arguments) -> None:
-    """Write the checkpoint and say what it is."""
-    from trm_jax.wafer.checkpoint import refuse_existing, save_checkpoint  # here: --help needs no jax
+    from trm_jax.wafer.checkpoint import save_checkpoint  # here: --help needs no jax
     from trm_jax.wafer.ship import best_of_run, drift_reference, model_card, read_evaluation
 
     smoke = arguments.preset == "smoke"

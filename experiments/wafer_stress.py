@@ -13,19 +13,16 @@ from pathlib import Path
 from typing import Literal
 
 from trm_jax.reporting import markdown
+from trm_jax.support.files import ROOT
 from trm_jax.support.schema import require
 from trm_jax.support.terminal.cli import main
 from trm_jax.training.processes import configure
 from trm_jax.wafer.data import load
 from trm_jax.wafer.splits import all_lots
 
-ROOT = Path(__file__).resolve().parent.parent
-
 
 @dataclass(frozen=True)
 class Arguments:
-    """Rebuild the situations and print a line for each."""
-
     checkpoint: Path = ROOT / "checkpoints" / "wafer-edge"
     """Checkpoint whose decisions are measured."""
     data: Path | None = None
@@ -41,7 +38,6 @@ class Arguments:
 
 
 def run(arguments: Arguments) -> None:
-    """Print the table."""
     from trm_jax.wafer.checkpoint import load_checkpoint  # here: --help needs no jax
     from trm_jax.wafer.evaluation.stress import false_alarms, outcome, situations, table
 

@@ -20,7 +20,7 @@ import tyro
 
 from trm_jax.core.config import Config
 from trm_jax.core.task import override, run_options
-from trm_jax.support.files import refuse_other_options, run_folder
+from trm_jax.support.files import ROOT, refuse_other_options, run_folder
 from trm_jax.support.terminal.cli import main
 from trm_jax.support.terminal.flags import TRAINING, Training
 from trm_jax.training.processes import configure
@@ -28,13 +28,9 @@ from trm_jax.wafer.data import load
 from trm_jax.wafer.maps.wafers import CLASSES
 from trm_jax.wafer.presets import PRESETS
 
-ROOT = Path(__file__).resolve().parent.parent
-
 
 @dataclass(frozen=True)
 class Arguments:
-    """Train on every fold, keep the weights that validation chose, and ask them about the test wafers."""
-
     data: Path | None = None
     """Prepared cache, .npz, .pkl or folder of maps; else $TRM_DATA, ../shared/data, or synthetic wafers."""
     preset: Literal["smoke", "edge", "cnn", "paper"] = "edge"
@@ -62,7 +58,6 @@ class Arguments:
 
 
 def run(arguments: Arguments) -> None:
-    """Train what is missing and print a line for every split and seed."""
     from trm_jax.wafer.folds import Answering, choose_splits, describe, train_splits  # here: --help needs no jax
     from trm_jax.wafer.task import WaferTask
 

@@ -37,7 +37,6 @@ Arguments = UnlikeSettings
 
 
 def run(arguments: Arguments) -> None:
-    """Fit and print; write where nothing was left out."""
     from trm_jax.wafer.checkpoint import CALIBRATION, load_checkpoint  # here: --help needs no jax
     from trm_jax.wafer.evaluation.trust.readiness import by_class
     from trm_jax.wafer.unknown.fit import Sizes

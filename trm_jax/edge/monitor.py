@@ -103,7 +103,6 @@ def reference(
     review_threshold: float,
     window: int | None = None,
     draws: int = 10_000,
-    seed: int = 0,
 ) -> dict[str, Any]:
     """What later windows of ``window`` wafers are compared with, for the model's metadata; a few kB as JSON.
 
@@ -112,7 +111,7 @@ def reference(
     lot. Raises ValueError for fewer than 20 lots, from which nothing can be said about rare windows.
     """
     values = measured(wafers, probabilities, steps, review_threshold)
-    return baseline(values, wafers.group, window, draws, seed)
+    return baseline(values, wafers.group, window, draws)
 
 
 def baseline(values: np.ndarray, group: np.ndarray, window: int | None, draws: int, seed: int = 0) -> dict[str, Any]:

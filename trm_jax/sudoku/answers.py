@@ -1,12 +1,12 @@
 """Answers of a model to puzzles, step by step, judged by the rules alone."""
 
-import csv
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 
 from trm_jax.core.config import Config
 from trm_jax.core.predict import predict
@@ -14,7 +14,7 @@ from trm_jax.core.rollouts import rollouts
 from trm_jax.sudoku.puzzles import PAD, Puzzles, to_digits, to_tokens
 from trm_jax.sudoku.solver import Box, has_conflict, is_solution, units
 from trm_jax.sudoku.think import Beliefs, choose_by_rules, obeys, search
-from trm_jax.support.files import replacing
+from trm_jax.support.files import write_text
 from trm_jax.support.schema import require
 
 
@@ -153,9 +153,8 @@ def show(config: Config, params: Any, puzzle: np.ndarray, box: Box, steps: int) 
 
 def write_answers(path: Path, puzzles: np.ndarray, digits: np.ndarray, solved: np.ndarray, steps: np.ndarray) -> None:
     """Write a row for every puzzle; the file appears complete or not at all."""
-    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["row", "question", "answer", "solved", "steps"])
-        for row, (question, answered, holds, step) in enumerate(zip(puzzles, digits, solved, steps, strict=True), 1):
-            texts = ("".join(str(digit or ".") for digit in grid.tolist()) for grid in (question, answered))
-            writer.writerow([row, *texts, str(bool(holds)).lower(), int(step)])
+    texts = {name: ["".join(str(digit or ".") for digit in grid) for grid in grids.tolist()]
+             for name, grids in (("question", puzzles), ("answer", digits))}  # fmt: skip
+    rows = pd.DataFrame({"row": np.arange(1, len(puzzles) + 1), **texts})
+    rows["solved"], rows["steps"] = np.where(solved, "true", "false"), steps
+    write_text(path, rows.to_csv(index=False))

@@ -11,8 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 BUDGET = 100_000
-"""Boards that a search looks at before it gives up, about ten seconds. The hardest of 900 puzzles of Sudoku-Extreme
-takes 2,323; one without a solution can take millions."""
+"""Boards that a search looks at before it gives up: many times what a hard puzzle takes."""
 
 
 @dataclass(frozen=True)

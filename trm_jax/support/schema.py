@@ -30,6 +30,13 @@ def _flat(options: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def option_at(options: Any, path: str) -> Any:
+    """What a dotted option is set to in nested dicts; None where it or its section is missing."""
+    for name in path.split("."):
+        options = options.get(name) if isinstance(options, dict) else None
+    return options
+
+
 def did_you_mean(word: str, known: Iterable[str], prefix: str = "") -> str:
     """The known word that is most like a misspelt one, as a piece of its message; empty where none is like it."""
     close = difflib.get_close_matches(word, list(known), 1)

@@ -12,14 +12,11 @@ import jax.numpy as jnp
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How grids are changed; hashable, so that it can be a static argument."""
+    """How grids are changed, by options of `WaferTask`; hashable, so that it can be a static argument."""
 
     untouched: float = 0.3
-    """Probability that a grid stays as it is."""
     compose: bool = False
-    """Turn, mirror and add noise to the same grid, instead of one of the three."""
     noise: tuple[float, float] = (0.01, 0.02)
-    """Smallest and largest share of the passing cells that noise turns into failing ones."""
 
 
 def augment_wafers(key: jax.Array, grids: jax.Array, options: Augmentation) -> jax.Array:

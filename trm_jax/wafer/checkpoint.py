@@ -12,7 +12,7 @@ from trm_jax.core.network import model
 from trm_jax.core.task import task_from_options
 from trm_jax.reporting.markdown import without_html
 from trm_jax.support.checksums import SUMS, check_sums, write_sums
-from trm_jax.support.files import replacing_directory, restore, write_text
+from trm_jax.support.files import read_json, refuse_existing, replacing_directory, restore, write_text
 from trm_jax.support.schema import check_types, from_dict, require
 from trm_jax.training.checkpoint import load_weights, save_weights
 from trm_jax.wafer.maps.answers import Thresholds
@@ -46,7 +46,6 @@ class Calibration:
 
     @property
     def thresholds(self) -> Thresholds:
-        """The thresholds by which wafers are decided."""
         return self.class_thresholds or self.review_threshold
 
 
@@ -66,12 +65,6 @@ def untrained() -> Classifier:
     """What the preset smoke begins with: it answers at random, and proves that everything around it runs."""
     config = Config().override(**PRESETS["smoke"])
     return Classifier(config, model.initialise(config.model, jax.random.key(0)), WaferTask(), Calibration())
-
-
-def refuse_existing(directory: Path) -> None:
-    """Raise FileExistsError for a directory that exists: a checkpoint is never overwritten by mistake."""
-    if directory.exists():
-        raise FileExistsError(f"{directory} exists; choose another directory or remove it")
 
 
 def save_checkpoint(
@@ -100,11 +93,8 @@ def load_checkpoint(directory: Path) -> Classifier:
         return load_classifier(directory, Calibration())
     if (directory / SUMS).exists():  # without it the weights give the warning
         check_sums(directory, [CALIBRATION, REFERENCE] + [UNLIKE] * (directory / UNLIKE).exists())
-    try:
-        options = json.loads((directory / CALIBRATION).read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{directory / CALIBRATION} is not JSON: {error}") from None
-    classifier = load_classifier(directory / WEIGHTS, from_dict(options, Calibration))
+    calibration = from_dict(read_json(directory / CALIBRATION), Calibration)
+    classifier = load_classifier(directory / WEIGHTS, calibration)
     return classifier._replace(unlike=load_unlike(directory / UNLIKE))
 
 

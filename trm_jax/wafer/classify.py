@@ -15,6 +15,7 @@ from trm_jax.core.config import Config, ModelConfig
 from trm_jax.core.network import model
 from trm_jax.core.predict import adaptive_forward, last_step
 from trm_jax.support.terminal.progress import each
+from trm_jax.support.timing import time_interleaved
 from trm_jax.training.devices import to_host
 from trm_jax.training.predict import predict
 from trm_jax.wafer.checkpoint import Classifier, load_checkpoint
@@ -114,24 +115,15 @@ def _features(config: Config, params: Any, grids: Any) -> Any:
     return model.question_features(config, model.embed(config, params, grids, inference=True))
 
 
-def halting_times(
-    classifier: Classifier, wafers: Wafers, thresholds: Sequence[float], batch: int = 64, rounds: int = 7
-) -> list[float]:
-    """Milliseconds a wafer at each halting threshold, without compiling and resizing.
+def halting_times(classifier: Classifier, wafers: Wafers, thresholds: Sequence[float]) -> list[float]:
+    """Milliseconds a wafer at each halting threshold, without compiling and resizing: the median of seven turns."""
+    config, params, grids = classifier.config, classifier.params, classifier.task.grids_of(classifier.config, wafers)
 
-    The thresholds take turns; each time is the median of its ``rounds``.
-    """
-    grids = classifier.task.grids_of(classifier.config, wafers)
-    seconds: list[list[float]] = [[] for _ in thresholds]
-    for _ in range(1 + rounds):  # the first round compiles
-        for times, threshold in zip(seconds, thresholds, strict=True):
-            start = time.perf_counter()
-            answers = adaptive_forward(
-                classifier.config, classifier.params, grids, threshold, batch=batch, inference=True
-            )
-            jax.block_until_ready(answers)
-            times.append(time.perf_counter() - start)
-    return [1e3 * float(np.median(times[1:])) / len(wafers) for times in seconds]
+    def answer(threshold: float) -> None:
+        jax.block_until_ready(adaptive_forward(config, params, grids, threshold, batch=64, inference=True))
+
+    seconds = time_interleaved({limit: partial(answer, limit) for limit in thresholds}, rounds=7, seconds=0)
+    return [1e3 * float(np.median(times)) / len(wafers) for times in seconds.values()]
 
 
 def time_halting(weights: Path, wafers: Wafers, index: np.ndarray, halts: Sequence[float]) -> list[float]:
@@ -147,4 +139,4 @@ def time_halting(weights: Path, wafers: Wafers, index: np.ndarray, halts: Sequen
 def count_parameters(config: ModelConfig) -> int:
     """Numbers in one net that predicts, without initialising any."""
     config = replace(config, readout_bias=True)  # as `wafer.task.for_prediction` adds it
-    return model.count_parameters(config, jax.eval_shape(partial(model.initialise, config), jax.random.key(0)))
+    return model.count_parameters(config, model.abstract_weights(config))

@@ -3,17 +3,17 @@
 import sys
 from pathlib import Path
 
+from trm_jax.support.files import ROOT
 from trm_jax.wafer.generated.synthetic import synthetic_wafers
 from trm_jax.wafer.maps import cache
 from trm_jax.wafer.maps.source import find, read
-from trm_jax.wafer.maps.validate import ReadResult
 from trm_jax.wafer.maps.wafers import Wafers
 
 SYNTHETIC = 2000
 """Wafers that are generated where there are no data."""
 SMOKE_WAFERS = 1200
 """Wafers that are generated for the preset smoke."""
-SMOKE_RUN = Path(__file__).resolve().parents[2] / "runs" / "wafer-smoke"
+SMOKE_RUN = ROOT / "runs" / "wafer-smoke"
 """Where `wafer_train.py --preset smoke` puts its run, and the scripts after it look for one."""
 
 
@@ -28,20 +28,14 @@ def load(path: Path | None = None, smoke: bool = False) -> Wafers:
     if source is None:
         return synthetic_wafers(SYNTHETIC)
     found = read(source, progress=sys.stderr.isatty())
-    report(found, source)
-    return found.wafers
-
-
-def report(found: ReadResult, source: Path) -> None:
-    """Say on stderr what of a source was left out."""
     for note in found.notes:
         print(f"{source}: {note}", file=sys.stderr)
     if found.rejected:
         print(f"{source}: {len(found.rejected):,} broken maps, the first: {found.first_reason}", file=sys.stderr)
+    return found.wafers
 
 
 def data_notice(wafers: Wafers, path: Path | None = None) -> str:
-    """The notice that goes with wafers that `load` read from ``path``."""
     source = None if wafers.source.startswith("synthetic") else find(path)
     if source is None:
         return "Generated wafers; no notice."

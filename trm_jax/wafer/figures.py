@@ -63,21 +63,25 @@ def example_maps(examples: Mapping[str, Sequence[np.ndarray]], source: str) -> F
     rows = max(len(maps) for maps in examples.values())
     figure = _figure(0.95 + 1.1 * rows, "Wafer maps of each class at their own resolution", source)
     grid = figure.subplots(rows, len(examples), squeeze=False)
-    colours = ListedColormap([NO_DIE_COLOUR, PASS_COLOUR, FAIL_COLOUR])
     for axes in grid.flat:
         axes.set_axis_off()
     for column, (name, maps) in zip(grid.T, examples.items(), strict=True):
         column[0].set_title(name)
         for axes, cells in zip(column, maps, strict=False):
-            height, width = cells.shape
-            # A wafer is round; it is the dies that need not be square.
-            axes.imshow(cells, colours, BoundaryNorm(range(4), 3), aspect=width / height, interpolation="nearest")
+            draw_map(axes, cells)
     handles = [
         Patch(facecolor=colour, edgecolor=GREY, linewidth=0.6, label=label)
         for colour, label in ((FAIL_COLOUR, "failing die"), (PASS_COLOUR, "passing die"), (NO_DIE_COLOUR, "no die"))
     ]
     figure.legend(handles=handles, loc="outside lower left", ncols=3)
     return figure
+
+
+def draw_map(axes: Axes, cells: np.ndarray) -> None:
+    """A map (height, width) as a circle: a wafer is round, it is the dies that need not be square."""
+    colours = ListedColormap([NO_DIE_COLOUR, PASS_COLOUR, FAIL_COLOUR])
+    height, width = cells.shape
+    axes.imshow(cells, colours, BoundaryNorm(range(4), 3), aspect=width / height, interpolation="nearest")
 
 
 @matplotlib.rc_context(STYLE)

@@ -4,12 +4,10 @@ import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import jax
 import numpy as np
 
 from trm_jax.core.config import Config
 from trm_jax.core.network import model
-from trm_jax.support.flops import matmul_flops
 from trm_jax.support.schema import require
 from trm_jax.training.checkpoint import save_weights
 from trm_jax.training.devices import to_host
@@ -59,11 +57,8 @@ def without(split: Split, labels: np.ndarray, class_index: int) -> Split:
 
 def describe(config: Config, wafers: Wafers, views: int) -> str:
     """Size of the model and of its work on one map, in a line."""
-    params = model.initialise(config.model, jax.random.key(0))
-    answering = config.override(**{"model.encoder.views": views})
-    flops = matmul_flops(
-        lambda inputs: model.forward(answering, params, inputs, inference=True), model.blank_inputs(config.model, 1)
-    )
+    params = model.abstract_weights(config.model)
+    flops = model.forward_flops(config.override(**{"model.encoder.views": views}), params, inference=True)
     return (
         f"{wafers.source}: {len(wafers):,} wafers; {model.count_parameters(config.model, params):,} parameters, "
         f"{flops / 1e9:.3f} GFLOP a map in {views} views, {config.layer_applications} layer applications"

@@ -1,6 +1,5 @@
 """From a run on all lots to a checkpoint that ships: the best seed on validation, calibrated, with a model card."""
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from trm_jax.core.network import model
 from trm_jax.edge.monitor import MIN_LOTS, reference
 from trm_jax.reporting.interval import Interval
 from trm_jax.reporting.page import template
-from trm_jax.support import flops
+from trm_jax.support.files import read_json
 from trm_jax.support.provenance import provenance
 from trm_jax.support.schema import require
 from trm_jax.training.run_directory import read_config
@@ -139,10 +138,7 @@ def read_evaluation(directory: Path, candidate: Candidate) -> dict[str, Any]:
     """What wafer_evaluate.py wrote. Raises ValueError for another recipe or guarantee than the candidate's."""
     path = directory / "results.json"
     require(path.is_file(), f"{directory} is not a folder of wafer_evaluate: it has no results.json")
-    try:
-        evaluated = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is not JSON: {error}; evaluate again") from None
+    evaluated = read_json(path)
     same = evaluated.get("recipe") == candidate.recipe
     require(same, f"{directory} is of another recipe than --run; its scores say nothing")
     for name, value in (("alpha", candidate.alpha), ("delta", candidate.delta)):
@@ -165,7 +161,6 @@ def model_card(candidate: Candidate, evaluated: dict[str, Any], notice: str) -> 
         keys += [(DECIDED, name, score) for score in ("coverage", "errors")]
         classes.append((name, *(numbers.get(key, "") for key in keys)))
     counts = np.bincount(candidate.wafers.label[candidate.split.train], minlength=len(CLASSES))
-    blank = model.blank_inputs(config.model, 1)
     return template("trm_jax.wafer", "model_card.md").render(
         **vars(candidate),
         evaluated=evaluated,
@@ -174,7 +169,7 @@ def model_card(candidate: Candidate, evaluated: dict[str, Any], notice: str) -> 
         mixed=[numbers[key].value for name in ("accuracy", "macro_f1") if (key := (FULL_MIX, "all", name)) in numbers],
         none_share=100 * WM811K_NONE / WM811K_LABELLED,
         parameters=model.count_parameters(config.model, params),
-        gflop=flops.matmul_flops(lambda inputs: model.forward(config, params, inputs, inference=True), blank) / 1e9,
+        gflop=model.forward_flops(config, params, inference=True) / 1e9,
         rare=", ".join(f"{CLASSES[index]} {counts[index]:,}" for index in np.argsort(counts)[:3]),
         notice=notice,
         made=provenance(),

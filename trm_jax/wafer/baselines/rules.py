@@ -11,6 +11,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassif
 from sklearn.tree import DecisionTreeClassifier
 
 from trm_jax.support.files import replacing
+from trm_jax.support.timing import time_interleaved
 from trm_jax.wafer.baselines import Rule
 from trm_jax.wafer.baselines.features import features
 from trm_jax.wafer.baselines.report import BaselineResult
@@ -62,7 +63,6 @@ def probabilities(model: Any, inputs: np.ndarray) -> np.ndarray:
 
 
 def count_nodes(model: Any) -> int:
-    """Size of a rule as its number of tree nodes."""
     if isinstance(model, DummyClassifier):
         return 0
     if isinstance(model, DecisionTreeClassifier):
@@ -85,19 +85,9 @@ def cross_validate(
         nodes.append(count_nodes(model))
         tested.append(probabilities(model, inputs[split.test]))
     single = wafers.take(splits[0].test[:1])
-    latency = _milliseconds(lambda: probabilities(model, INPUTS[rule](single)))
+    calls = {"map": lambda: probabilities(model, INPUTS[rule](single))}
+    latency = 1e3 * float(np.median(time_interleaved(calls, TIMED, seconds=0)["map"]))
     return BaselineResult(np.concatenate(tested), int(np.mean(nodes)), float(np.mean(seconds)), latency)
-
-
-def _milliseconds(classify: Callable[[], Any]) -> float:
-    """Median time of a call, after one that is not counted."""
-    classify()
-    seconds = []
-    for _ in range(TIMED):
-        start = time.perf_counter()
-        classify()
-        seconds.append(time.perf_counter() - start)
-    return 1e3 * float(np.median(seconds))
 
 
 def outcome(

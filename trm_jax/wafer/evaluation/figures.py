@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 import matplotlib
 import numpy as np
 import pandas as pd
-from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
@@ -23,14 +22,13 @@ from trm_jax.reporting.style import (
     MARKERS,
     ORANGE,
     STYLE,
-    WIDTH,
     draw_confusion,
     draw_intervals,
-    name_source,
     percent,
+    titled,
 )
 from trm_jax.wafer.evaluation.trust.calibration import RiskCoverage
-from trm_jax.wafer.figures import FAIL_COLOUR, NO_DIE_COLOUR, PASS_COLOUR
+from trm_jax.wafer.figures import draw_map
 
 SERIES = {"accuracy": ("accuracy", BLUE, "o"), "macro_f1": ("macro-F1", ORANGE, "s")}
 """Name, colour and marker of the scores that are drawn as lines."""
@@ -43,7 +41,6 @@ def macro_f1(measured: Mapping[str, Mapping[str, Interval]], source: str) -> Fig
 
 
 def f1_by_class(measured: Mapping[str, Mapping[str, Interval]], classes: Sequence[str], source: str) -> Figure:
-    """F1 of each class by every classifier, with 95 % intervals."""
     series = {name: [scores[f"f1_{index}"] for index in range(len(classes))] for name, scores in measured.items()}
     return _intervals(classes, series, "F1 on test wafers, with 95 % interval (%)", source)
 
@@ -51,22 +48,18 @@ def f1_by_class(measured: Mapping[str, Mapping[str, Interval]], classes: Sequenc
 @matplotlib.rc_context(STYLE)
 def _intervals(rows: Sequence[str], series: Mapping[str, Sequence[Interval]], label: str, source: str) -> Figure:
     """Figure of draw_intervals alone, as high as its rows need."""
-    figure = Figure(
-        (WIDTH, 1.2 + 0.2 * (len(series) > 1) + len(rows) * (0.25 + 0.1 * len(series))), layout="constrained"
-    )
+    figure = titled(1.2 + 0.2 * (len(series) > 1) + len(rows) * (0.25 + 0.1 * len(series)), source)
     draw_intervals(figure.subplots(), rows, series, label)
     if len(series) > 1:
         figure.legend(loc="outside lower center", ncols=3)
-    name_source(figure, source)
     return figure
 
 
 @matplotlib.rc_context(STYLE)
 def confusion(matrix: np.ndarray, classes: Sequence[str], source: str) -> Figure:
     """Confusion matrix in percent of the true class, with the wafers of each class."""
-    figure = Figure((WIDTH, 5.2), layout="constrained")
+    figure = titled(5.2, source)
     draw_confusion(figure.subplots(), matrix, classes)
-    name_source(figure, source)
     return figure
 
 
@@ -76,7 +69,7 @@ def training(curves: Mapping[str, pd.DataFrame], source: str) -> Figure:
 
     ``curves`` has columns step, seed, loss, validation_macro_f1 for each split.
     """
-    figure = Figure((WIDTH, 5), layout="constrained")
+    figure = titled(5, source)
     loss, score = figure.subplots(2, 1, sharex=True)
     for (name, curve), colour, marker in zip(curves.items(), COLOURS, MARKERS, strict=False):
         for seed, of_seed in curve.groupby("seed"):
@@ -93,7 +86,6 @@ def training(curves: Mapping[str, pd.DataFrame], source: str) -> Figure:
         score.legend(loc="lower right", ncols=2)
     else:
         score.text(0.5, 0.5, "no curve was logged", transform=score.transAxes, ha="center", color=GREY)
-    name_source(figure, source)
     return figure
 
 
@@ -103,7 +95,7 @@ def steps(table: pd.DataFrame, depth: int, source: str) -> Figure:
 
     ``table`` is that of `pooled.by_step`; ``depth`` is the N_sup trained with.
     """
-    figure = Figure((WIDTH, 4.2), layout="constrained")
+    figure = titled(4.2, source)
     axes, title = figure.subplots(), f"Gain of step {depth} over step 1, in points:"
     for score, (name, colour, marker) in SERIES.items():
         values = table[table["score"] == score]
@@ -117,7 +109,6 @@ def steps(table: pd.DataFrame, depth: int, source: str) -> Figure:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     percent(axes.yaxis)
     axes.legend(loc="best")
-    name_source(figure, source)
     return figure
 
 
@@ -129,7 +120,7 @@ def risk_coverage(
 
     ``decided`` has coverage and errors of each rule on test wafers; ``alpha`` is the error rate that is allowed.
     """
-    figure = Figure((WIDTH, 4.4), layout="constrained")
+    figure = titled(4.4, source)
     axes = figure.subplots()
     for number, curve in enumerate(curves):
         label = "most confident first, a line per seed" if number == 0 else None
@@ -145,7 +136,6 @@ def risk_coverage(
     percent(axes.yaxis)
     axes.set(xlabel="Wafers decided automatically (%)", ylabel="Errors among them (%)")
     figure.legend(loc="outside lower center", ncols=1)
-    name_source(figure, source)
     return figure
 
 
@@ -156,7 +146,7 @@ def adaptive_depth(table: pd.DataFrame, source: str) -> Figure:
     ``table`` is that of `pooled.adaptive` with a column ms.
     """
     timed = bool(table["ms"].notna().all())
-    figure = Figure((WIDTH, 5.6 if timed else 3.8), layout="constrained")
+    figure = titled(5.6 if timed else 3.8, source)
     panels = figure.subplots(2 if timed else 1, 1, sharex=True, squeeze=False, height_ratios=(3, 2)[: 1 + timed])[:, 0]
     for score, (name, colour, marker) in SERIES.items():
         value, low, high = np.array(table[score].tolist()).T
@@ -178,7 +168,6 @@ def adaptive_depth(table: pd.DataFrame, source: str) -> Figure:
         place = last.steps, height
         panels[-1].annotate(name, place, (0, offset), textcoords="offset points", ha="center", fontsize=8)
     panels[-1].set_xlabel("Mean supervision steps;\nnumbers: halting probability above which a wafer stops")
-    name_source(figure, source)
     return figure
 
 
@@ -193,12 +182,10 @@ def confident_errors(
     grid = figure.subplots(rows, 2 * columns, squeeze=False, width_ratios=(1, 0.8) * columns)
     for axes in grid.flat:
         axes.set_axis_off()
-    colours = ListedColormap([NO_DIE_COLOUR, PASS_COLOUR, FAIL_COLOUR])
     for number, (cells, name) in enumerate(zip(maps, truth, strict=True)):
         row, column = divmod(number, columns)
         picture, bars = grid[row, 2 * column], grid[row, 2 * column + 1]
-        height, width = cells.shape
-        picture.imshow(cells, colours, BoundaryNorm(range(4), 3), aspect=width / height, interpolation="nearest")
+        draw_map(picture, cells)
         answer = int(probabilities[number].argmax())
         picture.set_title(
             f"{name} taken for\n{classes[answer]}, {probabilities[number, answer]:.1%}", fontsize=8.5, loc="left"

@@ -15,9 +15,9 @@ import pandas as pd
 from scipy.special import expit
 
 from trm_jax.core.config import Config
-from trm_jax.support.files import DAMAGE, replacing
+from trm_jax.support.files import DAMAGE, one_line, replacing
 from trm_jax.support.schema import require
-from trm_jax.training.run_directory import read_config
+from trm_jax.training.run_directory import read_config, read_metrics
 from trm_jax.wafer.maps.wafers import CLASSES, Wafers
 from trm_jax.wafer.splits import Split
 
@@ -27,8 +27,6 @@ CURVE = ("loss", "validation_macro_f1", "best_step")
 
 @dataclass(frozen=True)
 class Predicted:
-    """Answers to N wafers."""
-
     index: np.ndarray
     """int64 (N,), which wafers of the Wafers object."""
     logits: np.ndarray
@@ -37,7 +35,6 @@ class Predicted:
     """float32 (S, K, N), logit of "the answer is right"."""
 
     def take(self, chosen: np.ndarray) -> "Predicted":
-        """The answers to some of the wafers, by mask or position."""
         return Predicted(self.index[chosen], self.logits[:, :, chosen], self.halt[:, :, chosen])
 
 
@@ -89,7 +86,7 @@ def load_predicted(path: Path) -> Predicted:
             require(not missing, f"it has no array {', '.join(missing)}")
             return _checked(Predicted(*(arrays[name] for name in names)))
     except DAMAGE as error:
-        raise ValueError(f"{path} has no usable predictions: {' '.join(str(error).split())}") from error
+        raise ValueError(f"{path} has no usable predictions: {one_line(error)}") from error
 
 
 def _checked(predicted: Predicted) -> Predicted:
@@ -136,7 +133,7 @@ def _read_fold(directory: Path, split: Split, wafers: Wafers, options: dict[str,
     try:
         config, task = read_config(directory)
     except FileNotFoundError as error:
-        raise ValueError(f"{directory}/config.json: {' '.join(str(error).split())}") from None
+        raise ValueError(f"{directory}/config.json: {one_line(error)}") from None
     parts = {name: load_predicted(directory / f"{name}.npz") for name in ("validation", "test")}
     for name, predicted in parts.items():
         # A run that leaves a class out of training leaves it out of validation too.
@@ -162,18 +159,14 @@ def read_prediction_options(path: Path) -> dict[str, Any]:
         options = json.loads(path.read_text(encoding="utf-8"))
         return {name: options[name] for name in ("left out", "views", "prior")}
     except (FileNotFoundError, json.JSONDecodeError, KeyError, TypeError) as error:
-        raise ValueError(f"{path}: no record of how the run answers ({' '.join(str(error).split())})") from None
+        raise ValueError(f"{path}: no record of how the run answers ({one_line(error)})") from None
 
 
 def read_curve(path: Path) -> pd.DataFrame:
     """Columns step, seed (counted from 0) and those of CURVE, a row per logged step and seed; empty where nothing was
     logged. A last line that a kill cut short is left out."""
     rows: list[dict[str, Any]] = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError:
-            break
+    for row in read_metrics(path.parent):
         seeds = len(row["loss"])
         for seed in range(seeds):
             rows.append(
@@ -235,8 +228,6 @@ def _stack(first: Predicted, second: Predicted) -> Predicted:
 
 
 class StoredRun(NamedTuple):
-    """A run that was read, and what it was trained on."""
-
     directory: Path
     wafers: Wafers
     splits: list[Split]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from trm_jax.support.files import write_text
+from trm_jax.support.files import ROOT, write_text
 from trm_jax.support.schema import require
 from trm_jax.wafer.generated.drawings import UNKNOWNS, drawn
 from trm_jax.wafer.generated.mixes import mixed_wafers
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from trm_jax.wafer.classify import Classified
     from trm_jax.wafer.unknown.fit import Sizes
 
-ROOT = Path(__file__).resolve().parents[3]
 UNCALIBRATED = 0.835
 """Review threshold of weights that have none: that of the checkpoint that ships."""
 SMOKE = {"train": 300, "mixes": 60, "drawings": 10, "hidden": 8}
@@ -109,8 +108,7 @@ def measure(
 ) -> "tuple[str, Unlike, Classified]":
     """Fit the score: what of unknown maps is noticed, the score, and the answers to the held-out wafers."""
     from trm_jax.wafer.classify import classify
-    from trm_jax.wafer.evaluation.trust.frontier import frontier
-    from trm_jax.wafer.evaluation.trust.readiness import told_apart
+    from trm_jax.wafer.evaluation.trust.readiness import frontier, told_apart
     from trm_jax.wafer.unknown.fit import features_of, fit_unlike, with_limits
 
     classifier = threshold_of(classifier)

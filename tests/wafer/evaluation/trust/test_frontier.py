@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 
-from trm_jax.wafer.evaluation.trust.frontier import POINTS, frontier
+from trm_jax.wafer.evaluation.trust.readiness import POINTS, frontier
 from trm_jax.wafer.generated.synthetic import synthetic_wafers
 from trm_jax.wafer.maps.wafers import CLASSES
 from trm_jax.wafer.unknown.fit import distances

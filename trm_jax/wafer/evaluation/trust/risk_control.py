@@ -6,6 +6,8 @@ promise too much. All functions take confidence (N,), correct (N,) bool and ``un
 
 import numpy as np
 
+from trm_jax.wafer.evaluation.metrics import resample
+
 SEARCH_STARTS = (0.25, 1.0)
 """The search for a threshold starts at confidence 1 - alpha times each of these. They are fixed before the data are
 seen, and lie a little above what can be guaranteed if the classifier is calibrated."""
@@ -71,7 +73,7 @@ def block_bound(count: np.ndarray, errors: np.ndarray, delta: float = 0.1, draws
     """
     if not count.sum():
         return 1.0
-    weights = np.random.default_rng(0).multinomial(len(count), np.full(len(count), 1 / len(count)), draws)
+    weights = resample(len(count), draws)
     decided = weights @ count
     return float(np.quantile((weights @ errors + 1) / (decided + 1), 1 - delta))
 
