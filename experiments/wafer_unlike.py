@@ -23,17 +23,9 @@ from trm_jax.support.terminal.cli import main
 from trm_jax.training.processes import configure
 from trm_jax.wafer.data import load
 from trm_jax.wafer.maps.unlike import UNLIKE, save_unlike
-from trm_jax.wafer.unknown.measure import (
-    SMOKE,
-    UnlikeSettings,
-    calibrated,
-    choose_split,
-    measure,
-    run_lean,
-    threshold_of,
-)
+from trm_jax.wafer.unknown import measure as unknown
 
-Arguments = UnlikeSettings
+Arguments = unknown.UnlikeSettings
 
 
 def run(arguments: Arguments) -> None:
@@ -46,12 +38,14 @@ def run(arguments: Arguments) -> None:
     require(arguments.updates >= 1, f"--updates must be at least 1, got {arguments.updates}")
     wafers = load(arguments.data, smoke)
     if arguments.lean:
-        return run_lean(arguments, wafers)
-    classifier, limits = threshold_of(load_checkpoint(arguments.checkpoint)), None
+        return unknown.run_lean(arguments, wafers)
+    classifier, limits = unknown.threshold_of(load_checkpoint(arguments.checkpoint)), None
     if arguments.folds:
-        classifier, limits = calibrated(classifier, arguments, wafers, arguments.folds)
-    split = choose_split(wafers, arguments)
-    text, unlike, held = measure(arguments, wafers, classifier, split, Sizes(**(SMOKE if smoke else {})))
+        classifier, limits = unknown.calibrated(classifier, arguments, wafers, arguments.folds)
+    split = unknown.choose_split(wafers, arguments)
+    text, unlike, held = unknown.measure(
+        arguments, wafers, classifier, split, Sizes(**(unknown.SMOKE if smoke else {}))
+    )
     print(text, end="\n\n")
     if arguments.frontier:
         return

@@ -17,20 +17,10 @@ from trm_jax.support.provenance import provenance
 from trm_jax.support.schema import require
 from trm_jax.training.run_directory import read_config
 from trm_jax.wafer.checkpoint import Calibration, Classifier, load_classifier
-from trm_jax.wafer.evaluation import metrics
+from trm_jax.wafer.evaluation import metrics, stored
 from trm_jax.wafer.evaluation.metrics import WM811K_LABELLED, WM811K_NONE
 from trm_jax.wafer.evaluation.pooled import Pooled, lots, pool
 from trm_jax.wafer.evaluation.results import DECIDED, FULL_MIX, SCORES
-from trm_jax.wafer.evaluation.stored import (
-    Predicted,
-    best_update,
-    load_predicted,
-    read_curve,
-    read_prediction_options,
-    read_run,
-    recipe,
-    stopped_at,
-)
 from trm_jax.wafer.evaluation.trust.cross_fit import CrossFitted, fit_decisions, of_folds
 from trm_jax.wafer.maps.plausible import measure
 from trm_jax.wafer.maps.wafers import CLASSES, Wafers
@@ -46,7 +36,7 @@ class Candidate:
     classifier: Classifier
     wafers: Wafers
     split: Split
-    answers: Predicted
+    answers: stored.Predicted
     """To the validation wafers, of the chosen seed alone."""
     alpha: float
     """Error rate that is allowed among automatic decisions."""
@@ -72,14 +62,14 @@ def best_of_run(run: Path, wafers: Wafers, alpha: float, delta: float, cross: Pa
     chose the weights, which flatters. Raises ValueError where a run is not complete, or of other wafers or recipes.
     """
     directory = run / "all-lots"
-    answers, split = load_predicted(directory / "validation.npz"), all_lots(wafers)
+    answers, split = stored.load_predicted(directory / "validation.npz"), all_lots(wafers)
     require(np.array_equal(answers.index, split.validation), f"{directory} was trained on other wafers; give --data")
     trained, task = read_config(directory)
     logits = answers.logits[:, trained.recursion.N_sup - 1]
     scores = metrics.seed_scores(wafers.label[answers.index], logits.argmax(axis=-1), len(CLASSES))
     best = int(scores.macro_f1.argmax())
     seed = trained.run.seeds[best]
-    how = recipe(trained, read_prediction_options(run / "wafers.json") | {"task": task})
+    how = stored.recipe(trained, stored.read_prediction_options(run / "wafers.json") | {"task": task})
     crossed = of_folds(tested_folds(cross, wafers, how), wafers, alpha, delta) if cross else None
     truth, units = wafers.label[answers.index].astype(np.int64), lots(wafers, answers.index)
     fitted = crossed[:2] if crossed else fit_decisions(logits[best], truth, units, alpha, delta)
@@ -88,13 +78,13 @@ def best_of_run(run: Path, wafers: Wafers, alpha: float, delta: float, cross: Pa
         classifier=load_classifier(directory / f"weights-{seed}", calibration),
         wafers=wafers,
         split=split,
-        answers=Predicted(answers.index, answers.logits[best : best + 1], answers.halt[best : best + 1]),
+        answers=stored.Predicted(answers.index, answers.logits[best : best + 1], answers.halt[best : best + 1]),
         alpha=alpha,
         delta=delta,
         trained=trained,
         recipe=how,
         seed=seed,
-        update=best_update(read_curve(directory / "metrics.jsonl"), best),
+        update=stored.best_update(stored.read_curve(directory / "metrics.jsonl"), best),
         macro_f1=float(scores.macro_f1[best]),
         accuracy=float(scores.accuracy[best]),
         crossed=crossed,
@@ -104,9 +94,9 @@ def best_of_run(run: Path, wafers: Wafers, alpha: float, delta: float, cross: Pa
 def tested_folds(run: Path, wafers: Wafers, how: dict[str, Any] | None = None) -> Pooled:
     """The test wafers of all folds of a run. Raises ValueError where one is missing or the recipe is not ``how``."""
     splits = folds(wafers)
-    found = read_run(run, wafers, splits)
+    found = stored.read_run(run, wafers, splits)
     require(len(found) == len(splits), f"{run} has {len(found)} of {len(splits)} folds; calibration needs them all")
-    same = how is None or recipe(found[0].config, found[0].prediction_options) == how
+    same = how is None or stored.recipe(found[0].config, found[0].prediction_options) == how
     require(same, f"{run} is of another recipe than what ships; its calibration says nothing")
     return pool(found, wafers)
 
@@ -127,7 +117,7 @@ def drift_reference(candidate: Candidate, threshold: float | None) -> dict[str, 
     if len(np.unique(units)) < MIN_LOTS:
         print(f"no monitoring reference: validation has {len(np.unique(units))} lots, {MIN_LOTS} are needed")
         return {}
-    last = stopped_at(answers.halt[0, : candidate.trained.recursion.N_sup], threshold)
+    last = stored.stopped_at(answers.halt[0, : candidate.trained.recursion.N_sup], threshold)
     logits = answers.logits[0, last, np.arange(len(answers.index))]
     shown = replace(candidate.wafers.take(answers.index), group=units)
     probabilities = softmax(logits / calibration.temperature, axis=1)

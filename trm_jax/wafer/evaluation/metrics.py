@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from trm_jax.reporting.interval import Interval, quantile_interval
-from trm_jax.wafer.maps.wafers import CLASSES
+from trm_jax.wafer.maps.wafers import NONE
 
 BINS = 15
 """Bins of confidence in the calibration error, of equal width (Guo et al. 2017)."""
@@ -151,9 +151,9 @@ def _mean_of_seeds(values: np.ndarray) -> np.ndarray:
 
 def at_wm811k_prior(confusion: np.ndarray) -> Scores:
     """Scores that a confusion matrix (C, C) means at the share of none in all of WM-811K, with the same errors."""
-    none, shares = CLASSES.index("none"), confusion.sum(axis=1)
-    others = (WM811K_LABELLED - WM811K_NONE) / max(shares.sum() - shares[none], 1)
-    return at_prior(confusion, np.where(np.arange(len(shares)) == none, WM811K_NONE, shares * others))
+    shares = confusion.sum(axis=1)
+    others = (WM811K_LABELLED - WM811K_NONE) / max(shares.sum() - shares[NONE], 1)
+    return at_prior(confusion, np.where(np.arange(len(shares)) == NONE, WM811K_NONE, shares * others))
 
 
 def at_wm811k_prior_in_words(confusion: np.ndarray) -> str:

@@ -16,10 +16,8 @@ from trm_jax.wafer.evaluation import metrics
 from trm_jax.wafer.evaluation.metrics import GroupCounts, share
 from trm_jax.wafer.evaluation.stored import Fold, best_update, stopped_at
 from trm_jax.wafer.evaluation.trust.calibration import fit_temperature
-from trm_jax.wafer.maps.wafers import CLASSES, Wafers
+from trm_jax.wafer.maps.wafers import LOT, NONE, Wafers
 
-LOT = 25
-"""Wafers in a full lot."""
 HALTS = (0.0, 0.5, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
 """Halting probabilities above which a wafer stops: 0 stops all after one step, 1 none."""
 SHARES_BY_SIZE = {
@@ -156,7 +154,7 @@ def by_size(decided: np.ndarray, pooled: Pooled, wafers: Wafers, draws: np.ndarr
     """
     side = np.rint(np.sqrt(wafers.height[pooled.index].astype(float) * wafers.width[pooled.index])).astype(int)
     quarter = np.searchsorted(np.quantile(side, [0.25, 0.5, 0.75]), side)
-    rows, wrong, pattern = [], pooled.wrong(), pooled.truth != CLASSES.index("none")
+    rows, wrong, pattern = [], pooled.wrong(), pooled.truth != NONE
     for number in np.unique(quarter):
         chosen = quarter == number
         every, patterned = (np.broadcast_to(mask, wrong.shape) for mask in (chosen, chosen & pattern))

@@ -18,7 +18,7 @@ from trm_jax.wafer.evaluation.pooled import SHARES_BY_SIZE, Pooled
 from trm_jax.wafer.evaluation.results import SCORES, Check, Results, long_table
 from trm_jax.wafer.evaluation.stored import Fold, recipe
 from trm_jax.wafer.evaluation.trust.selective import BY_LOT, KNOWN
-from trm_jax.wafer.maps.wafers import CLASSES, Wafers
+from trm_jax.wafer.maps.wafers import CLASSES, NONE, Wafers
 from trm_jax.wafer.splits import Split
 
 FREE = 0.005
@@ -104,7 +104,7 @@ def protocol(wafers: Wafers, splits: Sequence[Split], kind: str) -> list[str]:
         "official": "the training and test part are those of the file",
     }[kind]
     index = np.concatenate([split.test for split in splits])
-    share = np.mean(wafers.label[index] == CLASSES.index("none"))
+    share = np.mean(wafers.label[index] == NONE)
     return [
         f"{len(index):,} labelled wafers in {len(splits)} test parts, mixed as in the data ({share:.0%} none); "
         f"{separation}.",

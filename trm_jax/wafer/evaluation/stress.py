@@ -17,9 +17,8 @@ from trm_jax.wafer.maps.answers import decide
 from trm_jax.wafer.maps.plausible import ANY_SIZE, inspect, map_doubts, measure, radius, source_problem
 from trm_jax.wafer.maps.unlike import doubted
 from trm_jax.wafer.maps.validate import ReadResult
-from trm_jax.wafer.maps.wafers import CLASSES, FAIL, NO_DIE, PASS, UNKNOWN, Wafers
+from trm_jax.wafer.maps.wafers import FAIL, NO_DIE, NONE, PASS, UNKNOWN, Wafers
 
-NONE = CLASSES.index("none")
 FOREIGN = {
     "0 = good or no die, 1 = bad": (0, 0, 1),
     "1 = pass, 0 = fail or no die": (0, 1, 0),

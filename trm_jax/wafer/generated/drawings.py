@@ -9,7 +9,7 @@ from types import MappingProxyType
 import numpy as np
 
 from trm_jax.wafer.generated.mixes import from_maps, overlay
-from trm_jax.wafer.maps.wafers import CLASSES, FAIL, PASS, Wafers
+from trm_jax.wafer.maps.wafers import FAIL, NONE, PASS, Wafers
 
 Draw = Callable[[np.random.Generator, np.ndarray, np.ndarray], np.ndarray]
 """Probability that a die fails, from its place: x to the right and y upwards, the disc having radius 1."""
@@ -110,7 +110,7 @@ UNKNOWNS: Mapping[str, Draw] = MappingProxyType({"digits": _digit, "chequerboard
 def drawn(wafers: Wafers, draw: Draw, count: int, seed: int = 0) -> Wafers:
     """``count`` maps: a drawing over a wafer without a pattern, as far as ``wafers`` have any; without a label."""
     rng = np.random.default_rng(seed)
-    plain = np.flatnonzero(wafers.label == CLASSES.index("none"))
+    plain = np.flatnonzero(wafers.label == NONE)
     chosen = rng.choice(plain if len(plain) else np.arange(len(wafers)), count)
     return from_maps(wafers, chosen, [_draw(rng, draw, wafers.map(index)) for index in chosen.tolist()], "drawings")
 

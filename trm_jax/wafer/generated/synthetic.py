@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from trm_jax.wafer.maps.wafers import CLASSES, FAIL, NO_DIE, PASS, UNKNOWN, Wafers, packed
+from trm_jax.wafer.maps.wafers import CLASSES, FAIL, LOT, NO_DIE, PASS, UNKNOWN, Wafers, packed
 
 SIZES = ((25, 27), (26, 26), (27, 25), (30, 34), (33, 37), (39, 37), (52, 59))
 """Rows and columns of a map, frequent ones of WM-811K; a lot has one size."""
@@ -24,8 +24,6 @@ SHARES = {
     "none": 0.57,
 }
 """Class mix: about that of the labelled maps of WM-811K with most of `none` left out, the rarest raised to 1 %."""
-LOT = 25
-"""Wafers in a full lot."""
 FOLDS = 4
 
 

@@ -10,7 +10,9 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 
 CLASSES = ("Center", "Donut", "Edge-Loc", "Edge-Ring", "Loc", "Near-full", "Random", "Scratch", "none")
+NONE = CLASSES.index("none")  # wafers without a pattern
 NO_DIE, PASS, FAIL = 0, 1, 2
+LOT = 25  # wafers in a full lot
 _MAX_CELLS = 2**24  # of all maps that are worked on at a time
 UNKNOWN = -1  # in label, fold and official: the source does not say
 

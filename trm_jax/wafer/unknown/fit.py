@@ -11,7 +11,7 @@ from trm_jax.wafer.classify import features
 from trm_jax.wafer.generated.drawings import OUTLIERS, drawn
 from trm_jax.wafer.generated.mixes import mixed_wafers
 from trm_jax.wafer.maps.unlike import Unlike
-from trm_jax.wafer.maps.wafers import CLASSES, Wafers
+from trm_jax.wafer.maps.wafers import NONE, Wafers
 
 DISTANCE = 0.25
 """Share of the doubted wafers that the distance may doubt; the net, which sees more of what matters, has the rest."""
@@ -41,7 +41,7 @@ def fit_unlike(
     """The score without its limits, fitted on training wafers (indices), and on mixes and drawings of them."""
     rng = np.random.default_rng(seed)
     order = rng.permutation(train)
-    plain = wafers.label[order] == CLASSES.index("none")
+    plain = wafers.label[order] == NONE
     patterned = order[~plain][: sizes.train - sizes.train // 8]
     chosen = np.concatenate([patterned, order[plain][: sizes.train - len(patterned)]])
     known = features_of(classifier, wafers.take(chosen))

@@ -16,10 +16,9 @@ from trm_jax.wafer.evaluation.trust.calibration import auroc, risk_coverage
 from trm_jax.wafer.evaluation.trust.risk_control import block_bound, class_thresholds
 from trm_jax.wafer.maps.answers import Thresholds, decide
 from trm_jax.wafer.maps.unlike import Unlike
-from trm_jax.wafer.maps.wafers import CLASSES, Wafers
+from trm_jax.wafer.maps.wafers import CLASSES, NONE, Wafers
 from trm_jax.wafer.unknown.fit import with_limits
 
-NONE = CLASSES.index("none")
 POINTS = ((0.005, 0.03), (0.01, 0.03), (0.015, 0.03), (0.02, 0.03), (0.03, 0.03), (0.01, 0.05), (0.02, 0.05))
 """Shares of wafers that the score may cost, and error rates of a class."""
 PARTS = 5

@@ -13,7 +13,7 @@ from trm_jax.wafer.evaluation.pooled import Pooled, lots
 from trm_jax.wafer.evaluation.stored import Fold
 from trm_jax.wafer.evaluation.trust.calibration import auroc, unknown_scores
 from trm_jax.wafer.evaluation.trust.risk_control import guaranteed_threshold
-from trm_jax.wafer.maps.wafers import CLASSES, Wafers
+from trm_jax.wafer.maps.wafers import CLASSES, NONE, Wafers
 
 BY_LOT, BY_BLOCK = "guaranteed, by lot", "guaranteed, by block"
 """Rules: what is taken for exchangeable are lots, or the whole groups that the split kept together."""
@@ -99,7 +99,7 @@ def unknown(folds: Sequence[Fold], pooled: Pooled) -> pd.DataFrame:
 
     Columns unknown, known (of KNOWN), score, split, seed, auroc, count (unknown ones).
     """
-    rows, patterned = [], pooled.truth != CLASSES.index("none")
+    rows, patterned = [], pooled.truth != NONE
     for number, fold in enumerate(folds):
         tested = pooled.fold == number
         for name, answers in fold.unknown.items():

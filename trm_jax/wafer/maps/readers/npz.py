@@ -19,7 +19,7 @@ from trm_jax.wafer.maps.validate import (
     build_wafers,
     check_counts,
 )
-from trm_jax.wafer.maps.wafers import CLASSES, UNKNOWN
+from trm_jax.wafer.maps.wafers import CLASSES, NONE, UNKNOWN
 
 _KINDS = {"flat": "iu", "height": "iu", "width": "iu", "label": "iu", "row": "iu", "clean": "b", "classes": "U"}
 _KINDS |= {"lot_block": "iu", "fold": "iu", "official": "iu"}
@@ -118,7 +118,7 @@ def _read_stacked(
             raise ValueError(f"it has {count:,} maps, but its labels are not 0 or 1 in as many rows")
         patterns = marks.sum(axis=1)
         single = np.array([CLASSES.index(name) for name in MIXED])[marks.argmax(axis=1)]
-        label = np.where(patterns == 1, single, np.where(patterns == 0, CLASSES.index("none"), UNKNOWN))
+        label = np.where(patterns == 1, single, np.where(patterns == 0, NONE, UNKNOWN))
         several = [] if options.to_classify else np.flatnonzero(patterns > 1).tolist()
         errors = {index: f"has {patterns[index]} labels; a wafer to learn from has one" for index in several}
     check_counts(count, maps.size)
