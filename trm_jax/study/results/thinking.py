@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from trm_jax.reporting import page
 from trm_jax.reporting.markdown import bullets, table
-from trm_jax.reporting.style import COLOURS, DASHED, MARKERS, WIDTH, percent
+from trm_jax.reporting.style import COLOURS, DASHED, GREY, MARKERS, WIDTH, percent
 from trm_jax.study.results.tables import exact_text
 from trm_jax.study.statistics import mean_interval
 from trm_jax.study.thinking import TrainedArm
@@ -93,8 +93,8 @@ def _curves(rows: pd.DataFrame, line: str, column: str, label: str, trained: Map
         axes.fill_between(counts, low, high, color=colour, alpha=0.15, lw=0)
         axes.plot(counts, value, marker=marker, ms=4, lw=1.5, color=colour, label=str(name).replace("_", " "))
     for count in sorted(set(trained.values())):
-        axes.axvline(count, color="#767676", lw=1, ls=DASHED)
-        axes.text(count, 1.02, "trained", fontsize=9, color="#767676", ha="center")
+        axes.axvline(count, color=GREY, lw=1, ls=DASHED)
+        axes.text(count, 1.02, "trained", fontsize=9, color=GREY, ha="center")
     axes.set_xscale("log", base=2)
     ticks = sorted(rows[column].unique())
     axes.set_xticks(ticks, [str(tick) for tick in ticks])
