@@ -20,8 +20,8 @@ from trm_jax.training.processes import broadcast_from_first, is_first_process, o
 
 FILE_BYTES = 15 * 2**20
 """Largest file of a checkpoint: some ways of carrying one to another machine take no larger ones."""
-UNLISTED = "_CHECKPOINT_METADATA"
-"""When orbax wrote a checkpoint; it goes on writing it after the checksums are made, and nothing here reads it."""
+UNLISTED = ("_CHECKPOINT_METADATA", "commit_success.txt")
+"""Files that orbax writes after the checksums are made, by version: when it wrote a checkpoint, and that it did."""
 
 
 class _Manager(ocp.CheckpointManager):
@@ -101,7 +101,7 @@ class Checkpoints:
         """Called by orbax when all files are written, before the one folder it writes in gets its name."""
         if is_first_process():
             for folder in Path(self._manager.directory).glob("*.orbax-checkpoint-tmp*"):
-                write_sums(folder, [name for name in files_below(folder) if name != UNLISTED])
+                write_sums(folder, [name for name in files_below(folder) if name not in UNLISTED])
 
     def _newest_whole(self) -> int:
         damages = []
