@@ -33,7 +33,7 @@ class Arguments:
     name: str = ""
     """Name of the run under --output; maze-PRESET if empty."""
     arms: tuple[str, ...] = ()
-    """Arms to train beside the reference arm: shallow, shallow_equal_compute; all if empty."""
+    """Arms to train beside the reference arm: shallow, no_exploration; all if empty."""
     options: tuple[str, ...] = ()
     """Options for all arms, e.g. task.sides=[9] run.steps=1000; values as in JSON, words without quotes."""
     output: Path = ROOT / "runs"

@@ -71,9 +71,38 @@ def test_a_large_state_lies_in_files_small_enough_to_carry(tmp_path):
     state = {name: jnp.asarray(rng.random((size, 2**18), np.float32)) for name, size in (("w", 24), ("m", 20))}
     checkpoints = Checkpoints(tmp_path)
     checkpoints.save(1, state, OPTIONS)
+    checkpoints.close()
     sizes = [file.stat().st_size for file in tmp_path.rglob("*") if file.is_file()]
     assert sum(sizes) > 30 * 2**20 and max(sizes) <= FILE_BYTES == 15 * 2**20
-    assert raw(checkpoints.restore(jax.eval_shape(lambda: state))) == raw(state)
+    assert raw(Checkpoints(tmp_path).restore(jax.eval_shape(lambda: state))) == raw(state)
+
+
+def test_what_is_trained_on_while_a_checkpoint_is_written_does_not_reach_it(tmp_path):
+    """The update that follows a save takes over the memory of the state that is saved."""
+    values = np.random.default_rng(0).random((64, 2**18), np.float32)
+    update = jax.jit(lambda w: -w, donate_argnums=0)
+    checkpoints = Checkpoints(tmp_path)
+    state = jnp.array(values)
+    checkpoints.save(1, {"w": state}, OPTIONS)
+    assert not (tmp_path / "1").exists()  # it is still written, or this test shows nothing
+    trained = update(state)
+    assert np.array_equal(trained, -values)
+    assert np.array_equal(checkpoints.restore({"w": jnp.zeros_like(values)})["w"], values)
+    checkpoints.close()
+
+
+def test_a_checkpoint_has_its_checksums_before_it_has_its_name(tmp_path, monkeypatch):
+    def fail(folder, names):
+        assert folder.parent == tmp_path and not (tmp_path / "1").exists()
+        assert {name.split("/")[0] for name in names} == {"config", "state"}
+        raise OSError("no space left")
+
+    checkpoints = Checkpoints(tmp_path)
+    monkeypatch.setattr("trm_jax.training.checkpoint.write_sums", fail)
+    checkpoints.save(1, {"w": jnp.ones(3)}, OPTIONS)
+    with pytest.raises(OSError, match="no space left"):
+        checkpoints.close()
+    assert not (tmp_path / "1").exists()
 
 
 def test_a_checkpoint_of_an_earlier_version_is_taken_up(tmp_path, state):
@@ -109,6 +138,7 @@ def test_a_damaged_newest_checkpoint_is_named_and_the_whole_one_before_it_is_use
     checkpoints = Checkpoints(tmp_path)
     for step in (1, 2):
         checkpoints.save(step, {"w": jnp.full(3, float(step))}, OPTIONS)
+    assert checkpoints.latest() == 2
     damaged = max((tmp_path / "2" / "state").rglob("d/*"), key=lambda path: path.stat().st_size)
     flip(damaged, 12345)
     assert checkpoints.restore({"w": jnp.zeros(3)})["w"].tolist() == [1.0] * 3
@@ -130,6 +160,7 @@ def test_a_damaged_newest_checkpoint_is_named_and_the_whole_one_before_it_is_use
 def test_a_checkpoint_of_a_version_without_checksums_is_restored_with_a_warning(tmp_path, capsys):
     checkpoints = Checkpoints(tmp_path)
     checkpoints.save(5, {"w": jnp.full(3, 5.0)}, OPTIONS)
+    assert checkpoints.latest() == 5
     (tmp_path / "5" / "SHA256SUMS").unlink()
     assert checkpoints.restore({"w": jnp.zeros(3)})["w"].tolist() == [5.0] * 3
     assert capsys.readouterr().err == (

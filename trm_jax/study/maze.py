@@ -5,21 +5,24 @@ from trm_jax.study.arms import Options, Study
 
 STUDIES = {
     "depth": Study(
-        "Does more recursion find longer ways, at equal updates and at equal compute?",
+        "Does more recursion find longer ways, at equal updates and equal compute?",
         {
             "deep": {},
-            "shallow": {"recursion.N_sup": 1, "recursion.n": 1},
-            "shallow_equal_compute": {"recursion.N_sup": 1, "recursion.n": 1, "run.steps": 3000},
+            "shallow": {"recursion.N_sup": 1},
+            "no_exploration": {"loss.exploration": 0.0},
         },
         base={
             "task.sides": (9,), "task.train": 2000, "task.test": 500, "task.same_for_seeds": False,
-            "model.width": 32, "model.mixer": "attention", "model.relations": "neighbours", "recursion.N_sup": 4,
-            "recursion.T": 1, "recursion.n": 2, "optim.learning_rate": 1e-3, "optim.weight_decay": 0.1,
-            "optim.ema": 0.98, "run.steps": 500, "run.batch": 32, "run.seeds": (0, 1, 2),
+            "model.width": 32, "model.mixer": "attention", "model.relations": "neighbours", "recursion.N_sup": 16,
+            "recursion.T": 1, "recursion.n": 2, "loss.supervision": "carried", "loss.exploration": 1.0,
+            "optim.learning_rate": 1e-3, "optim.weight_decay": 0.1, "optim.ema": 0.98, "run.steps": 2000,
+            "run.batch": 32, "run.seeds": (0, 1, 2, 3, 4), "run.evaluate_every": 250,
         },
         reference="deep",
-        rule="More recursion finds longer ways at equal compute if `shallow_equal_compute` is lower than `deep` by "
-        "the study's test.",
+        rule="More recursion finds longer ways at equal compute if `shallow` is lower than `deep` by the study's test: "
+        "an update is one supervision step in all arms, so all cost the same. Going on after a maze is solved is what "
+        "keeps the answer if `no_exploration`, in which a maze leaves the batch as soon as the net believes it solved, "
+        "is lower than `deep`.",
         name="depth",
     )
 }  # fmt: skip

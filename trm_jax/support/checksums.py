@@ -41,14 +41,17 @@ def check_sums(directory: Path, names: Iterable[str]) -> None:
             raise ValueError(f"{path} is not what was written (wrong SHA-256); copy the folder again")
 
 
-def check_all(directory: Path) -> bool:
+def check_all(directory: Path, unlisted: Sequence[str] = ()) -> bool:
     """Compare every file of a directory, those that are listed and those that are there; False if it has no list.
+
+    The files ``unlisted`` need not be in the list.
 
     Raises ValueError as `check_sums` does.
     """
     if not (directory / SUMS).exists():
         return False
-    check_sums(directory, {*_read_sums(directory / SUMS), *files_below(directory)})
+    listed = _read_sums(directory / SUMS)
+    check_sums(directory, {*listed, *(name for name in files_below(directory) if name not in unlisted)})
     return True
 
 

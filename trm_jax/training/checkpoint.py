@@ -14,13 +14,15 @@ from trm_jax.core.config import Config, migrate
 from trm_jax.core.network.model import abstract_weights
 from trm_jax.core.start import fitted
 from trm_jax.core.task import Task, run_options
-from trm_jax.support.checksums import check_all, write_sums
+from trm_jax.support.checksums import check_all, files_below, write_sums
 from trm_jax.support.files import refuse_existing, sync
 from trm_jax.support.schema import from_dict
 from trm_jax.training.processes import broadcast_from_first, is_first_process, on_first_process
 
 FILE_BYTES = 15 * 2**20
 """Largest file of a checkpoint: some ways of carrying one to another machine take no larger ones."""
+UNLISTED = ("_CHECKPOINT_METADATA", "commit_success.txt")
+"""Files that orbax writes after the checksums are made, by version: when it wrote a checkpoint, and that it did."""
 
 
 class _Manager(ocp.CheckpointManager):
@@ -47,29 +49,36 @@ def _placed(leaf: Any) -> Any:
 
 
 class Checkpoints:
-    """The checkpoints of one run. A save is complete or absent: orbax writes aside and renames.
+    """The checkpoints of one run. A save is complete or absent: orbax writes aside, in its own thread, and renames.
 
-    Then the checksums of its files are written into it, which `restore` checks.
+    Before it renames, the checksums of the files are written beside them, which `restore` checks.
     """
 
     def __init__(self, directory: Path):
         options = ocp.CheckpointManagerOptions(
-            preservation_policy=LatestN(2), enable_async_checkpointing=False, create=True
+            preservation_policy=LatestN(2),
+            create=True,
+            async_options=ocp.options.AsyncOptions(post_finalization_callback=self._seal),
         )
         self._manager = _Manager(directory.absolute(), options=options, handler_registry=_handlers())
 
     def latest(self) -> int | None:
+        """Step of the newest checkpoint, or None."""
+        self._manager.wait_until_finished()
         return self._manager.latest_step()
 
     def save(self, step: int, state: Any, options: dict[str, Any]) -> None:
-        """Save a pytree of arrays, in files of at most FILE_BYTES, and the options of the run."""
+        """Save a pytree of arrays, in files of at most FILE_BYTES, and the options of the run.
+
+        Returns when the arrays have left the device, which may use their memory again; what goes wrong with writing is
+        raised by the next call.
+        """
         pieces = jax.tree.map(lambda _: ocp.SaveArgs(chunk_byte_size=FILE_BYTES // 4), state)
         args = ocp.args.Composite(
             state=ocp.args.PyTreeSave(state, pieces, ocdbt_target_data_file_size=FILE_BYTES // 2),
             config=ocp.args.JsonSave(json.loads(json.dumps(options))),
         )
         self._manager.save(step, args=args)
-        on_first_process(lambda: self._seal(step))
 
     def restore(self, abstract: Any) -> Any:
         """Newest whole checkpoint, in the structure, dtypes and shardings of ``abstract``.
@@ -89,9 +98,11 @@ class Checkpoints:
         args = ocp.args.Composite(state=wanted)
         return jax.tree.map(_typed, abstract, self._manager.restore(step, args=args)["state"])
 
-    def _seal(self, step: int) -> None:
-        write_sums(self._path(step))
-        sync(self._path(step).parent)
+    def _seal(self) -> None:
+        """Called by orbax when all files are written, before the one folder it writes in gets its name."""
+        if is_first_process():
+            for folder in Path(self._manager.directory).glob("*.orbax-checkpoint-tmp*"):
+                write_sums(folder, [name for name in files_below(folder) if name not in UNLISTED])
 
     def _newest_whole(self) -> int:
         damages = []
@@ -109,8 +120,16 @@ class Checkpoints:
     def _path(self, step: int) -> Path:
         return Path(self._manager.directory) / str(step)
 
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def close(self) -> None:
+        """Wait for what is being written, and release the files."""
         self._manager.close()
+        sync(Path(self._manager.directory))
 
 
 class Weights(NamedTuple):
@@ -202,5 +221,5 @@ def _typed(wanted: Any, found: Any) -> Any:
 
 def _check(directory: Path) -> None:
     """Raise ValueError for files that are not what was written; those without checksums only get a warning."""
-    if not check_all(directory) and is_first_process():
+    if not check_all(directory, UNLISTED) and is_first_process():
         print(f"warning: {directory} has no checksums; it is read without knowing that it is whole", file=sys.stderr)

@@ -70,8 +70,9 @@ def fit(task: Task, config: Config, directory: Path, name: str = "run") -> Train
     with (
         RunDirectory(directory, run_options(task, config), default_options(task), task.report_options) as run,
         advice_when_exhausted(config, name),
+        Checkpoints(directory / "checkpoints") as checkpoints,
     ):
-        return _fit(task, config, run, name)
+        return _fit(task, config, run, checkpoints, name)
 
 
 @cache
@@ -80,14 +81,13 @@ def eval_weights(config: Config) -> Callable[[TrainState], Any]:
     return over_seeds(partial(train_step.eval_params, config), run_mesh(config), at_once=seeds_at_once(config))
 
 
-def _fit(task: Task, config: Config, run: RunDirectory, name: str) -> TrainingRun:
+def _fit(task: Task, config: Config, run: RunDirectory, checkpoints: Checkpoints, name: str) -> TrainingRun:
     mesh = run_mesh(config)
     _say_idle(config, mesh)
     validation = samples_of(task, config, "validation")
     check_samples(config, samples_of(task, config, "train"), validation)
     evaluated, intervals = eval_weights(config), (config.run.evaluate_every, config.run.checkpoint_every)
     training, data = begin(task, config, mesh)
-    checkpoints = Checkpoints(run.path / "checkpoints")
     if config.run.init and checkpoints.latest() is None:
         training = _from_weights(config, training, mesh)
     if checkpoints.latest() is not None:
@@ -123,10 +123,8 @@ def _fit(task: Task, config: Config, run: RunDirectory, name: str) -> TrainingRu
                 checkpoints.save(step, TrainingRun(state, best, _replicated(mesh, chunks.seconds)), run.options)
             bar.update(K)
             if late:
-                checkpoints.close()
                 raise Paused(f"{name} stopped at step {step} of {config.run.steps}: give the same command to go on")
     _log(run, chunks.rows())
-    checkpoints.close()
     return TrainingRun(state, best, _replicated(mesh, chunks.seconds))
 
 
