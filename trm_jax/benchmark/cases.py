@@ -23,6 +23,8 @@ SMOKE = (
 
 @dataclass(frozen=True)
 class Case:
+    """A thing to measure."""
+
     name: str
     kind: Literal["training", "seeds", "inference", "halting"]
     config: Config
@@ -37,6 +39,7 @@ class Case:
 
     @property
     def batch(self) -> int:
+        """Samples B."""
         return self.config.run.batch
 
 

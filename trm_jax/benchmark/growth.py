@@ -133,6 +133,7 @@ def measure_memory() -> list[Memory]:
 
 
 def measure_growth(rounds: int, seconds: float) -> Growth:
+    """All curves and memory."""
     growth = Growth(memory=measure_memory())
     for size in tqdm(VALUES, desc="growth", unit="curve", file=sys.stderr):
         growth.curves.extend(measure_curve(size, rounds, seconds))

@@ -45,6 +45,7 @@ class Bench:
 
 
 def measure_cases(bench: Bench, cases: list[Case]) -> list[Row]:
+    """Rows of all cases, one after another."""
     rows: list[Row] = []
     with tqdm(cases, desc="benchmark", unit="case", file=sys.stderr) as bar:
         for case in bar:
@@ -114,6 +115,8 @@ def _compiler_problem(error: RuntimeError) -> str:
 
 
 def repeated(call: Call, times: int) -> Call:
+    """The call so many times."""
+
     def calls() -> None:
         for _ in range(times):
             call()

@@ -21,6 +21,8 @@ MARKERS = {PEERS["eager"]: ("o", BLUE), PEERS["compiled"]: ("s", ORANGE)}
 
 @dataclass
 class Results:
+    """What a run of the benchmark measured."""
+
     preset: str
     rows: list[Row]
     start: list[dict[str, Any]]
@@ -32,6 +34,7 @@ class Results:
 
 
 def report(results: Results) -> str:
+    """All results as Markdown."""
     parts = [
         "# Benchmark",
         markdown.bullets(f"{name}: `{value}`" for name, value in results.provenance.items()),
@@ -69,6 +72,7 @@ def _number(value: float | None) -> str:
 
 
 def write(directory: Path, results: Results) -> None:
+    """Write benchmark.json, benchmark.md and the figures."""
     directory.mkdir(parents=True, exist_ok=True)
     growth = {name: [row._asdict() for row in rows] for name, rows in vars(results.growth).items()}
     plain = asdict(results) | {"growth": growth, "growth_excesses": results.growth.excesses}

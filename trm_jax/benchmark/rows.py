@@ -20,6 +20,8 @@ def spread(values: list[float]) -> tuple[float, float, float]:
 
 @dataclass(frozen=True)
 class Row:
+    """One comparison."""
+
     name: str
     ours_ms: float
     """Median time of one step or call."""

@@ -144,6 +144,8 @@ class Block(nn.Module):
 
 
 class Stack(nn.Module):
+    """The tiny network."""
+
     def __init__(self, config: ModelConfig):
         super().__init__()
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
@@ -179,12 +181,14 @@ class TRM(nn.Module):
         self.halting = nn.Linear(model.width, 2)
 
     def embed(self, inputs: Tensor) -> Tensor:
+        """The question x, (B, L, D)."""
         x = F.embedding(inputs, self.tokens)
         if self.config.model.positions == "learned":
             x = (x + self.positions) * 2**-0.5
         return (x * math.sqrt(self.config.model.width)).to(self.dtype)
 
     def initial(self, batch: int) -> tuple[Tensor, Tensor | None]:
+        """Initial states y and z."""
         shape = (batch, self.config.model.tokens, self.config.model.width)
         # Contiguous as every later state is, or torch.compile compiles the first step separately.
         y = self.initial_y.to(self.dtype).expand(shape).contiguous()

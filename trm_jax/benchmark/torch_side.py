@@ -35,6 +35,7 @@ def build(config: Config, params: Any, compiled: bool) -> TRM:
 
 
 def with_any_weights(config: Config) -> TRM:
+    """The peer with random weights of its own."""
     model = TRM(config)
     for parameter in model.parameters():
         parameter.data.normal_(std=0.1)

@@ -181,6 +181,8 @@ class RunConfig:
 
 @dataclass(frozen=True)
 class Config:
+    """A whole run."""
+
     model: ModelConfig = field(default_factory=ModelConfig)
     recursion: RecursionConfig = field(default_factory=RecursionConfig)
     loss: LossConfig = field(default_factory=LossConfig)
@@ -221,6 +223,7 @@ class Config:
         return replace_nested(self, options)
 
     def to_json(self) -> str:
+        """Every option as indented JSON."""
         return json.dumps(dataclasses.asdict(self), indent=2)
 
     @classmethod

@@ -51,6 +51,7 @@ def sequence_correct(logits, labels):
 
 
 def binary_cross_entropy(logits, targets):
+    """Binary cross-entropy with logits, element by element."""
     return jax.nn.softplus(logits) - logits * targets
 
 

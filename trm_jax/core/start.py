@@ -15,6 +15,7 @@ Puzzles = Literal["keep", "enlarge", "reset"]
 
 
 def weight_shapes(model: ModelConfig) -> dict[tuple[str, ...], tuple[int, ...]]:
+    """Shape of every weight by its path."""
     return {path: value.shape for path, value in flatten_dict(abstract_weights(model)).items()}
 
 

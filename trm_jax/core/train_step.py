@@ -30,6 +30,7 @@ class TrainingData(NamedTuple):
 
     @property
     def size(self) -> int:
+        """Number of samples N."""
         return self.arrays["labels"].shape[0]
 
 

@@ -31,6 +31,7 @@ from trm_jax.wafer.maps.validate import ReadResult
 
 
 def parser() -> argparse.ArgumentParser:
+    """The command line."""
     line = argparse.ArgumentParser("trm_jax.edge", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     commands = line.add_subparsers(dest="command", required=True)
     common = argparse.ArgumentParser(add_help=False)
@@ -115,6 +116,7 @@ def run_classify(arguments: argparse.Namespace) -> int:
 
 
 def run_review(arguments: argparse.Namespace) -> None:
+    """Serve the page for a review until interrupted."""
     with review.bind(arguments.port) as listener:
         model = load_model(arguments)
         read, doubts = read_maps(arguments, model)
@@ -162,6 +164,7 @@ def _line_of(path: Path, arguments: argparse.Namespace) -> list[str]:
 
 
 def run_serve(arguments: argparse.Namespace) -> None:
+    """Serve until interrupted."""
     try:
         from trm_jax.edge import server
     except ImportError as error:

@@ -18,6 +18,7 @@ class Protocol(H11Protocol):
     """Connections without a request, the oldest first, each with what will close it."""
 
     def connection_made(self, transport: Any) -> None:
+        """Begin to wait for a request."""
         super().connection_made(transport)
         self._wait()
 
@@ -28,11 +29,13 @@ class Protocol(H11Protocol):
             self._stop_waiting()
 
     def on_response_complete(self) -> None:
+        """Wait for the next request."""
         super().on_response_complete()
         if not self.transport.is_closing() and (self.cycle is None or self.cycle.response_complete):
             self._wait()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the connection."""
         self._stop_waiting()
         super().connection_lost(exc)
 
@@ -48,5 +51,6 @@ class Protocol(H11Protocol):
             timer.cancel()
 
     def close(self) -> None:
+        """Close a connection that has no request."""
         self._stop_waiting()
         self.transport.close()

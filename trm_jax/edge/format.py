@@ -41,6 +41,7 @@ class Metadata(NamedTuple):
 
     @property
     def thresholds(self) -> Thresholds:
+        """The thresholds by which wafers are decided."""
         return tuple(self.class_thresholds) or self.review_threshold
 
 

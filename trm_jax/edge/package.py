@@ -32,6 +32,8 @@ _ERRORS += tuple(kind for kind in _KINDS if issubclass(kind, Exception))
 
 
 class Options(NamedTuple):
+    """How onnxruntime runs a model."""
+
     provider: str = "auto"
     """tensorrt, cuda or cpu, which then must be there; auto takes the first that works."""
     threads: int = 1
@@ -42,6 +44,8 @@ class Options(NamedTuple):
 
 @dataclass(frozen=True)
 class Model:
+    """A model file that is ready to answer."""
+
     path: Path
     session: onnxruntime.InferenceSession
     metadata: Metadata

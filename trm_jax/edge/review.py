@@ -66,6 +66,7 @@ class LabelFile:
         return {names: label for names, label in found.items() if label}
 
     def close(self) -> None:
+        """Close the file."""
         os.close(self._descriptor)
 
 
@@ -112,6 +113,7 @@ def bind(port: int) -> ThreadingHTTPServer:
 
 
 def run(review: Review, listener: ThreadingHTTPServer) -> None:
+    """Serve until interrupted, and say where."""
     listener.review = review  # type: ignore[attr-defined]
     print(f"{review.count:,} maps to review; labels go to {review.file.path}", file=sys.stderr)
     print(f"open http://{_HOME}:{listener.server_address[1]} in a browser; Ctrl-C ends the review", file=sys.stderr)
@@ -144,12 +146,14 @@ class _Handler(BaseHTTPRequestHandler):
         return False
 
     def do_GET(self) -> None:
+        """The page."""
         if self._is_local():
             found = self.path == "/"
             text = self.server.review.html if found else b"there is only /"  # type: ignore[attr-defined]
             self._answer(HTTPStatus.OK if found else HTTPStatus.NOT_FOUND, text, "text/html" if found else "text/plain")
 
     def do_POST(self) -> None:
+        """A label."""
         if not self._is_local():
             return
         length = self.headers.get("Content-Length", "")

@@ -54,6 +54,8 @@ _JSON, _NPZ = "application/json", ("application/octet-stream", "application/x-np
 
 
 class Service(NamedTuple):
+    """What the service answers with."""
+
     model: Model
     batch: int = 1
     threshold: float | None = None
@@ -66,6 +68,8 @@ class Service(NamedTuple):
 
 
 class ServerMetrics:
+    """What /metrics reports."""
+
     def __init__(self) -> None:
         self.registry = registry = prometheus_client.CollectorRegistry()
         self.requests = prometheus_client.Counter("trm_requests", "Requests by status", ["status"], registry=registry)
@@ -163,6 +167,7 @@ class Answering:
 
 
 def create_app(service: Service) -> FastAPI:
+    """The HTTP application."""
     app = FastAPI(title="Wafer maps", description=__doc__, docs_url=None, redoc_url=None, openapi_url=None)
     answering = Answering(service)
     app.post("/classify")(answering.classify)
@@ -193,6 +198,7 @@ def bind(host: str, port: int, token: str) -> socket.socket:
 
 
 def run(service: Service, listener: socket.socket) -> None:
+    """Serve until interrupted, and say where."""
     listener.listen(_BACKLOG)
     host, port = listener.getsockname()[:2]
     print(f"listening on http://{f'[{host}]' if ':' in host else host}:{port}", file=sys.stderr)

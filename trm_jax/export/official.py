@@ -38,6 +38,7 @@ FINETUNE: dict[str, Any] = {
 
 
 def task_of(data: Path) -> Task:
+    """The task of a data set."""
     if is_folder(data):
         return OfficialFolder(folder=str(data))
     require(data.is_file(), f"no data at {data}: give a folder with test/dataset.json, or a CSV file of Sudoku puzzles")

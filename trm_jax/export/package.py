@@ -45,6 +45,8 @@ FILES = ("*.onnx", "weights.bin", "*.npz", "labels.txt", "report.*", "model_card
 
 @dataclass(frozen=True)
 class Cost:
+    """Size and speed of a file."""
+
     name: str
     bytes: int
     nodes: int
@@ -55,6 +57,8 @@ class Cost:
 
 @dataclass(frozen=True)
 class EarlyStop:
+    """The adaptive file at one threshold."""
+
     threshold: float
     mean_steps: float
     speed: Speed
@@ -63,6 +67,8 @@ class EarlyStop:
 
 @dataclass(frozen=True)
 class Results:
+    """What was measured."""
+
     metadata: Metadata
     parameters: int
     expected: Agreement
@@ -122,6 +128,7 @@ def write_files(source: Source, samples: Samples, directory: Path, settings: Set
 
 
 def metadata_of(source: Source, samples: Samples) -> Metadata:
+    """What the files say about themselves."""
     machine = environment()
     packages = machine["packages"] | {name: importlib.metadata.version(name) for name in PACKAGES}
     return Metadata(

@@ -35,6 +35,8 @@ from trm_jax.wafer.presets import PRESETS
 
 @dataclass(frozen=True)
 class Arguments:
+    """Count a graph and write lower bounds and projections."""
+
     model: Path | None = None
     """An exported file without a loop (model.onnx, step.onnx, model_fp16.onnx); else the shapes of --preset."""
     preset: Literal["edge", "paper", "smoke"] = "edge"
@@ -92,6 +94,7 @@ def points(quality: Path) -> list[roofline.Point]:
 
 
 def run(arguments: Arguments) -> None:
+    """Write roofline.md and roofline.json, and print the first."""
     require(0 <= arguments.launch[0] <= arguments.launch[1], f"launch must be a range of seconds, {arguments.launch}")
     directory = arguments.output / arguments.name
     if directory.exists() and not (directory / "roofline.json").is_file():

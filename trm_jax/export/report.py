@@ -24,6 +24,7 @@ ASSUMED = "temperature 1 and review threshold 0.9 were assumed, not fitted"
 
 
 def write(directory: Path, source: Source, samples: Samples, results: Results) -> None:
+    """Write report.json, report.md and model_card.md."""
     write_text(directory / "report.json", json.dumps(_numbers(source, samples, results), indent=1))
     write_text(directory / "report.md", markdown.without_html(report(source, samples, results)))
     write_text(directory / "model_card.md", markdown.without_html(card(source, samples, results)))
@@ -79,6 +80,7 @@ def _assumed(source: Source) -> str:
 
 
 def card(source: Source, samples: Samples, results: Results) -> str:
+    """model_card.md."""
     N_sup, commit = source.config.recursion.N_sup, results.metadata.provenance["commit"]
     scores = ", ".join(f"{name} {value:.3f}" for name, value in results.expected.scores.items())
     lines = [

@@ -58,9 +58,11 @@ class Maze(TokenTask):
             require(getattr(self, name) >= 1, f"task.{name} must be at least 1, got {getattr(self, name)}")
 
     def for_seed(self, seed: int) -> "Maze":
+        """The mazes of one training seed."""
         return self if self.same_for_seeds else replace(self, seed=self.seed + seed, same_for_seeds=True)
 
     def shape(self) -> dict[str, Any]:
+        """Tokens and classes of a maze, and its grid."""
         side = mazes_of(self)["test"].shape[-1] if self.train_file else max(self.sides)
         tokens = len(grids.SYMBOLS) + 1
         return {"model.vocabulary": tokens, "model.classes": tokens, "model.grid": (side, side)}
@@ -77,6 +79,7 @@ class Maze(TokenTask):
         return Examples(arrays, shared={"index": grids.symmetry_index(solved.shape[-1])}, levels=levels)
 
     def augment(self, key: Any, batch: Batch, shared: Mapping[str, Any]) -> Batch:
+        """A random symmetry of the square for every maze."""
         if not self.augmented:
             return batch
         # Imported here: making mazes needs no jax.
@@ -101,9 +104,11 @@ class Maze(TokenTask):
         return super().score(prediction, examples) | measured
 
     def class_names(self) -> list[str]:
+        """Padding, wall, open, start, goal and way."""
         return ["padding", "wall", "open", "start", "goal", "way"]
 
     def protocol(self) -> list[str]:
+        """What the mazes are and how many there are."""
         mazes = mazes_of(self)
         counts = {part: len(solved) for part, solved in mazes.items()}
         source = f"Mazes ({self.kind}) of {', '.join(map(str, self.sides))} cells a side, walls included"

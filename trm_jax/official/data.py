@@ -82,6 +82,7 @@ def _examples(part: Part) -> Examples:
 
 
 def is_folder(path: Path) -> bool:
+    """Whether a path is a data set in the official layout."""
     return (path / "test" / "dataset.json").is_file()
 
 

@@ -16,14 +16,17 @@ class Interval(NamedTuple):
 
     @property
     def known(self) -> bool:
+        """Whether the interval has ends."""
         return math.isfinite(self.low)
 
     @property
     def covers_zero(self) -> bool:
+        """Whether zero lies in the interval, its ends included."""
         return self.low <= 0 <= self.high
 
     @property
     def percent(self) -> "Interval":
+        """The same of a share, in percent."""
         return Interval(*(100 * number for number in self))
 
     @property

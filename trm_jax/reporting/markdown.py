@@ -28,4 +28,5 @@ def without_html(text: str) -> str:
 
 
 def bullets(lines: Iterable[object]) -> str:
+    """Lines as a list."""
     return "\n".join(f"- {line}" for line in lines)

@@ -52,9 +52,11 @@ class Sequences(TokenTask):
         }
 
     def class_names(self) -> list[str]:
+        """The symbols of the targets."""
         return list(vocabularies(self)[1])
 
     def protocol(self) -> list[str]:
+        """How many sequences there are, and where they come from."""
         counts = {part: len(arrays["labels"]) for part, arrays in encoded(self).items()}
         held_out = f"tested on {self.test_file}" if self.test_file else "no test input is a training input"
         return [

@@ -31,6 +31,8 @@ class Study:
 
 @dataclass(frozen=True)
 class Arm:
+    """One way to train."""
+
     task: Task
     config: Config
 

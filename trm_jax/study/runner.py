@@ -181,6 +181,7 @@ def protocol(arms: Mapping[str, Arm], reference: str, rule: str = "") -> list[st
 def conclude(
     study: Study, arms: dict[str, Arm], directory: Path, rows, predicted: Sequence[str], smoke: bool = False
 ) -> None:
+    """Write results.json and the report, with what made them."""
     sources = _sources(directory, arms)
     options = {name: arm.options for name, arm in arms.items()}
     write_text(directory / "results.json", json.dumps({"rows": rows, "arms": options, "made by": sources}, indent=1))

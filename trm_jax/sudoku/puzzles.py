@@ -195,6 +195,7 @@ def solution_overlap(part: Puzzles, train: Puzzles, box: Box) -> float:
 
 
 def vocabulary(box: Box) -> int:
+    """Number of tokens: PAD, blank and the digits."""
     return box.side + 2
 
 

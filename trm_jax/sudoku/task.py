@@ -58,6 +58,7 @@ class Sudoku(Task):
 
     @property
     def level_name(self) -> str:  # type: ignore[override]
+        """Blanks, or guesses."""
         return self.level_by
 
     def __post_init__(self) -> None:
@@ -86,9 +87,11 @@ class Sudoku(Task):
             require(getattr(self, name) >= 1, f"task.{name} must be at least 1, got {getattr(self, name)}")
 
     def for_seed(self, seed: int) -> "Sudoku":
+        """The puzzles of one training seed."""
         return self if self.same_for_seeds else replace(self, seed=self.seed + seed, same_for_seeds=True)
 
     def shape(self) -> dict[str, Any]:
+        """Vocabulary, classes and grid of the board."""
         box = Box(*self.box)
         tokens = tokens_of(box)
         return {
@@ -117,6 +120,7 @@ class Sudoku(Task):
         return Examples(_arrays(both), weights, (0.0, self.curriculum_fraction), shared)
 
     def augment(self, key: Any, batch: Batch, shared: Mapping[str, Any]) -> Batch:
+        """A random symmetry and relabelling of every puzzle."""
         if not self.augmented:
             return batch
         from trm_jax.sudoku.augment import augment_sudoku
@@ -125,11 +129,13 @@ class Sudoku(Task):
         return {**batch, "inputs": inputs, "labels": labels}
 
     def score(self, prediction: Prediction, examples: Examples) -> dict[str, np.ndarray]:
+        """The measures of `trm_jax.sudoku.puzzles.score`, averaged over the puzzles."""
         puzzles, solutions = (to_digits(examples.arrays[name]) for name in ("inputs", "labels"))
         measured = score(to_digits(prediction.classes), puzzles, solutions, Box(*self.box))
         return {name: values.mean(axis=-1) for name, values in measured.items()}
 
     def class_names(self) -> list[str]:
+        """Padding, blank and the digits."""
         return ["padding", "blank", *map(str, range(1, Box(*self.box).side + 1))]
 
     def protocol(self) -> list[str]:
@@ -149,6 +155,7 @@ class Sudoku(Task):
         ]
 
     def remark(self) -> str:
+        """The curriculum, where there is one."""
         if not self.curriculum_fraction:
             return ""
         return (

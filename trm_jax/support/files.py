@@ -162,6 +162,7 @@ def refuse_existing(directory: Path) -> None:
 
 
 def sha256(path: Path) -> str:
+    """Checksum of a file in hexadecimal."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while piece := file.read(2**20):

@@ -33,6 +33,8 @@ _SCRIPTS = ("matrix", "images", "model", "ui", "sudoku", "maze", "wafer", "main"
 
 @dataclass(frozen=True)
 class Entry:
+    """One model of a page."""
+
     task: str
     name: str
     source: Source

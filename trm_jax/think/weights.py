@@ -24,8 +24,10 @@ def describe(config: Config, params: Any) -> dict[str, Any]:
 
 
 def javascript(*names: str) -> str:
+    """Files of this package, one after the other."""
     return "\n".join((files("trm_jax.think") / f"{name}.js").read_text(encoding="utf-8") for name in names)
 
 
 def stylesheet() -> str:
+    """Styles of the page."""
     return (files("trm_jax.think") / "think.css").read_text(encoding="utf-8")

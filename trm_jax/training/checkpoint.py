@@ -133,6 +133,8 @@ class Checkpoints:
 
 
 class Weights(NamedTuple):
+    """One model as it is stored."""
+
     config: Config
     params: Any
     task: dict[str, Any]

@@ -24,10 +24,12 @@ class Memory:
 
     @property
     def total(self) -> int:
+        """All of it."""
         return self.arguments + self.temporary
 
 
 def needed(program: Any) -> Memory:
+    """Memory of a compiled program."""
     told = program.memory_analysis()
     kept = told.output_size_in_bytes - told.alias_size_in_bytes
     return Memory(told.argument_size_in_bytes, told.temp_size_in_bytes + kept)

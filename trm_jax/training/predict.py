@@ -66,6 +66,7 @@ Samples = Examples | Sequence[Examples]
 
 
 def predict_samples(config: Config, params: Any, samples: Samples, steps: int = 0) -> Prediction:
+    """What S models answer to samples, or each to its own."""
     if isinstance(samples, Examples):
         return predict(config, params, samples.arrays["inputs"], samples.arrays.get("puzzle"), steps=steps)
     arrays = {name: np.stack([examples.arrays[name] for examples in samples]) for name in samples[0].arrays}

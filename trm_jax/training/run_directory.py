@@ -67,6 +67,7 @@ class Events:
         self._writers = [SummaryWriter(str(folder / f"seed-{seed}")) for seed in seeds]
 
     def write(self, row: dict[str, Any]) -> None:
+        """One row, at once on the disk."""
         for place, writer in enumerate(self._writers):
             for name, values in row.items():
                 if np.ndim(values) == 1:
@@ -74,6 +75,7 @@ class Events:
             writer.flush()
 
     def close(self) -> None:
+        """Finish the files."""
         for writer in self._writers:
             writer.close()
 
@@ -137,6 +139,7 @@ class RunDirectory:
 
     @property
     def metrics(self) -> list[dict[str, Any]]:
+        """Rows of metrics.jsonl so far."""
         return read_metrics(self.path)
 
     def truncate_metrics(self, step: int) -> None:

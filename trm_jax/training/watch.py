@@ -31,6 +31,8 @@ VALIDATION = "validation_"
 
 @dataclass(frozen=True)
 class Arguments:
+    """Write a page about one run or two, again and again."""
+
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
     """Folders of runs: of one training, or of a study with arms."""
     output: Path | None = None
@@ -53,10 +55,12 @@ class Arm(NamedTuple):
 
     @property
     def step(self) -> int:
+        """Updates so far."""
         return self.rows[-1]["step"] if self.rows else 0
 
     @property
     def rate(self) -> float:
+        """Updates a second."""
         return self.step / self.seconds if self.seconds > 0 else 0.0
 
     def validation(self) -> tuple[str, list[dict[str, Any]]]:
@@ -177,6 +181,7 @@ def _by_step(runs: dict[str, list[Arm]]) -> list[str]:
 
 
 def run(arguments: Arguments) -> None:
+    """Write the page until nothing trains any more."""
     require(1 <= len(arguments.runs) <= 2, f"give one run or two, got {len(arguments.runs)}")
     require(arguments.every > 0, f"--every must be positive, got {arguments.every:g}")
     paths, output = list(arguments.runs), arguments.output or arguments.runs[0] / "watch.html"

@@ -46,6 +46,7 @@ class Calibration:
 
     @property
     def thresholds(self) -> Thresholds:
+        """The thresholds by which wafers are decided."""
         return self.class_thresholds or self.review_threshold
 
 

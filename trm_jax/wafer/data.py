@@ -36,6 +36,7 @@ def load(path: Path | None = None, smoke: bool = False) -> Wafers:
 
 
 def data_notice(wafers: Wafers, path: Path | None = None) -> str:
+    """The notice that goes with wafers that `load` read from ``path``."""
     source = None if wafers.source.startswith("synthetic") else find(path)
     if source is None:
         return "Generated wafers; no notice."

@@ -108,6 +108,7 @@ def ranking(values: np.ndarray, classes: list[str], count: int, highest: bool) -
 
 
 def draw(overview: Overview) -> dict[str, Figure]:
+    """Every figure by name."""
     classes, source = list(overview.counts), overview.source
     features = {
         label: {name: values[:, NAMES.index(feature)] for name, values in overview.features.items()}

@@ -27,6 +27,8 @@ FEWEST = 200
 
 @dataclass(frozen=True)
 class Measured:
+    """Answers to the held-out wafers."""
+
     f1: np.ndarray
     """(classes,)"""
     macro_f1: float
@@ -73,6 +75,7 @@ def split_lots(wafers: Wafers, seed: int = 0) -> Split:
 
 
 def options(steps: int, learning_rate: float, wafers: int) -> dict[str, Any]:
+    """Options of a short training on so many wafers."""
     chunk = min(25, steps)
     return {
         "run.steps": steps, "run.batch": min(64, wafers), "run.chunk": chunk, "run.evaluate_every": 2 * chunk,

@@ -64,13 +64,16 @@ class WaferTask(Task):
         return Examples(arrays, weights)
 
     def shape(self) -> dict[str, Any]:
+        """One answer to a map, of nine classes."""
         return {"model.classes": len(CLASSES)}
 
     def augment(self, key: Any, batch: Batch, shared: Mapping[str, Any]) -> Batch:
+        """Turn, mirror and add noise."""
         options = Augmentation(self.untouched, self.compose, self.noise)
         return {**batch, "inputs": augment_wafers(key, batch["inputs"], options)}
 
     def score(self, prediction: Prediction, examples: Examples) -> dict[str, np.ndarray]:
+        """``macro_f1`` and ``accuracy``."""
         seeds, steps, _ = prediction.classes.shape
         flat = prediction.classes.reshape(seeds * steps, -1)
         measured = seed_scores(examples.arrays["labels"], flat, len(CLASSES))

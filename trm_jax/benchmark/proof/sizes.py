@@ -25,6 +25,8 @@ PEAKS = {
 
 @dataclass(frozen=True)
 class Size:
+    """How large everything is."""
+
     widths: tuple[int, ...] = (128, 256, 512)
     boards: dict[tuple[int, int], int] = field(default_factory=lambda: {(9, 9): 768, (30, 30): 64})
     """Batch for each grid."""

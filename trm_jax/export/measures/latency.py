@@ -31,6 +31,8 @@ Key = TypeVar("Key")
 
 
 class Job(NamedTuple):
+    """A model to measure."""
+
     path: Path
     """An .onnx file, or the directory of a checkpoint with jitted JAX."""
     feeds: dict[str, np.ndarray]
@@ -81,6 +83,7 @@ class ModelProcess:
         return self._read()
 
     def close(self) -> None:
+        """End the process."""
         self.process.kill()
         self.process.wait()
         for pipe in (self.process.stdin, self.process.stdout, self.errors):

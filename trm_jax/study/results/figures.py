@@ -26,6 +26,7 @@ COLUMNS = 3
 
 
 def colours(arms: Sequence[str], reference: str) -> dict[str, str]:
+    """A colour for every arm."""
     others = [colour for colour in COLOURS if colour != BLACK]
     named = {arm: others[place % len(others)] for place, arm in enumerate(arm for arm in arms if arm != reference)}
     return named | {reference: BLACK}

@@ -41,6 +41,7 @@ def p_text(p: float) -> str:
 
 
 def decision(comparison: Comparison) -> str:
+    """What was decided about an arm, in two or three words."""
     if len(comparison.seeds) < 2:
         return "no decision"
     if not comparison.detected:
@@ -242,6 +243,7 @@ def _relative(value: float, base: float, name: str) -> str:
 
 
 def signed(value: float) -> str:
+    """A signed number with two decimals."""
     return f"{value:+.2f}".replace("-", "\N{MINUS SIGN}")
 
 

@@ -17,6 +17,8 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class Paper:
+    """The ablation table of a paper."""
+
     citation: str
     data_set: str
     reference: float
@@ -24,9 +26,11 @@ class Paper:
     rows: tuple[Row, ...]
 
     def lookup(self, arm: str) -> Row | None:
+        """The row for an arm, or None if there is none."""
         return next((row for row in self.rows if arm in row.arms), None)
 
     def difference(self, row: Row) -> float:
+        """Share by which a row differs from the reference model."""
         return round(row.exact - self.reference, 1) / 100
 
 

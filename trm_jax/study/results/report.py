@@ -27,6 +27,8 @@ MEASURES = ("parameters", "layer_applications", "flops", "train_seconds")
 
 @dataclass(frozen=True)
 class Frame:
+    """What all sections of a report share."""
+
     reference: str
     predicted: Sequence[str]
     resolution: float

@@ -45,6 +45,7 @@ def accuracy_table(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def cost_table(rows: pd.DataFrame, wording: Wording) -> pd.DataFrame:
+    """What every arm costs."""
     columns = ["Arm", "Parameters", "Layer applications", f"MFLOP a {wording.example}", "Training, s a seed"]
     lines = [
         [f"`{arm}`"]

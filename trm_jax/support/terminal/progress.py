@@ -43,14 +43,17 @@ class Lines:
         self.note, self.began, self.said = "", (time.monotonic(), initial), time.monotonic()
 
     def set_description(self, text: str) -> None:
+        """Name what is going on."""
         if text != self.desc:
             print(text, file=sys.stderr, flush=True)
         self.desc = text
 
     def set_postfix(self, values: dict[str, str]) -> None:
+        """Keep the latest scores for the next line."""
         self.note = "".join(f", {name} {value}" for name, value in values.items())
 
     def update(self, count: int) -> None:
+        """Count steps."""
         self.done += count
         now = time.monotonic()
         if now - self.said > PERIOD or self.done == self.total:
@@ -61,6 +64,7 @@ class Lines:
 
 
 def duration(seconds: float) -> str:
+    """A time to wait, in words."""
     return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
 
 

@@ -63,6 +63,7 @@ def probabilities(model: Any, inputs: np.ndarray) -> np.ndarray:
 
 
 def count_nodes(model: Any) -> int:
+    """Size of a rule as its number of tree nodes."""
     if isinstance(model, DummyClassifier):
         return 0
     if isinstance(model, DecisionTreeClassifier):

@@ -41,6 +41,7 @@ def macro_f1(measured: Mapping[str, Mapping[str, Interval]], source: str) -> Fig
 
 
 def f1_by_class(measured: Mapping[str, Mapping[str, Interval]], classes: Sequence[str], source: str) -> Figure:
+    """F1 of each class by every classifier, with 95 % intervals."""
     series = {name: [scores[f"f1_{index}"] for index in range(len(classes))] for name, scores in measured.items()}
     return _intervals(classes, series, "F1 on test wafers, with 95 % interval (%)", source)
 

@@ -60,6 +60,7 @@ class Pooled:
         return self.probabilities(self.depth).argmax(axis=-1) != self.truth
 
     def counts(self, step: int, tempered: bool = True) -> GroupCounts:
+        """Counts of all seeds after a supervision step."""
         return metrics.count(self.truth, self.probabilities(step, tempered), self.group)
 
 

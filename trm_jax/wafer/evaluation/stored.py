@@ -27,6 +27,8 @@ CURVE = ("loss", "validation_macro_f1", "best_step")
 
 @dataclass(frozen=True)
 class Predicted:
+    """Answers to N wafers."""
+
     index: np.ndarray
     """int64 (N,), which wafers of the Wafers object."""
     logits: np.ndarray
@@ -35,6 +37,7 @@ class Predicted:
     """float32 (S, K, N), logit of "the answer is right"."""
 
     def take(self, chosen: np.ndarray) -> "Predicted":
+        """The answers to some of the wafers, by mask or position."""
         return Predicted(self.index[chosen], self.logits[:, :, chosen], self.halt[:, :, chosen])
 
 
@@ -228,6 +231,8 @@ def _stack(first: Predicted, second: Predicted) -> Predicted:
 
 
 class StoredRun(NamedTuple):
+    """A run that was read, and what it was trained on."""
+
     directory: Path
     wafers: Wafers
     splits: list[Split]

@@ -41,6 +41,8 @@ class Situation(NamedTuple):
 
 
 class Outcome(NamedTuple):
+    """Numbers of maps."""
+
     maps: int
     refused: int
     review: int
@@ -56,6 +58,7 @@ def changed(wafers: Wafers, change: Callable[[np.ndarray], np.ndarray], what: st
 
 
 def half_tested(cells: np.ndarray) -> np.ndarray:
+    """Nothing tested right of the middle."""
     return np.where(np.arange(cells.shape[1]) < cells.shape[1] / 2, cells, NO_DIE)
 
 

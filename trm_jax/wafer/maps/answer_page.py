@@ -108,6 +108,7 @@ def page(data: dict[str, Any], title: str, review: bool = False) -> str:
 
 
 def shared(name: str) -> str:
+    """What pages with maps share: maps.css or maps.js."""
     return Path(__file__).with_name(name).read_text(encoding="utf-8")
 
 

@@ -63,6 +63,7 @@ def notice(path: Path) -> str:
 
 
 def counts(result: ReadResult) -> dict[str, Any]:
+    """How many maps, labels, classes, copies and contradictions there are."""
     wafers, copies = result.wafers, find_copies(result.wafers)
     labelled = wafers.label[wafers.label != UNKNOWN]
     return {

@@ -153,6 +153,7 @@ def radius(height: int, width: int) -> np.ndarray:
 
 
 def measure(wafers: Wafers) -> Measures:
+    """Measure every map."""
     measures = Measures(*np.zeros((5, len(wafers))))
     for index, maps in wafers.iter_same_shape(max_batch=1024):
         dies, distance = maps != NO_DIE, radius(*maps.shape[1:])

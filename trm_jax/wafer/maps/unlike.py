@@ -59,6 +59,7 @@ def known(unlike: np.ndarray) -> np.ndarray | None:
 
 
 def save_unlike(path: Path, unlike: Unlike) -> None:
+    """Write the file, whole or not at all."""
     with replacing(path) as temporary, temporary.open("wb") as file:
         np.savez(file, **unlike._asdict())
 

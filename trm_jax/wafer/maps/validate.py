@@ -17,6 +17,8 @@ _MAX_EMPTY, _MAX_REJECTED = 100_000, 300_000
 
 
 class ReadOptions(NamedTuple):
+    """How a source is read."""
+
     to_classify: bool = False
     """A label that names none of the nine classes is no label, instead of a reason to leave the map out."""
     pass_bins: frozenset[str] = frozenset()
@@ -51,6 +53,7 @@ class ReadResult(NamedTuple):
 
     @property
     def first_reason(self) -> str:
+        """Which map was rejected first, and why."""
         return f"row {self.rejected[0].row} {self.rejected[0].reason}" if self.rejected else ""
 
 

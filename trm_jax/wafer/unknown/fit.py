@@ -20,6 +20,8 @@ SHRINKAGE = 1e-4
 
 
 class Sizes(NamedTuple):
+    """How many wafers the score is fitted with."""
+
     train: int = 16_000
     """Seven in eight of them with a pattern, for the others are hardly like a mix."""
     mixes: int = 12_000
@@ -32,6 +34,7 @@ SIZES = Sizes()
 
 
 def features_of(classifier: Classifier, wafers: Wafers) -> np.ndarray:
+    """Features (N, F) of wafers."""
     return features(classifier, classifier.task.grids_of(classifier.config, wafers))
 
 

@@ -30,6 +30,8 @@ class FoundMap(NamedTuple):
 
 
 class Die(NamedTuple):
+    """A tested die."""
+
     x: int
     y: int
     result: str

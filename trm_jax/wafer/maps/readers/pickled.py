@@ -31,6 +31,7 @@ class Dtype:
         self.order = state[1]
 
     def numpy(self) -> np.dtype:
+        """The type in numpy."""
         return _numpy(self.order + self.text)
 
 
