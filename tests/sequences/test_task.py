@@ -38,9 +38,9 @@ class Reversed(TokenTask):
 
 def test_a_task_of_ten_lines_trains_to_perfection_on_inputs_it_never_saw(tmp_path):
     options = {
-        "model.width": 16, "model.mixer": "attention", "model.positions": "learned", "recursion.N_sup": 2,
-        "recursion.T": 1, "recursion.n": 1, "optim.learning_rate": 1e-2, "optim.weight_decay": 0.1,
-        "optim.warmup": 10, "run.steps": 150, "run.seeds": (0, 1), "run.batch": 32,
+        "model.width": 16, "model.layers": 1, "model.mixer": "attention", "model.positions": "learned",
+        "recursion.N_sup": 2, "recursion.T": 1, "recursion.n": 1, "optim.learning_rate": 1e-2, "optim.warmup": 10,
+        "optim.weight_decay": 0.1, "run.steps": 150, "run.seeds": (0, 1), "run.batch": 32,
     }  # fmt: skip
     task, config = override(Reversed(), Config(), options)
     assert (config.model.vocabulary, config.model.classes, config.model.grid) == (3, 3, (1, 4))

@@ -273,13 +273,13 @@ def test_the_depth_curriculum_trains_the_first_updates_with_fewer_steps(tmp_path
     real = loop.train_step.train_chunk
     monkeypatch.setattr(loop.train_step, "train_chunk", spied)
     config = CONFIG.override(
-        **{"loss.supervision": "sum", "optim.schedule": "constant", "run.steps": 10, "run.evaluate_every": 40,
+        **{"loss.supervision": "sum", "optim.schedule": "constant", "run.steps": 8, "run.evaluate_every": 40,
            "run.checkpoint_every": 40, "recursion.N_sup": 3, "recursion.curriculum_N_sup": 1,
-           "recursion.curriculum_fraction": 0.5}
+           "recursion.curriculum_fraction": 0.6}
     )  # fmt: skip
     train(tmp_path / "curriculum", config)
-    # Half of ten updates, in whole chunks of four; then a whole chunk and what is left, at full depth.
-    assert seen == [(1, 4), (3, 4), (3, 2)]
+    # Six tenths of eight updates, in whole chunks of four; then a chunk at full depth.
+    assert seen == [(1, 4), (3, 4)]
     alone = config.override(**{"recursion.N_sup": 1, "recursion.curriculum_fraction": 0.0, "run.steps": 4})
     train(tmp_path / "shallow", alone)
     first, shallow = rows(tmp_path / "curriculum")[0], rows(tmp_path / "shallow")[0]
