@@ -118,7 +118,7 @@ def test_a_file_that_is_too_small_for_its_parts_is_refused(tmp_path):
 
 
 def test_the_script_trains_and_reports(tmp_path, capsys):
-    my_sequences.run(my_sequences.Arguments(preset="smoke", output=tmp_path))
+    my_sequences.run(my_sequences.Arguments(preset="smoke", options=("recursion.T=1", "run.steps=10"), output=tmp_path))
     table = pd.read_csv(tmp_path / "my-sequences" / "results.csv")
     assert set(table["seed"]) == {0, 1} and (tmp_path / "my-sequences" / "report.html").exists()
     assert "no test input is a training input" in capsys.readouterr().out
