@@ -1,11 +1,14 @@
 """What several test files need."""
 
+import gc
 import os
 from pathlib import Path
 
 import pytest
 
 from trm_jax.support import xla_flags
+
+gc.disable()  # until every test file is imported: what they make stays
 
 # Before jax starts, here and in the processes that tests start: compiling costs more than running, and the same
 # programs occur in many tests.
@@ -18,6 +21,13 @@ os.environ |= {
 import jax  # noqa: E402
 
 jax.config.update("jax_num_cpu_devices", 2)  # seeds need two
+
+
+def pytest_collection_finish():
+    """The collector looks no more at what was imported: with torch and all of its kind it would look for long."""
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 20)
+    gc.enable()
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,7 @@ INPUTS = np.random.default_rng(0).integers(1, 6, (5, 16)).astype(np.int32)
 def test_the_first_rollout_is_the_forward_pass_and_the_others_are_disturbed():
     answers = rollouts.rollouts(CONFIG, PARAMS, INPUTS, jax.random.key(1), 3, 0.5, batch=2)
     assert answers.classes.shape == (3, 3, 5, 16)
-    plain = model.forward(CONFIG, PARAMS, INPUTS)
+    plain = jax.jit(model.forward, static_argnums=0)(CONFIG, PARAMS, INPUTS)
     np.testing.assert_allclose(answers.halt[0], jax.nn.sigmoid(plain.q_halt), rtol=1e-5)
     np.testing.assert_array_equal(answers.classes[0], plain.logits.argmax(axis=-1))
     assert np.abs(answers.halt[1] - answers.halt[0]).max() > 0

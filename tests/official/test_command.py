@@ -159,6 +159,7 @@ def test_a_checkpoint_is_fine_tuned_and_goes_back(case, tmp_path, capsys):
         "run.steps=2",
         "run.chunk=1",
         "run.batch=4",
+        "run.data_parallel=1",
         "run.evaluate_every=2",
         "run.checkpoint_every=2",
         "optim.warmup=0",

@@ -38,9 +38,9 @@ class Reversed(TokenTask):
 
 def test_a_task_of_ten_lines_trains_to_perfection_on_inputs_it_never_saw(tmp_path):
     options = {
-        "model.width": 16, "model.mixer": "attention", "model.positions": "learned", "recursion.N_sup": 2,
-        "recursion.T": 1, "recursion.n": 1, "optim.learning_rate": 1e-2, "optim.weight_decay": 0.1,
-        "optim.warmup": 10, "run.steps": 150, "run.seeds": (0, 1), "run.batch": 32,
+        "model.width": 16, "model.layers": 1, "model.mixer": "attention", "model.positions": "learned",
+        "recursion.N_sup": 2, "recursion.T": 1, "recursion.n": 1, "optim.learning_rate": 1e-2, "optim.warmup": 10,
+        "optim.weight_decay": 0.1, "run.steps": 150, "run.seeds": (0, 1), "run.batch": 32,
     }  # fmt: skip
     task, config = override(Reversed(), Config(), options)
     assert (config.model.vocabulary, config.model.classes, config.model.grid) == (3, 3, (1, 4))
@@ -118,7 +118,7 @@ def test_a_file_that_is_too_small_for_its_parts_is_refused(tmp_path):
 
 
 def test_the_script_trains_and_reports(tmp_path, capsys):
-    my_sequences.run(my_sequences.Arguments(preset="smoke", output=tmp_path))
+    my_sequences.run(my_sequences.Arguments(preset="smoke", options=("recursion.T=1", "run.steps=10"), output=tmp_path))
     table = pd.read_csv(tmp_path / "my-sequences" / "results.csv")
     assert set(table["seed"]) == {0, 1} and (tmp_path / "my-sequences" / "report.html").exists()
     assert "no test input is a training input" in capsys.readouterr().out

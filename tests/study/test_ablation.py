@@ -16,8 +16,8 @@ from trm_jax.support.terminal.flags import Training
 from trm_jax.training.checkpoint import Checkpoints
 from trm_jax.training.run_directory import RunDirectory
 
-SMOKE_OPTIONS = {"model.width": 8, "recursion.T": 1}
-OPTIONS = [f"{name}={value}" for name, value in SMOKE_OPTIONS.items()]
+SMOKE_OPTIONS = {"model.width": 8, "recursion.T": 1, "task.augmented": False}
+OPTIONS = [f"{name}={json.dumps(value)}" for name, value in SMOKE_OPTIONS.items()]
 SMALL = ["--preset", "smoke", "--arms", "no_ema", "--arm", "wide: model.width=12", "--name", "mine"]
 
 

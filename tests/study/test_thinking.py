@@ -75,7 +75,9 @@ def test_rollouts_search_and_report(arm, tmp_path):
 def test_an_arm_that_was_stopped_is_tested_with_its_best_weights_so_far(tmp_path, capsys):
     options = {"model.width": 8, "model.layers": 1, "recursion.N_sup": 1, "recursion.T": 1, "run.seeds": [3, 5]}
     short = {"run.steps": 2, "run.chunk": 1, "run.batch": 4, "run.evaluate_every": 1, "run.checkpoint_every": 1}
-    task, config = override(TASK, Config(), options | short | {"optim.warmup": 0, "task.same_for_seeds": False})
+    task, config = override(
+        TASK, Config(), options | short | {"optim.warmup": 0, "task.same_for_seeds": False, "task.augmented": False}
+    )
     best = fit(task, config, tmp_path / "stopped").best
     arm = thinking.load_arm(tmp_path / "stopped", {"recursion.N_sup": 4})
     assert "stopped was stopped after 2 of 2 updates" in capsys.readouterr().out

@@ -37,7 +37,7 @@ def test_digits_belief_and_rules_of_every_step(tiny):
     puzzles = np.stack([PUZZLE, SOLUTION])
     answers = answer(config, params, puzzles, BOX, steps=3)
     deep = config.override(**{"recursion.N_sup": 3})
-    expected = model.forward(deep, params, puzzles.astype(np.int32) + 1)
+    expected = jax.jit(model.forward, static_argnums=0)(deep, params, puzzles.astype(np.int32) + 1)
     np.testing.assert_array_equal(answers.digits, to_digits(expected.logits.argmax(axis=-1)))
     np.testing.assert_allclose(answers.belief, jax.nn.sigmoid(expected.q_halt), atol=1e-6)
     assert not answers.holds.any()  # an untrained model

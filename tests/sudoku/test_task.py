@@ -159,7 +159,7 @@ def test_a_seed_with_puzzles_of_its_own_trains_and_scores_as_it_would_alone(tmp_
     own = changed(same_for_seeds=False)
     config = CONFIG.override(
         **{"run.steps": 4, "run.chunk": 2, "run.evaluate_every": 2, "run.checkpoint_every": 4, "run.batch": 4}
-        | {"optim.warmup": 1, "optim.learning_rate": 1e-3}
+        | {"optim.warmup": 1, "optim.learning_rate": 1e-3, "run.data_parallel": 1}
     )
     first, second = (examples.arrays["inputs"] for examples in samples_of(own, config, "train"))
     np.testing.assert_array_equal(first, inputs_of(SMALL))
@@ -172,7 +172,7 @@ def test_a_seed_with_puzzles_of_its_own_trains_and_scores_as_it_would_alone(tmp_
     )
     tests = samples_of(own, config, "test")
     of_both = scores_by_level(own, config, both.state.params, tests)
-    weights = jax.tree.map(lambda leaf: leaf[1:], both.state.params)
+    weights = jax.tree.map(lambda leaf: np.asarray(leaf)[1:], both.state.params)
     of_one = scores_by_level(own, config.override(**{"run.seeds": (1,)}), weights, tests[1])
     for level, measured in of_one.items():
         assert measured["cells"].min() > 0

@@ -1,5 +1,7 @@
 """The axis of seeds: a seed gives the same run alone, among others, vectorised, and on two devices."""
 
+from functools import cache
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -22,25 +24,35 @@ DATA = on_device(
 )
 
 
+@cache
+def start(mesh):
+    return over_seeds(lambda seed, data: train_step.init(CONFIG, data, seed), mesh)
+
+
 def run(seeds, devices, at_once=1):
     """Weights and losses of five steps for some seeds on some devices."""
     mesh = seed_mesh(len(seeds), devices)
-    start = over_seeds(lambda seed, data: train_step.init(CONFIG, data, seed), mesh)
     chunk = over_seeds(
         lambda state, data: train_step.train_chunk(CONFIG, Toy({}), 5, state, data), mesh, at_once=at_once
     )
     data = replicate(mesh, DATA)
-    state, metrics = chunk(start(place_seeds(mesh, np.array(seeds)), data), data)
+    state, metrics = chunk(start(mesh)(place_seeds(mesh, np.array(seeds)), data), data)
     return jax.device_get(state.params), np.asarray(metrics["loss"])
 
 
+@pytest.fixture(scope="module")
+def alone():
+    """The runs of two seeds by themselves."""
+    return {seed: run([seed], jax.devices()[:1]) for seed in (5, 8)}
+
+
 @pytest.mark.parametrize(("devices", "at_once"), [(1, 1), (1, 0), (1, 2), (1, 3), (2, 1), (2, 0)])
-def test_a_seed_among_others_equals_its_solo_run(devices, at_once):
+def test_a_seed_among_others_equals_its_solo_run(alone, devices, at_once):
     together, losses = run([5, 3, 8, 1], jax.devices()[:devices], at_once)
     for index, seed in ((0, 5), (2, 8)):
-        alone, loss = run([seed], jax.devices()[:1])
+        weights, loss = alone[seed]
         np.testing.assert_allclose(losses[index], loss[0], rtol=1e-5)
-        jax.tree.map(lambda a, b, i=index: np.testing.assert_allclose(a[i], b[0], atol=1e-5), together, alone)
+        jax.tree.map(lambda a, b, i=index: np.testing.assert_allclose(a[i], b[0], atol=1e-5), together, weights)
     assert np.ptp(losses[:, -1]) > 1e-3
 
 

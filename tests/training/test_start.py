@@ -1,5 +1,7 @@
 """A training starts from weights: ours or official, with the puzzle table kept, enlarged or reset."""
 
+from functools import partial
+
 import jax
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from trm_jax.official.weights import PREFIX, export_weights
 from trm_jax.training import loop
 from trm_jax.training.checkpoint import save_weights
 from trm_jax.training.devices import to_host
+from trm_jax.training.start import starting_weights
 
 CONFIG = Config().override(
     **{"model.width": 8, "model.heads": 2, "model.layers": 1, "model.mixer": "attention", "model.hidden_multiple": 256,
@@ -33,33 +36,42 @@ def weights():
     return {**params, "puzzles": np.random.default_rng(0).normal(size=(3, 8)).astype(np.float32)}
 
 
+def written(path, puzzles, rows):
+    """The config of a training of so many puzzles that starts from a new file of the weights."""
+    if path.suffix:
+        state = export_weights(CONFIG, weights())
+        write_state_dict(path, {PREFIX + name: value for name, value in state.items()})
+    else:
+        save_weights(path, weights(), CONFIG, Sized(ARRAYS))
+    return CONFIG.override(**{"run.init": str(path), "run.init_puzzles": puzzles, "model.puzzles": rows})
+
+
 @pytest.mark.parametrize(
     ("kind", "puzzles", "rows"), [("ours", "keep", 3), ("official.pt", "enlarge", 5), ("official.npz", "reset", 2)]
 )
-def test_every_seed_begins_with_the_given_weights_and_only_the_table_changes_its_size(tmp_path, kind, puzzles, rows):
-    path, given = tmp_path / kind, weights()
-    if kind == "ours":
-        save_weights(path, given, CONFIG, Sized(ARRAYS))
-    else:
-        write_state_dict(path, {PREFIX + name: value for name, value in export_weights(CONFIG, given).items()})
-    options = {"run.init": str(path), "run.init_puzzles": puzzles, "model.puzzles": rows}
-    arrays = {**ARRAYS, "puzzle": np.minimum(ARRAYS["puzzle"], rows - 1)}
-    run = loop.fit(Sized(arrays), CONFIG.override(**options), tmp_path / "run")
+def test_weights_are_taken_up_from_every_kind_of_file_and_only_the_table_changes_its_size(
+    tmp_path, kind, puzzles, rows
+):
+    given, config = weights(), written(tmp_path / kind, puzzles, rows)
     mean = given["puzzles"].mean(axis=0, keepdims=True)
     expected = {
         "keep": given["puzzles"],
         "enlarge": np.vstack([given["puzzles"], mean, mean]),
         "reset": np.vstack([mean] * 2),
     }
-    table = to_host(run.state.params["puzzles"])
-    np.testing.assert_allclose(table, np.stack([expected[puzzles]] * 2), rtol=1e-6)
+    found = starting_weights(config)
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-6), found, {**given, "puzzles": expected[puzzles]})
+
+
+def test_every_seed_begins_with_the_given_weights(tmp_path):
+    config = written(tmp_path / "official.pt", "enlarge", 5)
+    run, given = loop.fit(Sized(ARRAYS), config, tmp_path / "run"), starting_weights(config)
     for found in (run.state.params, run.state.ema):
-        others = {name: leaf for name, leaf in to_host(found).items() if name != "puzzles"}
-        mine = {name: leaf for name, leaf in given.items() if name != "puzzles"}
         # One update at a rate of 1e-6, whatever the seed.
         jax.tree.map(
-            lambda leaf, start: np.testing.assert_allclose(leaf, np.stack([start] * 2), atol=5e-6), others, mine
-        )
+            lambda leaf, start: np.testing.assert_allclose(leaf, np.stack([start] * 2), atol=5e-6),
+            to_host(found), given,
+        )  # fmt: skip
     assert int(to_host(run.state.step)[0]) == 1
 
 

@@ -86,7 +86,7 @@ def test_answers_are_those_of_the_forward_pass_at_the_step_of_each_wafer(classif
     monkeypatch.setattr(classify, "CHUNK", 32)
     wafers = synthetic_wafers(70)
     grids = jnp.asarray(TASK.grids_of(CONFIG, wafers))
-    reading = model.forward(CONFIG, classifier.params, grids)
+    reading = jax.jit(model.forward, static_argnums=0)(CONFIG, classifier.params, grids)
     expected = np.asarray(jax.nn.softmax(reading.logits / 2.0))
     full = classify.classify(classifier, wafers, batch=16)
     np.testing.assert_allclose(full.probabilities, expected[1], atol=1e-5)

@@ -4,6 +4,7 @@ The same code runs on one device, on several, and on several processes: all that
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -13,7 +14,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from trm_jax.core.accelerator import cudnn_attention, on_cpu
-from trm_jax.core.config import Config
+from trm_jax.core.config import Config, RunConfig
 
 WIDE = 256
 
@@ -68,6 +69,13 @@ def seeds_at_once(config: Config) -> int:
     if config.run.seeds_at_once:
         return config.run.seeds_at_once
     return int(on_cpu() or (config.model.relations != "none" and cudnn_attention(config.model)))
+
+
+def placed(run: RunConfig) -> RunConfig:
+    """Only what says where a run computes, so that runs that differ in the rest share their programs."""
+    return replace(
+        RunConfig(), batch=run.batch, seeds=run.seeds, data_parallel=run.data_parallel, seeds_at_once=run.seeds_at_once
+    )
 
 
 def over_seeds(function: Callable, mesh: Mesh, donate: bool = False, at_once: int = 1, mapped: int = 1) -> Any:

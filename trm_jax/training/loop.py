@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,7 +11,7 @@ import jax
 import numpy as np
 
 from trm_jax.core import train_step
-from trm_jax.core.config import Config, LossConfig, OptimConfig, RecursionConfig, RunConfig
+from trm_jax.core.config import Config, LossConfig, OptimConfig, RecursionConfig
 from trm_jax.core.sharding import tree_where
 from trm_jax.core.task import Task, default_options, run_options
 from trm_jax.core.train_step import TrainingData, TrainState
@@ -24,6 +23,7 @@ from trm_jax.training.devices import (
     cpu_keeps_batch_whole,
     over_seeds,
     place_seeds,
+    placed,
     replicate,
     run_mesh,
     seeds_at_once,
@@ -75,9 +75,14 @@ def fit(task: Task, config: Config, directory: Path, name: str = "run") -> Train
         return _fit(task, config, run, checkpoints, name)
 
 
-@cache
 def eval_weights(config: Config) -> Callable[[TrainState], Any]:
-    """Compiled function from the state of all seeds to the weights that are evaluated; one program for a config."""
+    """Compiled function from the state of all seeds to the weights that are evaluated; one for all that agree on it."""
+    optim = OptimConfig(ema=config.optim.ema, ema_start=config.optim.ema_start)
+    return _eval_weights(Config(config.model, RecursionConfig(T=1), optim=optim, run=placed(config.run)))
+
+
+@cache
+def _eval_weights(config: Config) -> Callable[[TrainState], Any]:
     return over_seeds(partial(train_step.eval_params, config), run_mesh(config), at_once=seeds_at_once(config))
 
 
@@ -206,9 +211,8 @@ def _from_weights(config: Config, training: TrainingRun, mesh) -> TrainingRun:
 
 def _shape_of_state(config: Config) -> Config:
     """The config with only those options that the state before the first update depends on."""
-    run = replace(RunConfig(), batch=config.run.batch, seeds=config.run.seeds, data_parallel=config.run.data_parallel)
-    loss = LossConfig(supervision=config.loss.supervision)
-    return Config(config.model, RecursionConfig(T=1), loss, OptimConfig(ema_start=config.optim.ema_start), run)
+    loss, optim = LossConfig(supervision=config.loss.supervision), OptimConfig(ema_start=config.optim.ema_start)
+    return Config(config.model, RecursionConfig(T=1), loss, optim, placed(config.run))
 
 
 @cache

@@ -1,6 +1,7 @@
 """What trained models answer: the one way from weights with a leading axis S and host arrays to host arrays."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 from trm_jax.core import predict as core
 from trm_jax.core.config import Config
 from trm_jax.core.task import Examples, Prediction, Task, check_tokens
-from trm_jax.training.devices import over_seeds, run_mesh, seeds_at_once, to_host
+from trm_jax.training.devices import over_seeds, placed, run_mesh, seeds_at_once, to_host
 
 CHUNK = 512
 """Inputs answered in one call, in whole batches; the last call is padded, so one program serves any number."""
@@ -35,7 +36,8 @@ def predict(
     """
     batch = batch or config.run.eval_batch
     check_tokens(config.model, {"inputs": inputs, "puzzle": puzzle}, "inputs to predict")
-    config = config.override(**{"recursion.N_sup": steps or config.recursion.N_sup})
+    recursion = replace(config.recursion, N_sup=steps or config.recursion.N_sup)
+    config = Config(config.model, recursion, run=placed(config.run))
     compiled = _compiled(config, batch, reduce, inference, by_seed)
     axis = 1 if by_seed else 0
     size = inputs.shape[axis]

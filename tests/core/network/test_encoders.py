@@ -1,5 +1,7 @@
 """The stem of wafer models: convolution against XLA's, patches against a written-out cut."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -44,7 +46,7 @@ def test_outputs_by_squares_are_those_of_the_convolution(shape):
 def test_a_block_halves_the_sides_rounded_up_and_takes_the_largest(side, channels, count):
     x = jnp.asarray(np.random.default_rng(0).normal(size=(2, side, side, channels)), jnp.float32)
     block = ConvolutionBlock(4, count)
-    params = block.init(jax.random.key(0), x)["params"]
+    params = jax.jit(block.init)(jax.random.key(0), x)["params"]
     params = jax.tree.map(lambda leaf: leaf + 0.3 * jax.random.normal(jax.random.key(leaf.size), leaf.shape), params)
 
     def written_out(params):
@@ -56,15 +58,20 @@ def test_a_block_halves_the_sides_rounded_up_and_takes_the_largest(side, channel
         squares = [[y[:, i : i + 2, j : j + 2].max((1, 2)) for j in range(0, side, 2)] for i in range(0, side, 2)]
         return jnp.stack([jnp.stack(row, axis=1) for row in squares], axis=1)
 
-    expected = written_out(params)
-    np.testing.assert_allclose(block.apply({"params": params}, x), expected, atol=1e-5)
-    native = ConvolutionBlock(4, count, inference=True)
-    np.testing.assert_allclose(native.apply({"params": params}, x), expected, atol=1e-5)
-    ours, other = (
-        jax.grad(lambda params, run=run: (run(params) ** 2).sum())(params)
-        for run in (lambda params: block.apply({"params": params}, x), written_out)
+    def with_gradient(run):
+        def squared(params):
+            return ((found := run(params)) ** 2).sum(), found
+
+        gradient, found = jax.grad(squared, has_aux=True)(params)
+        return found, jax.tree.leaves(gradient)
+
+    (expected, other), (found, ours) = map(
+        with_gradient, (written_out, jax.jit(lambda params: block.apply({"params": params}, x)))
     )
-    for gradient, written in zip(jax.tree.leaves(ours), jax.tree.leaves(other), strict=True):
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    native = jax.jit(ConvolutionBlock(4, count, inference=True).apply)
+    np.testing.assert_allclose(native({"params": params}, x), expected, atol=1e-5)
+    for gradient, written in zip(ours, other, strict=True):
         np.testing.assert_allclose(gradient, written, rtol=1e-3, atol=1e-3)
 
 
@@ -82,10 +89,10 @@ def test_patches_are_squares_in_reading_order_padded_at_the_end():
 def test_tokens_see_their_own_neighbourhood_only(widths):
     stem = Stem(ImageEncoder(image=16, patch=4, widths=widths), 5)
     x = jnp.asarray(np.random.default_rng(0).normal(size=(1, 16, 16, 2)), jnp.float32)
-    params = stem.init(jax.random.key(0), x)["params"]
-    tokens = stem.apply({"params": params}, x)
+    params, apply = jax.jit(stem.init)(jax.random.key(0), x), jax.jit(stem.apply)
+    tokens = apply(params, x)
     assert tokens.shape == (1, 16, 5)
-    changed = stem.apply({"params": params}, x.at[0, 0, 0].add(1.0))
+    changed = apply(params, x.at[0, 0, 0].add(1.0))
     moved = np.abs(np.asarray(changed - tokens)).max(axis=(0, 2)) > 0
     assert moved[0] and not moved[[3, 7, 10, 11, 12, 13, 14, 15]].any()
 
@@ -96,7 +103,7 @@ def test_a_model_takes_images_with_any_number_of_channels(channels):
     config = Config().override(**{"model.encoder": options, "model.grid": (2, 2), "model.readout": "mean_max"})
     params = model.initialise(config.model, jax.random.key(0))
     images = np.random.default_rng(0).integers(0, 256, (3, 8, 8, channels), np.uint8)
-    logits = model.forward(config, params, images).logits
+    logits = jax.jit(partial(model.forward, config))(params, images).logits
     assert logits.shape == (3, 3, 6) and np.ptp(logits, axis=1).min() > 0
 
 

@@ -234,9 +234,10 @@ def test_a_block_with_an_identity_start_is_the_identity_until_it_is_trained(mixe
     x = jnp.asarray(states())
     for starts, same in ((True, True), (False, False)):
         module = Block(config_for(mixer=mixer, norm="pre", identity_start=starts))
-        weights = module.init(jax.random.key(0), x)["params"]
+        weights = jax.jit(module.init)(jax.random.key(0), x)["params"]
         assert np.array_equal(run(module, weights, x), x) == same
-        gradient = jax.grad(lambda weights, module=module: (module.apply({"params": weights}, x) ** 2).sum())(weights)
+        squares = jax.jit(jax.grad(lambda weights, module=module: (module.apply({"params": weights}, x) ** 2).sum()))
+        gradient = squares(weights)
         last = [leaf for path, leaf in jax.tree.leaves_with_path(gradient) if "norm" not in str(path)]
         assert any(np.any(leaf) for leaf in last)
 

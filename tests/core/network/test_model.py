@@ -1,6 +1,6 @@
 """The model's forms, written out by hand, and what each option does to weights and gradients."""
 
-from functools import partial
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ from trm_jax.core.config import Config
 from trm_jax.core.network import model
 from trm_jax.core.network.model import TRM
 
-SMALL = Config().override(**{"model.width": 8, "model.layers": 1, "recursion.n": 2})
+SMALL = Config().override(**{"model.width": 8, "model.layers": 1, "recursion.n": 2, "recursion.T": 2})
 INPUTS = jnp.asarray(np.random.default_rng(0).integers(1, 6, (3, 16)), jnp.int32)
 
 FORMS = {
@@ -59,13 +59,22 @@ def written_out(config: Config, params, inputs):
     return y, z
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_a_supervision_step_equals_its_formula_written_out(form):
+@cache
+def stepped(form):
+    """Config and weights of a form, and (y, z) after a supervision step."""
     config = SMALL.override(**FORMS[form])
     params = model.initialise(config.model, jax.random.key(0))
-    x = model.embed(config, params, INPUTS)
-    y, z = model.initial(config, params, len(INPUTS))
-    state = jax.jit(lambda *arguments: model.supervision_step(config, *arguments))(params, x, y, z)
+
+    def run(params):
+        x = model.embed(config, params, INPUTS)
+        return model.supervision_step(config, params, x, *model.initial(config, params, len(INPUTS)))
+
+    return config, params, jax.jit(run)(params)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_supervision_step_equals_its_formula_written_out(form):
+    config, params, state = stepped(form)
     jax.tree.map(
         lambda ours, expected: np.testing.assert_allclose(ours, expected, atol=1e-5),
         state,
@@ -74,11 +83,7 @@ def test_a_supervision_step_equals_its_formula_written_out(form):
 
 
 def test_the_forms_differ():
-    answers = []
-    for options in FORMS.values():
-        config = SMALL.override(**options)
-        params = model.initialise(config.model, jax.random.key(0))
-        answers.append(jax.jit(lambda params, config=config: model.forward(config, params, INPUTS).logits)(params))
+    answers = [stepped(form)[2][0] for form in FORMS]
     for index, answer in enumerate(answers):
         assert all(float(jnp.abs(answer - other).max()) > 1e-3 for other in answers[:index])
 
@@ -87,20 +92,21 @@ def test_the_forms_differ():
 @pytest.mark.parametrize("form", ["alternating add", "joint concat"])
 def test_remat_and_unrolling_change_the_program_and_not_the_result(form, gradient):
     results, programs = [], []
-    variants = [(0, 0, 0), (0, 1, 0), (1, 0, 0), (1, 1, 0)] + [(1, 0, 2)] * (gradient == "full")
+    variants = [(0, 0, 0), (0, 1, 0), (1, 0, 0)] + [(1, 1, 0), (1, 0, 2)] * (gradient == "full")
+    params = model.initialise(SMALL.override(**FORMS[form]).model, jax.random.key(0))
     for remat, unroll, segment in variants:
         config = SMALL.override(
             **FORMS[form],
             **{"recursion.remat": bool(remat), "recursion.unroll": bool(unroll), "recursion.segment": segment},
             **{"recursion.gradient": gradient, "recursion.N_sup": 2, "recursion.n": 3},
         )
-        params = model.initialise(config.model, jax.random.key(0))
 
         def loss(params, config=config):
             return (model.forward(config, params, INPUTS).logits ** 2).mean()
 
-        results.append(jax.tree.leaves(jax.jit(jax.grad(loss))(params)))
-        programs.append(str(jax.make_jaxpr(loss)(params)))
+        traced = jax.jit(jax.grad(loss)).trace(params)
+        results.append(jax.tree.leaves(traced.lower().compile()(params)))
+        programs.append(str(traced.jaxpr))
     assert len(set(programs)) == len(variants)
     for other in results[1:]:
         for one, two in zip(results[0], other, strict=True):
@@ -124,8 +130,10 @@ def test_a_wider_state_makes_up_for_z_in_the_teaching_form():
         "without z": {"model.use_z": False},
         "without z, width matched": {"model.use_z": False, "model.width": 72},
     }.items():
-        config = SMALL.override(**teaching, **{}).override(**options)
-        counts[name] = model.count_parameters(config.model, model.initialise(config.model, jax.random.key(0)))
+        options = SMALL.override(**teaching).override(**options).model
+        counts[name] = model.count_parameters(
+            options, jax.eval_shape(partial(model.initialise, options), jax.random.key(0))
+        )
     assert counts["without z"] < 0.5 * counts["with z"]
     assert abs(counts["without z, width matched"] / counts["with z"] - 1) < 0.02
 
@@ -167,7 +175,7 @@ def test_zero_initial_states_are_zero_and_have_no_weights():
 
 def test_a_new_model_halts_nowhere_and_its_readings_differ_between_steps():
     params = model.initialise(SMALL.model, jax.random.key(0))
-    outputs = model.forward(SMALL, params, INPUTS)
+    outputs = jax.jit(partial(model.forward, SMALL))(params, INPUTS)
     np.testing.assert_array_equal(outputs.q_halt, -5.0)
     assert float(jnp.abs(outputs.logits[0] - outputs.logits[1]).max()) > 1e-3
 
@@ -186,7 +194,7 @@ def test_puzzle_prefix_stands_before_the_grid_and_is_padded_with_zeros():
     x = np.asarray(model.embed(config, params, INPUTS, jnp.array([0, 2, 2])))
     expected = np.pad(np.asarray(params["puzzles"])[[0, 2, 2]], ((0, 0), (0, 6))).reshape(3, 2, 8) * 8**0.5
     np.testing.assert_allclose(x[:, :2], expected, rtol=1e-6)
-    logits = model.forward(config, params, INPUTS, jnp.array([0, 2, 2])).logits
+    logits = jax.eval_shape(partial(model.forward, config), params, INPUTS, jnp.array([0, 2, 2])).logits
     assert x.shape == (3, 18, 8) and logits.shape[-2] == 16
 
 
@@ -208,6 +216,6 @@ def test_bfloat16_computes_in_bfloat16_and_keeps_weights_and_logits_in_float32()
     params = model.initialise(config.model, jax.random.key(0))
     assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype("float32")}
     assert model.embed(config, params, INPUTS).dtype == jnp.bfloat16
-    wide, narrow = (model.forward(c, params, INPUTS).logits for c in (SMALL, config))
+    wide, narrow = (jax.jit(partial(model.forward, c))(params, INPUTS).logits for c in (SMALL, config))
     assert narrow.dtype == jnp.float32
     assert 1e-4 < float(jnp.abs(wide - narrow)[0].max()) < 0.2

@@ -15,7 +15,7 @@ from trm_jax.wafer.unknown import lean
 
 @pytest.mark.filterwarnings("ignore:.*no wafer of class")
 def test_a_left_out_pattern_is_never_answered_and_what_is_done_is_not_done_again(tmp_path, monkeypatch):
-    monkeypatch.setattr(lean, "EDGE", PRESETS["smoke"])
+    monkeypatch.setattr(lean, "EDGE", PRESETS["smoke"] | {"model.encoder.widths": (), "run.data_parallel": 1})
     monkeypatch.setattr(lean, "HELD_OUT", 60)
     wafers, ring = synthetic_wafers(600), CLASSES.index("Edge-Ring")
     split = lean.thinned(without(folds(wafers)[3], wafers.label, ring))

@@ -1,6 +1,6 @@
 """TRM: embedding, net, read-out and halting head. It holds weights; the loops are in `recursion.py` beside it."""
 
-from functools import partial
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -184,7 +184,13 @@ def blank_inputs(config: ModelConfig, batch: int):
 
 def initialise(config: ModelConfig, key):
     """Random weights as a nested dict of float32 arrays."""
-    return jax.jit(TRM(config).init)(key, blank_inputs(config, 1))["params"]
+    return _initialiser(config)(key, blank_inputs(config, 1))["params"]
+
+
+@cache
+def _initialiser(config: ModelConfig) -> Any:
+    """Compiled once: tracing takes longer than drawing the weights of a small model."""
+    return jax.jit(TRM(config).init)
 
 
 def _apply(config: Config, params, method: str, *arguments, inference: bool = False) -> Any:
