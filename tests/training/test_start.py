@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 from toys import Sized
+from trm_jax.training.start import starting_weights
 
 from trm_jax.core.config import Config
 from trm_jax.core.network.model import initialise
@@ -15,7 +16,6 @@ from trm_jax.official.weights import PREFIX, export_weights
 from trm_jax.training import loop
 from trm_jax.training.checkpoint import save_weights
 from trm_jax.training.devices import to_host
-from trm_jax.training.start import starting_weights
 
 CONFIG = Config().override(
     **{"model.width": 8, "model.heads": 2, "model.layers": 1, "model.mixer": "attention", "model.hidden_multiple": 256,
