@@ -6,7 +6,6 @@ import jax
 import numpy as np
 import pytest
 from toys import Sized
-from trm_jax.training.start import starting_weights
 
 from trm_jax.core.config import Config
 from trm_jax.core.network.model import initialise
@@ -14,7 +13,7 @@ from trm_jax.core.start import fitted
 from trm_jax.official.tensor_files import write_state_dict
 from trm_jax.official.weights import PREFIX, export_weights
 from trm_jax.training import loop
-from trm_jax.training.checkpoint import save_weights
+from trm_jax.training.checkpoint import save_weights, starting_weights
 from trm_jax.training.devices import to_host
 
 CONFIG = Config().override(
