@@ -58,7 +58,16 @@ def test_the_best_seed_on_validation_ships_with_its_score_on_test(arm, tmp_path)
     assert card.startswith("# shipped\n") and "python train.py" in card and f"| 2 (trained depth) | {share:.3f}" in card
     with pytest.raises(FileExistsError, match="--replace"):
         ship.ship(directory, tmp_path / "shipped")
+    (tmp_path / "shipped" / "onnx").mkdir()  # made of the older weights
     assert ship.ship(directory, tmp_path / "shipped", replace=True).seed == 9
+    assert {path.name for path in (tmp_path / "shipped").iterdir()} == {"model_card.md", "weights"}
+
+
+def test_a_folder_with_something_else_in_it_is_refused_before_any_work(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match=r"has notes.txt, which was not made here"):
+        ship.ship(tmp_path / "no" / "such" / "arm", tmp_path, replace=True)
+    assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
 def test_another_folder_is_named(tmp_path):

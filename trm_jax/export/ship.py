@@ -14,7 +14,7 @@ from trm_jax.core.task import Task, task_from_options
 from trm_jax.export.samples import TOKEN_TASKS
 from trm_jax.reporting.interval import Interval, wilson
 from trm_jax.reporting.page import template
-from trm_jax.support.files import replacing_directory, write_text
+from trm_jax.support.files import replacing_directory, require_own, write_text
 from trm_jax.support.provenance import provenance
 from trm_jax.support.schema import require
 from trm_jax.training.checkpoint import load_weights, save_weights
@@ -23,6 +23,8 @@ from trm_jax.training.run_directory import read_config
 from trm_jax.training.samples import samples_of
 
 CARD, WEIGHTS = "model_card.md", "weights"
+PACKAGE = "onnx"
+"""The package of older weights, which goes with them."""
 
 
 @dataclass(frozen=True)
@@ -85,11 +87,15 @@ def model_card(name: str, chosen: Chosen) -> str:
 
 
 def ship(arm: Path, output: Path, replace: bool = False) -> Chosen:
-    """Write the checkpoint, complete or not at all. Raises FileExistsError for one that may not be replaced."""
+    """Write the checkpoint, complete or not at all.
+
+    Raises FileExistsError for one that may not be replaced, ValueError for a directory that has anything else.
+    """
     if output.exists() and not replace:
         raise FileExistsError(f"{output} exists; choose another directory or give --replace")
+    require_own(output, [CARD, WEIGHTS, PACKAGE])
     chosen = choose(arm)
-    with replacing_directory(output) as temporary:
+    with replacing_directory(output, [PACKAGE]) as temporary:
         save_weights(temporary / WEIGHTS, chosen.params, chosen.config, chosen.task)
         write_text(temporary / CARD, model_card(output.name, chosen))
     return chosen

@@ -83,10 +83,7 @@ def replacing_directory(path: Path, may_hold: Collection[str] = ()) -> Iterator[
     temporary.mkdir(parents=True)
     try:
         yield temporary
-        new_names = {entry.name for entry in temporary.iterdir()}
-        for entry in sorted(path.iterdir()) if path.exists() else ():
-            if entry.name not in new_names and not any(fnmatch(entry.name, pattern) for pattern in may_hold):
-                raise ValueError(f"{path} has {entry.name}, which was not made here; it was left as it is")
+        require_own(path, [*may_hold, *(entry.name for entry in temporary.iterdir())])
         for directory, _, names in os.walk(temporary):
             for name in [*names, "."]:
                 sync(Path(directory) / name)
@@ -100,6 +97,13 @@ def replacing_directory(path: Path, may_hold: Collection[str] = ()) -> Iterator[
         for leftover in (temporary, old):
             if leftover.exists():
                 shutil.rmtree(leftover)
+
+
+def require_own(path: Path, patterns: Collection[str]) -> None:
+    """Raise ValueError where a directory has anything whose name fits none of the patterns; it may be missing."""
+    for entry in sorted(path.iterdir()) if path.exists() else ():
+        if not any(fnmatch(entry.name, pattern) for pattern in patterns):
+            raise ValueError(f"{path} has {entry.name}, which was not made here; it was left as it is")
 
 
 def restore(path: Path) -> None:
