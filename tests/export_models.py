@@ -13,6 +13,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from trm_jax.core.config import Config
 from trm_jax.core.network import model
+
+pytest.importorskip("jax2onnx", reason="ONNX files need an older jax: pip install -e .[export]")
+
 from trm_jax.edge.format import Metadata
 from trm_jax.export import graph
 from trm_jax.export.measures import agreement

@@ -112,6 +112,13 @@ def test_the_engine_needs_few_packages():
     assert len(paths) > 25 and loaded >= {"jax", "flax", "optax", "orbax"}
 
 
+def test_official_checkpoints_are_used_without_what_writes_onnx_files():
+    """It holds jax back; only the command onnx asks for it."""
+    blocked = ["jax2onnx", "onnx", "onnxruntime"]
+    loaded = modules_after(f"sys.modules.update(dict.fromkeys({blocked})); import trm_jax.export.official")
+    assert "trm_jax" in loaded
+
+
 SCRIPTS = [path for path in sorted((ROOT / "experiments").glob("*.py")) if "__main__" in path.read_text()]
 
 

@@ -12,8 +12,6 @@ import numpy as np
 from trm_jax.core.config import Config, ModelConfig
 from trm_jax.core.start import fitted
 from trm_jax.core.task import Examples, Task, task_from_options
-from trm_jax.export import package
-from trm_jax.export.report import make_package
 from trm_jax.export.samples import TOKEN_TASKS, samples_for
 from trm_jax.export.settings import OfficialSettings
 from trm_jax.export.source import read_source
@@ -106,6 +104,8 @@ def run_finetune(arguments: OfficialSettings) -> None:
 
 def run_onnx(arguments: OfficialSettings) -> None:
     """Write a package of ONNX files, calibrated on and compared with inputs of the checkpoint's own task."""
+    from trm_jax.export import package, report  # here: the other commands need no jax2onnx, which holds jax back
+
     config, params, task = load(arguments)
     output = arguments.output
     require(output is not None and task is not None, "onnx needs --output and, for an official file, --data")
@@ -116,7 +116,7 @@ def run_onnx(arguments: OfficialSettings) -> None:
         save_weights(weights, params, config, task)
         source = read_source(weights, puzzle=arguments.puzzle)
         samples = samples_for(source, (arguments.calibration, arguments.samples), None, None, False)
-        print(make_package(output, source, samples, arguments))
+        print(report.make_package(output, source, samples, arguments))
     print(f"Package: {output}")
 
 
