@@ -134,11 +134,11 @@ def test_a_maze_is_drawn_and_stepped_and_its_way_is_the_one_a_search_finds():
       wanted.forEach((token, cell) => {{
         if (all("#maze .board .cell")[cell].classList.contains("wall") !== (token === 1)) click(cell); }});
       await wait(4000);
-      set(document.querySelector("#maze .player input"), 4, "input");
+      set(document.querySelector("#maze .player input"), {config.recursion.N_sup}, "input");
       seen.way = all("#maze .board .cell").map(cell => Number(cell.classList.contains("way")));
       seen.joined = message();
       seen.trained = document.querySelector("#maze .step").textContent;
-      set(document.querySelector("#maze .player input"), 5, "input");
+      set(document.querySelector("#maze .player input"), {config.recursion.N_sup + 1}, "input");
       seen.past = document.querySelector("#maze .step").textContent;
       for (const cell of [-9, 9, -1, 1].map(step => wanted.indexOf(3) + step))
         if (!all("#maze .board .cell")[cell].classList.contains("wall")) click(cell);
@@ -164,7 +164,7 @@ def test_a_maze_is_drawn_and_stepped_and_its_way_is_the_one_a_search_finds():
     np.testing.assert_array_equal(np.reshape(seen["way"], (9, 9)), found == grids.PATH)
     length = int((found == grids.PATH).sum()) + 1
     assert seen["joined"].startswith(f"The dots join S and G in one line. The shortest way takes {length} steps.")
-    assert seen["trained"] == "Step 4" and seen["past"].endswith("JAX may say otherwise")
+    assert seen["trained"] == f"Step {config.recursion.N_sup}" and seen["past"].endswith("JAX may say otherwise")
     assert seen["closed"].startswith("No way leads from S to G")
     assert seen["carved"] == 121 and "The shortest way takes" in seen["size"]
     assert seen["edge"] == [False, False, False]  # a stroke over the outer wall opens it
