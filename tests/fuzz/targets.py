@@ -83,7 +83,7 @@ def folder_png(folder: Path) -> Target:
 
 def dies(folder: Path, name: str) -> Target:
     """Maps of a fab: a list of dies, SINF, SEMI G85, an array of numpy, and MixedWM38's .npz."""
-    from wafer.maps.test_formats import die_lines, g85, klarf, sinf, stdf
+    from wafer.maps.readers.test_formats import die_lines, g85, klarf, sinf, stdf
 
     cells = WAFERS.map(0)
     array, mixed = io.BytesIO(), io.BytesIO()

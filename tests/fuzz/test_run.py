@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import mutate
 import run
-from targets import Target
+from targets import TARGETS, Target
 
 PLANTED = """
 import os, sys, time
@@ -58,6 +58,14 @@ def test_a_process_that_hangs_or_ends_is_seen(
     assert run.watch("planted", 0.1, 0, tmp_path) >= 1 and time.monotonic() - start < 30
     assert (tmp_path / "problems").read_text().split()[0] == problem
     assert f"planted, {problem}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", [name for name in TARGETS if not name.startswith("service")])  # it keeps its loop
+def test_a_reader_reads_the_inputs_that_others_are_made_from(name: str, tmp_path: Path) -> None:
+    target = TARGETS[name](tmp_path)
+    assert target.seeds
+    for content in target.seeds:
+        target.read(content)
 
 
 def test_inputs_differ_and_are_the_same_for_a_seed() -> None:
