@@ -97,7 +97,9 @@ def _task(directory: Path, options: Mapping[str, Any]) -> Task:
 
 def by_steps(arm: TrainedArm, steps: int, count: int) -> pd.DataFrame:
     """Exact accuracy on the first test samples of the hardest level after 1, 2, 4, ... supervision steps."""
-    exact = scores(arm.tasks[0], arm.config, arm.params, arm.samples("test", count), steps)["exact"]
+    # No more at a time than there are: the rest of a batch would be padding, which costs as much.
+    config = arm.config.override(**{"run.eval_batch": min(arm.config.run.eval_batch, count)})
+    exact = scores(arm.tasks[0], config, arm.params, arm.samples("test", count), steps)["exact"]
     shown = [2**power for power in range(steps.bit_length()) if 2**power <= steps]
     return pd.DataFrame(
         [
