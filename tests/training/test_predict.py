@@ -58,7 +58,7 @@ def test_the_config_says_how_many_are_evaluated_at_a_time(params, monkeypatch):
     )
     output = engine.predict(CONFIG.override(**{"run.eval_batch": 5}), params, INPUTS)
     np.testing.assert_array_equal(output.classes, engine.predict(CONFIG, params, INPUTS).classes)
-    assert sizes == [5, 256]
+    assert sizes == [5, 32]  # the default is 256, but there are 23
 
 
 real = engine._compiled

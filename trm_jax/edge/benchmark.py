@@ -63,9 +63,20 @@ def measure(
             steps += float(classified.steps.mean()) / repeats
     prepared, answered = 1000 * seconds
     p50, p90, p99 = np.percentile(answered, [50, 90, 99]).tolist()
-    prepare, speed = float(np.median(prepared)), batch / float(seconds.sum(axis=0).mean())
-    named = path.name, model.provider, batch, options.threads
-    return Speed(*named, load, prepare, p50, p90, p99, speed, steps, peak_memory())
+    return Speed(
+        path.name,
+        model.provider,
+        batch,
+        options.threads,
+        load,
+        float(np.median(prepared)),
+        p50,
+        p90,
+        p99,
+        maps_per_s=batch / float(seconds.sum(axis=0).mean()),
+        mean_steps=steps,
+        peak_mb=peak_memory(),
+    )
 
 
 def measure_alone(arguments: Sequence[str]) -> Speed:

@@ -78,11 +78,9 @@ def _load_stopped(directory: Path, options: Mapping[str, Any]) -> TrainedArm:
         raise FileNotFoundError(f"no weights-SEED and no checkpoints in {directory}; an arm writes them as it trains")
     config, task_options = read_config(directory)
     task = _task(directory, task_options)
-    checkpoints = Checkpoints(directory / "checkpoints")
-    with RunDirectory(directory, run_options(task, config)):
+    with RunDirectory(directory, run_options(task, config)), Checkpoints(directory / "checkpoints") as checkpoints:
         best = checkpoints.restore(begin(task, config, run_mesh(config))[0]).best
-    step, steps = checkpoints.latest(), config.run.steps
-    checkpoints.close()
+        step, steps = checkpoints.latest(), config.run.steps
     print(f"{directory.name} was stopped after {step:,} of {steps:,} updates; its best weights until then are tested")
     task, config = override(task, config, options)
     return TrainedArm(directory.name, config, [task.for_seed(seed) for seed in config.run.seeds], to_host(best.params))
@@ -97,9 +95,7 @@ def _task(directory: Path, options: Mapping[str, Any]) -> Task:
 
 def by_steps(arm: TrainedArm, steps: int, count: int) -> pd.DataFrame:
     """Exact accuracy on the first test samples of the hardest level after 1, 2, 4, ... supervision steps."""
-    # No more at a time than there are: the rest of a batch would be padding, which costs as much.
-    config = arm.config.override(**{"run.eval_batch": min(arm.config.run.eval_batch, count)})
-    exact = scores(arm.tasks[0], config, arm.params, arm.samples("test", count), steps)["exact"]
+    exact = scores(arm.tasks[0], arm.config, arm.params, arm.samples("test", count), steps)["exact"]
     shown = [2**power for power in range(steps.bit_length()) if 2**power <= steps]
     return pd.DataFrame(
         [

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -108,7 +109,7 @@ class Checkpoints:
         damages = []
         for step in sorted(self._manager.all_steps(), reverse=True):
             try:
-                _check(self._path(step))
+                _check(self._path(step), UNLISTED)
             except ValueError as error:
                 damages.append(str(error))
                 continue
@@ -221,7 +222,7 @@ def _typed(wanted: Any, found: Any) -> Any:
     return jax.random.wrap_key_data(found) if numbers else found
 
 
-def _check(directory: Path) -> None:
+def _check(directory: Path, unlisted: Sequence[str] = ()) -> None:
     """Raise ValueError for files that are not what was written; those without checksums only get a warning."""
-    if not check_all(directory, UNLISTED) and is_first_process():
+    if not check_all(directory, unlisted) and is_first_process():
         print(f"warning: {directory} has no checksums; it is read without knowing that it is whole", file=sys.stderr)

@@ -31,16 +31,17 @@ def predict(
 ) -> Any:
     """``reduce`` of the answers of S models to N inputs after each of ``steps`` supervision steps (0: N_sup).
 
-    Computed in batches of so many (0: ``run.eval_batch``). ``by_seed``: inputs and puzzle have a leading axis S, each
-    model answers its own. Each leaf is a numpy array (S, N_sup, N, ...).
+    Computed in batches of at most so many (0: ``run.eval_batch``); fewer inputs than that in a batch of the next power
+    of two, so that padding at most doubles the work and few programs serve all numbers. ``by_seed``: inputs and puzzle
+    have a leading axis S, each model answers its own. Each leaf is a numpy array (S, N_sup, N, ...).
     """
-    batch = batch or config.run.eval_batch
+    axis = 1 if by_seed else 0
+    size = inputs.shape[axis]
+    batch = min(batch or config.run.eval_batch, 1 << max(size - 1, 0).bit_length())
     check_tokens(config.model, {"inputs": inputs, "puzzle": puzzle}, "inputs to predict")
     recursion = replace(config.recursion, N_sup=steps or config.recursion.N_sup)
     config = Config(config.model, recursion, run=placed(config.run))
     compiled = _compiled(config, batch, reduce, inference, by_seed)
-    axis = 1 if by_seed else 0
-    size = inputs.shape[axis]
     chunk = min(max(CHUNK // batch, 1), -(-size // batch)) * batch
 
     def part_of(values: np.ndarray, begin: int) -> np.ndarray:

@@ -15,7 +15,7 @@ from trm_jax.reporting.interval import magnitude, points
 from trm_jax.study.results.published import Paper
 from trm_jax.study.statistics import Agreement, Comparison, rank_agreement
 
-BROKEN = 0.2
+BROKEN = 0.5
 """A reference arm that solves less than this share of the test set is not a model to take apart."""
 CEILING = 0.97
 """From here on the reference arm leaves no room in which another arm could be better."""
