@@ -105,7 +105,7 @@ def learning_curves(curves: Mapping[str, pd.DataFrame], reference: str, wording:
         if column == "loss" and min(end for _, end in ends.values()) > 0:
             axes.set_yscale("log")
         axes.set_ylabel(labels[column])
-        name_ends(axes, ends, colour_of)
+        name_ends(axes, ends)
     grid[-1].set_xlabel("Optimizer step")
     grid[-1].xaxis.set_major_locator(MaxNLocator(4, integer=True))
     return figure
@@ -125,11 +125,11 @@ def cost(rows: pd.DataFrame, reference: str, wording: Wording) -> Figure:
     axes.set_xlim(0, None)
     axes.margins(y=0.15)
     axes.set(xlabel=f"MFLOP a {wording.example}", ylabel=f"Test {wording.examples} solved exactly (%)")
-    name_ends(axes, places, colour_of)
+    name_ends(axes, places)
     return figure
 
 
-def name_ends(axes: Axes, points: Mapping[str, tuple[float, float]], colour_of: Mapping[str, str]) -> None:
+def name_ends(axes: Axes, points: Mapping[str, tuple[float, float]]) -> None:
     """The name of each point right of the axes, as near to its height as the other names let it."""
     axes.autoscale_view()
     ordered = sorted(points, key=lambda arm: points[arm][1])
@@ -141,7 +141,8 @@ def name_ends(axes: Axes, points: Mapping[str, tuple[float, float]], colour_of: 
     steps = gap * np.arange(len(ordered))
     free = np.clip(isotonic_regression(heights - steps).x, 0, max(0, 1 - steps[-1]))
     for arm, height in zip(ordered, free + steps, strict=True):
-        arrow = {"arrowstyle": "-", "color": colour_of[arm], "lw": 0.8, "relpos": (0, 0.5), "shrinkA": 0, "shrinkB": 3}
+        # Grey dots: a line in the arm's colour across the figure would be taken for a curve.
+        arrow = {"arrowstyle": "-", "color": GREY, "lw": 0.8, "ls": ":", "relpos": (0, 0.5), "shrinkA": 0, "shrinkB": 3}
         axes.annotate(
             arm, points[arm], (1.05, height), textcoords="axes fraction", va="center",
             fontsize=9, arrowprops=arrow,
