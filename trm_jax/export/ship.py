@@ -50,7 +50,8 @@ def choose(arm: Path) -> Chosen:
     Raises ValueError for another folder or a task that has no samples of its own.
     """
     results = arm.parent.parent / "results.json"
-    require(results.is_file() and (arm / "config.json").is_file(), f"{arm} is not an arm of a finished study; give runs/NAME/arms/ARM")
+    finished = results.is_file() and (arm / "config.json").is_file()
+    require(finished, f"{arm} is not an arm of a finished study; give runs/NAME/arms/ARM")
     config, options = read_config(arm)
     name = str(options.get("name"))
     require(name in TOKEN_TASKS, f"{arm} is of the task {name!r}; known here are {', '.join(TOKEN_TASKS)}")
