@@ -52,14 +52,26 @@ def equations(config, name, gradient=True):
 
 @cache
 def _equations(config, gradient, platform):
-    def walk(jaxpr):
-        for equation in jaxpr.eqns:
-            yield equation
-            for body in _bodies(equation.params):
-                yield from walk(body)
-
     function = partial(loss, config)
-    return list(walk(jax.make_jaxpr(jax.grad(function) if gradient else function)(*arguments(config)).jaxpr))
+    return list(_walk(jax.make_jaxpr(jax.grad(function) if gradient else function)(*arguments(config)).jaxpr))
+
+
+def innermost_loops(config):
+    """Values carried by each loop that holds no other in the gradient, and the equations of its body, forward first."""
+    loops = []
+    for loop in equations(config, "scan"):
+        body = list(_walk(loop.params["jaxpr"].jaxpr))
+        if all(equation.primitive.name != "scan" for equation in body):
+            count = sum(not list(_bodies(equation.params)) for equation in body)
+            loops.append((loop.params["num_carry"], count))
+    return loops
+
+
+def _walk(jaxpr):
+    for equation in jaxpr.eqns:
+        yield equation
+        for body in _bodies(equation.params):
+            yield from _walk(body)
 
 
 def types(equation):
@@ -132,6 +144,16 @@ def test_recomputation_needs_no_barrier_inside_scans_of_an_accelerator(elsewhere
     elsewhere()
     assert barriers(LINEAR) == {False}
     assert barriers(LINEAR.override(**{"recursion.unroll": True})) == {True}
+
+
+@pytest.mark.parametrize(("config", "most"), [(LINEAR, (40, 110)), (NARROW, (85, 255))])
+def test_loops_carry_and_do_no_more_than_they_must(config, most):
+    """The gradient of a scan takes time by what its body does and carries (jax issue 40150)."""
+    weights = len(jax.tree.leaves(arguments(config)[0]["net"]))
+    (forward, equations_forward), (backward, equations_backward) = innermost_loops(config)
+    assert forward == 1  # z; the question and the answer stay as they are
+    assert backward == 3 + weights  # gradients of x, y and z, and of every weight of the net
+    assert 20 < equations_forward <= most[0] and equations_forward < equations_backward <= most[1]
 
 
 @pytest.mark.parametrize(
