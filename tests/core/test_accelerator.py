@@ -4,12 +4,13 @@ from functools import cache, partial
 
 import jax
 import numpy as np
+import programs
 import pytest
 
 from trm_jax.core import accelerator, losses
 from trm_jax.core.config import Config
 from trm_jax.core.network import model
-from trm_jax.support.flops import _bodies
+from trm_jax.support.flops import bodies
 
 ATTENTION = Config().override(
     **{"model.width": 16, "model.heads": 2, "model.layers": 1, "model.mixer": "attention", "model.grid": (3, 4),
@@ -53,25 +54,19 @@ def equations(config, name, gradient=True):
 @cache
 def _equations(config, gradient, platform):
     function = partial(loss, config)
-    return list(_walk(jax.make_jaxpr(jax.grad(function) if gradient else function)(*arguments(config)).jaxpr))
+    traced = jax.make_jaxpr(jax.grad(function) if gradient else function)(*arguments(config))
+    return list(programs.equations(traced.jaxpr))
 
 
 def innermost_loops(config):
     """Results of each loop that holds no other in the gradient, and the equations of its body, forward first."""
     loops = []
     for loop in equations(config, "scan"):
-        body = list(_walk(loop.params["jaxpr"].jaxpr))
+        body = list(programs.equations(loop.params["jaxpr"].jaxpr))
         if all(equation.primitive.name != "scan" for equation in body):
-            count = sum(not list(_bodies(equation.params)) for equation in body)
+            count = sum(not list(bodies(equation.params)) for equation in body)
             loops.append((len(loop.outvars), count))
     return loops
-
-
-def _walk(jaxpr):
-    for equation in jaxpr.eqns:
-        yield equation
-        for body in _bodies(equation.params):
-            yield from _walk(body)
 
 
 def types(equation):

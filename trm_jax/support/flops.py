@@ -1,7 +1,8 @@
 """Arithmetic of a computation, counted from its program and not from a formula."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import jax
 from jax.extend.core import ClosedJaxpr, Jaxpr
@@ -28,7 +29,7 @@ def _count(jaxpr: Jaxpr) -> int:
             inner = math.prod(kernel) // kernel[order[0]]  # all but the output channels; inputs are those of a group
             total += 2 * math.prod(_shape(equation.outvars[0])) * inner
         turns = equation.params.get("length", 1) if equation.primitive.name == "scan" else 1
-        total += turns * sum(_count(body) for body in _bodies(equation.params))
+        total += turns * sum(_count(body) for body in bodies(equation.params))
     return total
 
 
@@ -36,7 +37,8 @@ def _shape(variable) -> tuple[int, ...]:
     return variable.aval.shape
 
 
-def _bodies(params):
+def bodies(params: Mapping[str, Any]) -> Iterator[Jaxpr]:
+    """The programs inside an equation with these parameters: of a loop, a branch or a function."""
     for value in params.values():
         for item in value if isinstance(value, tuple | list) else (value,):
             if isinstance(item, ClosedJaxpr):

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from programs import equations
 
 from trm_jax.core.config import Config, ModelConfig
 from trm_jax.core.network import model
@@ -362,12 +363,9 @@ def test_attention_is_permutation_equivariant_only_without_positions(positions, 
 
 def products(jaxpr):
     """Types of the operands of every matrix product in a program."""
-    for equation in jaxpr.eqns:
+    for equation in equations(jaxpr):
         if equation.primitive.name == "dot_general":
             yield from (variable.aval.dtype for variable in equation.invars)
-        for value in equation.params.values():
-            if hasattr(value, "eqns") or hasattr(value, "jaxpr"):
-                yield from products(getattr(value, "jaxpr", value))
 
 
 def test_a_rotation_in_bfloat16_is_the_float32_result_rounded_once():
