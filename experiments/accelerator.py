@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from trm_jax.support import xla_flags
+from trm_jax.support.files import check_folder
 from trm_jax.support.terminal.cli import main
 from trm_jax.training.processes import configure
 
@@ -32,6 +33,7 @@ class Arguments:
 
 
 def run(arguments: Arguments) -> bool:
+    check_folder(arguments.output)
     if arguments.preset == "smoke":
         xla_flags.add(f"{xla_flags.QUICK} {xla_flags.ONE_DEVICE}")
     configure()

@@ -14,7 +14,7 @@ from pathlib import Path
 from trm_jax.study.arms import build_arms
 from trm_jax.study.sudoku import STUDIES
 from trm_jax.sudoku.task import Sudoku
-from trm_jax.support.files import ROOT
+from trm_jax.support.files import ROOT, run_folder
 from trm_jax.support.terminal.cli import main
 from trm_jax.training.processes import configure
 
@@ -35,7 +35,7 @@ def run(arguments: Arguments) -> None:
 
     study = STUDIES["demo"]
     arms = build_arms(study, Sudoku(), {})
-    directory = arguments.output / "demo"
+    directory = run_folder(arguments.output, "demo", "a study")
     run_study(study, arms, directory)
     puzzles = to_digits(arms["recursive"].task.examples("test").arrays["inputs"])
     config, params, _ = load_weights(directory / "arms" / "recursive" / "weights-0")

@@ -12,6 +12,7 @@ or else the last: no solution is needed to judge it.
 from dataclasses import dataclass
 from pathlib import Path
 
+from trm_jax.support.files import check_file
 from trm_jax.support.schema import require
 from trm_jax.support.terminal.cli import main
 from trm_jax.training.processes import configure
@@ -49,6 +50,8 @@ def run(arguments: Arguments) -> bool:
 
     require(bool(arguments.puzzle) != bool(arguments.puzzles), "give either --puzzle or --puzzles")
     require(arguments.steps >= 0, f"--steps must not be negative, got {arguments.steps}")
+    if arguments.output:
+        check_file(arguments.output, arguments.force)
     source = read_source(arguments.checkpoint)
     box = Box(*task_from_options(Sudoku, source.task).box)
     if arguments.puzzles is None:
@@ -57,7 +60,6 @@ def run(arguments: Arguments) -> bool:
     output = arguments.output
     if output is None:
         raise ValueError("--puzzles needs --output")
-    require(arguments.force or not output.exists(), f"{output} exists; give --force to replace it")
     puzzles = read_questions(arguments.puzzles, box)
     require(not (arguments.rollouts and arguments.search), "give either --rollouts or --search")
     asked = source.config, source.params, puzzles, box, arguments.steps

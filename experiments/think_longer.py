@@ -13,6 +13,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from trm_jax.support.files import check_folder, refuse_path
 from trm_jax.support.provenance import environment, provenance
 from trm_jax.support.schema import parse_options, require
 from trm_jax.support.terminal.cli import main
@@ -45,6 +46,8 @@ def run(arguments: Arguments) -> None:
 
     for name in ("steps", "samples"):
         require(getattr(arguments, name) >= 1, f"--{name} must be at least 1, got {getattr(arguments, name)}")
+    directory = arguments.run / refuse_path(arguments.name, "--name")
+    check_folder(directory)
     results = arguments.run / "results.json"
     begun = [path.parent.name for path in sorted(arguments.run.glob("arms/*/config.json"))]
     known = list(json.loads(results.read_text())["arms"]) if results.exists() else begun
@@ -63,8 +66,8 @@ def run(arguments: Arguments) -> None:
     found = by_search(first, arguments.rounds, trained, arguments.samples) if arguments.rounds and is_sudoku else None
     current = environment()
     sources = provenance(commit=current["commit"], machine=current["machine"])
-    write_thinking(arguments.run / arguments.name, arms, steps, rollouts, found, arguments.samples, sources)
-    print(f"\nReport: {arguments.run / arguments.name / 'report.html'}")
+    write_thinking(directory, arms, steps, rollouts, found, arguments.samples, sources)
+    print(f"\nReport: {directory / 'report.html'}")
 
 
 if __name__ == "__main__":

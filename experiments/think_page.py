@@ -11,7 +11,7 @@ and past it the page warns from that step on.
 from dataclasses import dataclass
 from pathlib import Path
 
-from trm_jax.support.files import write_text
+from trm_jax.support.files import check_file, write_text
 from trm_jax.support.schema import require
 from trm_jax.support.terminal.cli import main
 from trm_jax.training.processes import configure
@@ -34,12 +34,12 @@ def run(arguments: Arguments) -> None:
 
     require(len(arguments.checkpoint) > 0, "give at least one --checkpoint")
     require(arguments.examples >= 1, f"--examples must be at least 1, got {arguments.examples}")
+    check_file(arguments.output, force=True)
     entries = [checked(entry_of(path, arguments.examples)) for path in arguments.checkpoint]
     for entry in entries:
         told = f"differs from JAX by {entry.difference:.1e} on {len(entry.inputs)} inputs up to step {entry.compared}"
         print(f"{entry.name}: {told}")
     page = build(entries, arguments.title)
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
     write_text(arguments.output, page)
     print(f"{arguments.output}: {len(page.encode()):,} bytes")
 

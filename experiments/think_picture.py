@@ -20,7 +20,7 @@ from trm_jax.maze.task import Maze
 from trm_jax.sudoku.puzzles import to_digits
 from trm_jax.sudoku.solver import Box
 from trm_jax.sudoku.task import Sudoku
-from trm_jax.support.files import write_text
+from trm_jax.support.files import check_file, write_text
 from trm_jax.support.schema import require
 from trm_jax.support.terminal.cli import main
 from trm_jax.training.processes import configure
@@ -46,6 +46,7 @@ def run(arguments: Arguments) -> None:
     from trm_jax.export.source import read_source  # here: --help needs no jax
     from trm_jax.think.picture import draw
 
+    check_file(arguments.output, force=True)
     source = read_source(arguments.checkpoint)
     task = str(source.task.get("name"))
     require(

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from trm_jax.support.files import check_folder, refuse_existing
 from trm_jax.support.schema import require
 from trm_jax.support.terminal.cli import main
 from trm_jax.training.processes import configure
@@ -56,6 +57,8 @@ def prepare(arguments: Arguments, folder: Path) -> "tuple[Path, Path, Wafers]":
     from trm_jax.wafer.maps.plausible import inspect
 
     checkpoint, maps, labels, output = arguments.checkpoint, arguments.input, arguments.labels, arguments.output
+    if output:
+        check_folder(output)
     if arguments.preset == "smoke":
         require(
             not (checkpoint or maps or labels), "--preset smoke has a model and wafers of its own; leave out others"
@@ -64,7 +67,7 @@ def prepare(arguments: Arguments, folder: Path) -> "tuple[Path, Path, Wafers]":
         return folder / "untrained", output or SMOKE_RUN.with_name("wafer-smoke-adapted"), load(smoke=True)
     if checkpoint is None or maps is None or output is None:
         raise ValueError("give --checkpoint, --input and --output, or --preset smoke")
-    require(not output.exists(), f"{output} exists; choose another directory or remove it")
+    refuse_existing(output)
     dies = load_checkpoint(checkpoint).calibration.dies
     found = source.read(maps, sys.stderr.isatty(), to_classify=labels is not None, pass_bins=arguments.pass_bins)
     read = inspect(found, arguments.codes, dies).read

@@ -15,11 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from trm_jax.support.files import check_file
 from trm_jax.support.schema import require
 from trm_jax.support.terminal.cli import main
 from trm_jax.training.processes import configure
 from trm_jax.wafer.maps.answer_page import write_page
-from trm_jax.wafer.maps.answers import BROKEN_MAPS, check_output, summary, write_answers
+from trm_jax.wafer.maps.answers import BROKEN_MAPS, summary, write_answers
 from trm_jax.wafer.maps.plausible import inspect, parse_codes
 from trm_jax.wafer.maps.unlike import doubted
 
@@ -73,9 +74,9 @@ def run(arguments: Arguments) -> int:
     batch, threshold = arguments.batch, arguments.threshold
     require(batch >= 1, f"--batch must be at least 1, got {batch}")
     require(threshold is None or 0 <= threshold <= 1, f"--threshold is a probability, got {threshold}")
-    check_output(arguments.output, arguments.force)
+    check_file(arguments.output, arguments.force)
     if arguments.page:
-        check_output(arguments.page, arguments.force, "--page")
+        check_file(arguments.page, arguments.force, "--page")
     parse_codes(arguments.codes)
     from trm_jax.wafer.classify import classify
     from trm_jax.wafer.unknown.clusters import of_answers

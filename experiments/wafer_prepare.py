@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from trm_jax.support.files import ROOT
+from trm_jax.support.files import ROOT, check_folder
 from trm_jax.support.schema import require
 from trm_jax.support.terminal.cli import main
 from trm_jax.wafer.data import load
@@ -78,6 +78,7 @@ def run(arguments: Arguments) -> None:
     parse_codes(arguments.codes)
     origin, read = source_of(arguments)
     output = arguments.output or ROOT / "runs" / ("wafers-smoke" if arguments.preset == "smoke" else "wafers")
+    check_folder(output)
     if not arguments.force and cache.is_prepared(output, origin):
         print(f"{output} is already prepared from {origin['source']}")
         return

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from trm_jax.support.files import refuse_existing
+from trm_jax.support.files import check_folder, refuse_existing
 from trm_jax.support.schema import require
 from trm_jax.support.terminal.cli import main
 from trm_jax.wafer.data import SMOKE_RUN, data_notice, run_and_wafers
@@ -54,6 +54,7 @@ def run(arguments: Arguments) -> None:
     if not smoke:
         require(arguments.folds is not None, "give --folds, a run of wafer_train.py of the same recipe on all folds")
         refuse_existing(output)
+    check_folder(output)
     directory, wafers = run_and_wafers(arguments.run, arguments.preset, 0, arguments.data)
     candidate = best_of_run(directory, wafers, arguments.alpha, arguments.delta, arguments.folds)
     evaluated = read_evaluation(arguments.evaluation, candidate) if arguments.evaluation else {}

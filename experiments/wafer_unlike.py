@@ -17,7 +17,7 @@ import json
 from dataclasses import asdict, replace
 
 from trm_jax.support.checksums import SUMS, write_sums
-from trm_jax.support.files import write_text
+from trm_jax.support.files import check_folder, write_text
 from trm_jax.support.schema import require
 from trm_jax.support.terminal.cli import main
 from trm_jax.training.processes import configure
@@ -36,6 +36,7 @@ def run(arguments: Arguments) -> None:
     smoke = arguments.preset == "smoke"
     arguments = replace(arguments, count=30) if smoke else arguments
     require(arguments.updates >= 1, f"--updates must be at least 1, got {arguments.updates}")
+    check_folder(arguments.output if arguments.lean else arguments.checkpoint)
     wafers = load(arguments.data, smoke)
     if arguments.lean:
         return unknown.run_lean(arguments, wafers)

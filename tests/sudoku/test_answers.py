@@ -113,7 +113,7 @@ def test_a_file_is_answered_row_by_row(tiny, tmp_path, monkeypatch, capsys):
     expected = answer(config, params, np.stack([PUZZLE, np.zeros(16, np.int8)]), BOX).digits[-1]
     assert rows[1]["answer"] == "".join(str(digit or ".") for digit in expected[1])
     assert [(row["solved"], row["steps"]) for row in rows] == [("false", "2")] * 2
-    with pytest.raises(SystemExit, match="exists; give --force"):
+    with pytest.raises(SystemExit, match="exists; give another name, or --force"):
         solve.main(solve.Arguments, solve.run, "")
     monkeypatch.setattr(sys, "argv", ["solve.py", "--checkpoint", str(tmp_path), "--puzzle", questions[0]])
     with pytest.raises(SystemExit) as stopped:

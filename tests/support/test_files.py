@@ -10,6 +10,7 @@ import pytest
 
 from trm_jax.support.files import (
     RUN_KINDS,
+    check_file,
     refuse_other_options,
     replacing,
     replacing_directory,
@@ -146,6 +147,20 @@ def test_results_of_other_options_are_refused(tmp_path):
     path.write_text('{"folds": ')
     with pytest.raises(ValueError, match=r"options.json is damaged .*; choose another name or remove \S+run$"):
         refuse_other_options(path, {"folds": (0, 2), "seed": 0}, "results")
+
+
+def test_an_output_that_exists_or_cannot_be_written_is_refused_before_the_work(tmp_path):
+    path = tmp_path / "answers.csv"
+    check_file(path)
+    path.write_text("old")
+    with pytest.raises(ValueError, match=r"answers\.csv exists; give another name, or --force"):
+        check_file(path)
+    check_file(path, force=True)
+    with pytest.raises(ValueError, match="/dev/null is not a regular file"):
+        check_file(Path("/dev/null"), force=True)
+    with pytest.raises(ValueError, match="cannot be written to"), pytest.MonkeyPatch.context() as patch:
+        patch.setattr("os.access", lambda *_: False)
+        check_file(tmp_path / "new.csv")
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "../../escape", "/tmp/x", "a/b", "a\\b", "a\0"])

@@ -123,7 +123,7 @@ def test_a_fab_gets_its_own_checkpoint_unless_a_class_got_worse(
     card = (tmp_path / "fab" / "model_card.md").read_text()
     assert card.startswith("# Card\n") and "1.000 after; decided 100.0%, 100.0%; of the decided wrong" in card
     assert json.loads((tmp_path / "fab" / "reference.json").read_text()) == {"window": 250}
-    with pytest.raises(ValueError, match="fab exists; choose another directory"):
+    with pytest.raises(FileExistsError, match="fab exists; choose another directory"):
         wafer_finetune.run(arguments)
 
 

@@ -22,9 +22,10 @@ from trm_jax.edge.format import QUESTION
 from trm_jax.edge.monitor import Monitor
 from trm_jax.edge.package import PROVIDERS, Model, Options, choose, needed_files, open_model, report
 from trm_jax.support.checksums import check_sums
+from trm_jax.support.files import check_file, message_of
 from trm_jax.wafer.maps import source
 from trm_jax.wafer.maps.answer_page import write_page
-from trm_jax.wafer.maps.answers import BROKEN_MAPS, Doubts, answers, check_output, summary, write_answers
+from trm_jax.wafer.maps.answers import BROKEN_MAPS, Doubts, answers, summary, write_answers
 from trm_jax.wafer.maps.plausible import CODES, inspect, parse_codes
 from trm_jax.wafer.maps.unlike import doubted, known
 from trm_jax.wafer.maps.validate import ReadResult
@@ -90,9 +91,9 @@ def read_maps(arguments: argparse.Namespace, model: Model) -> tuple[ReadResult, 
 
 def run_classify(arguments: argparse.Namespace) -> int:
     """Write answers.csv and the page, and tell of drift; returns the exit code."""
-    check_output(arguments.output, arguments.force)
+    check_file(arguments.output, arguments.force)
     if arguments.page:
-        check_output(arguments.page, arguments.force, "--page")
+        check_file(arguments.page, arguments.force, "--page")
     parse_codes(arguments.codes)
     model = load_model(arguments)
     monitor = Monitor(model.metadata.reference, arguments.monitor) if arguments.monitor else None
@@ -193,7 +194,7 @@ def main(line: Sequence[str] | None = None) -> None:
         if code := runs[arguments.command](arguments):
             sys.exit(code)
     except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {message_of(error)}")
     except KeyboardInterrupt:
         sys.exit("interrupted")
 

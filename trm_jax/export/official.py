@@ -24,6 +24,7 @@ from trm_jax.sudoku.solver import Box
 from trm_jax.sudoku.tables import read_table
 from trm_jax.sudoku.task import Sudoku
 from trm_jax.sudoku.think import chooser
+from trm_jax.support.files import check_file, check_folder
 from trm_jax.support.schema import parse_options, require
 from trm_jax.training.checkpoint import load_weights, save_seeds, save_weights
 from trm_jax.training.devices import to_host
@@ -88,11 +89,13 @@ def run_evaluate(arguments: OfficialSettings, published: Callable[[ModelConfig],
 
 def run_finetune(arguments: OfficialSettings) -> None:
     """Train from the checkpoint on --data, and print validation before and after."""
-    config, _, task = load(arguments)
     directory = arguments.output
-    require(arguments.data is not None and directory is not None, "finetune needs --data and --output")
+    if arguments.data is None or directory is None:
+        raise ValueError("finetune needs --data and --output")
     require(not arguments.key, "finetune reads the checkpoint again by its path: `import` it with --key first")
-    assert task is not None and directory is not None
+    check_folder(directory)
+    config, _, task = load(arguments)
+    assert task is not None
     rows = {"model.puzzles": task.shape().get("model.puzzles", config.model.puzzles)}
     start = {"run.init": str(arguments.checkpoint), "run.init_puzzles": arguments.puzzles}
     config = config.override(**(FINETUNE | rows | start | parse_options(arguments.options)))
@@ -106,11 +109,13 @@ def run_onnx(arguments: OfficialSettings) -> None:
     """Write a package of ONNX files, calibrated on and compared with inputs of the checkpoint's own task."""
     from trm_jax.export import package, report  # here: the other commands need no jax2onnx, which holds jax back
 
-    config, params, task = load(arguments)
     output = arguments.output
-    require(output is not None and task is not None, "onnx needs --output and, for an official file, --data")
-    assert output is not None and task is not None
+    require(output is not None, "onnx needs --output")
+    assert output is not None
     package.check_output(output)
+    config, params, task = load(arguments)
+    require(task is not None, "onnx of an official file needs --data")
+    assert task is not None
     with tempfile.TemporaryDirectory() as folder:
         weights = Path(folder) / "weights"
         save_weights(weights, params, config, task)
@@ -122,10 +127,14 @@ def run_onnx(arguments: OfficialSettings) -> None:
 
 def run_copy(arguments: OfficialSettings) -> None:
     """Write the checkpoint as weights of ours, or as a file of the official code."""
-    config, params, task = load(arguments)
     output = arguments.output
     require(output is not None, f"{arguments.command} needs --output")
     assert output is not None
+    if arguments.command == "export":
+        check_file(output, force=True)
+    else:
+        check_folder(output)
+    config, params, task = load(arguments)
     if arguments.command == "export":
         beside = write_checkpoint(output, config, params)
         print(f"Weights: {output}; config: {beside}")

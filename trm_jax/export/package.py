@@ -23,7 +23,7 @@ from trm_jax.export.samples import Samples
 from trm_jax.export.settings import Settings
 from trm_jax.export.source import Source
 from trm_jax.support.checksums import SUMS
-from trm_jax.support.files import write_text
+from trm_jax.support.files import check_folder, write_text
 from trm_jax.support.provenance import environment
 from trm_jax.support.schema import require
 from trm_jax.wafer.maps.unlike import UNLIKE
@@ -212,6 +212,7 @@ def early_stop(path: Path, samples: Samples, threshold: float, speeds: Mapping[T
 
 def check_output(output: Path) -> None:
     """Refuse to replace a directory that is not a package, or that holds more than one. Raises ValueError."""
+    check_folder(output)
     if output.exists() and not (output / SUMS).is_file():
         raise ValueError(f"{output} exists and is not a package; choose another --output")
     for path in sorted(output.iterdir()) if output.exists() else ():

@@ -14,7 +14,7 @@ from trm_jax.core.task import Task, task_from_options
 from trm_jax.export.samples import TOKEN_TASKS
 from trm_jax.reporting.interval import Interval, wilson
 from trm_jax.reporting.page import template
-from trm_jax.support.files import replacing_directory, require_own, write_text
+from trm_jax.support.files import check_folder, replacing_directory, require_own, write_text
 from trm_jax.support.provenance import provenance
 from trm_jax.support.schema import require
 from trm_jax.training.checkpoint import load_weights, save_weights
@@ -94,6 +94,7 @@ def ship(arm: Path, output: Path, replace: bool = False) -> Chosen:
     """
     if output.exists() and not replace:
         raise FileExistsError(f"{output} exists; choose another directory or give --replace")
+    check_folder(output)
     require_own(output, [CARD, WEIGHTS, PACKAGE])
     chosen = choose(arm)
     with replacing_directory(output, [PACKAGE]) as temporary:

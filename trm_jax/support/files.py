@@ -52,6 +52,13 @@ def one_line(error: Exception) -> str:
     return text if len(text) <= 600 else f"{text[:200]} ... {text[-400:]}"
 
 
+def message_of(error: Exception) -> str:
+    """What an error says to a user: of one of the system the file and the reason, without its number."""
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary name beside ``path`` that takes its place on success and disappears on failure.
@@ -136,6 +143,24 @@ def check_folder(path: Path) -> None:
         raise ValueError(f"the folder {parent} cannot be written to; choose another --output")
 
 
+def check_file(path: Path, force: bool = False, option: str = "--output") -> None:
+    """Raise ValueError if this file cannot be written, or exists: to be called before the work.
+
+    With ``force`` an existing file is replaced, but nothing that is not a regular file.
+    """
+    folder = path.resolve().parent
+    if not folder.is_dir():
+        raise ValueError(f"{option}: there is no folder {folder}")
+    if not os.access(folder, os.W_OK):
+        raise ValueError(f"{option}: the folder {folder} cannot be written to")
+    if path.is_dir():
+        raise ValueError(f"{option}: {path} is a folder; name a file in it")
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{option}: {path} is not a regular file")
+    if path.exists() and not force:
+        raise ValueError(f"{option}: {path} exists; give another name, or --force to replace it")
+
+
 def sync(path: Path) -> None:
     """Wait until a file or directory is on the disk."""
     number = os.open(path, os.O_RDONLY)
@@ -184,9 +209,11 @@ def refuse_path(name: str, what: str) -> str:
 def run_folder(output: Path, name: str, kind: str) -> Path:
     """Where a run of a kind goes, a key of `RUN_KINDS`; the folder need not exist.
 
-    Raises ValueError for a name that leads out of ``output``, or a folder that holds a run of another kind.
+    Raises ValueError for a name that leads out of ``output``, a folder that cannot be written, or one that holds a run
+    of another kind.
     """
     directory = output / refuse_path(name, "--name")
+    check_folder(directory)
     for other, file in RUN_KINDS.items():
         if other != kind and (directory / file).exists():
             raise ValueError(f"{directory} holds {other}, not {kind}; choose another --name")

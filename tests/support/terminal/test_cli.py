@@ -23,6 +23,14 @@ def test_what_the_caller_can_mend_is_one_line_and_a_non_zero_exit(error):
         command()
 
 
+def test_what_the_system_says_names_the_file_and_no_number(tmp_path):
+    with (
+        pytest.raises(SystemExit, match=rf"^error: {tmp_path / 'none'}: No such file or directory$"),
+        errors_in_one_line(),
+    ):
+        (tmp_path / "none").read_text()
+
+
 @pytest.mark.parametrize("error", [TypeError, KeyError, NotImplementedError, RecursionError])
 def test_a_mistake_of_the_program_keeps_its_traceback(error):
     with pytest.raises(error), errors_in_one_line():

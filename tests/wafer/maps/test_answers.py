@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trm_jax.wafer.generated.synthetic import synthetic_wafers
-from trm_jax.wafer.maps.answers import ALWAYS, answers, check_output, decide, plain_cell, summary, write_answers
+from trm_jax.wafer.maps.answers import ALWAYS, answers, decide, plain_cell, summary, write_answers
 from trm_jax.wafer.maps.validate import ReadResult, Rejected, build_wafers
 from trm_jax.wafer.maps.wafers import CLASSES, UNKNOWN
 
@@ -110,20 +110,6 @@ def test_answers_that_do_not_fit_leave_the_old_file(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="NaN or infinite"):
         write_answers(path, one, probabilities(0) * np.nan, np.array([1]), 0.5)
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
-
-
-def test_an_output_that_exists_or_cannot_be_written_is_refused_before_the_work(tmp_path: Path) -> None:
-    path = tmp_path / "answers.csv"
-    check_output(path)
-    path.write_text("old")
-    with pytest.raises(ValueError, match=r"answers\.csv exists; give another name, or --force"):
-        check_output(path)
-    check_output(path, force=True)
-    with pytest.raises(ValueError, match="/dev/null is not a regular file"):
-        check_output(Path("/dev/null"), force=True)
-    with pytest.raises(ValueError, match="cannot be written to"), pytest.MonkeyPatch.context() as patch:
-        patch.setattr("os.access", lambda *_: False)
-        check_output(tmp_path / "new.csv")
 
 
 def test_no_cell_can_be_taken_for_a_formula(tmp_path: Path) -> None:

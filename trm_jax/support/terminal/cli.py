@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any, TypeVar, get_args, get_origin
 
+from trm_jax.support.files import message_of
+
 Arguments = TypeVar("Arguments")
 PAUSED = 75
 """Exit code of a command that must be given again to go on (EX_TEMPFAIL of sysexits.h)."""
@@ -75,7 +77,7 @@ def errors_in_one_line() -> Iterator[None]:
         print(pause, file=sys.stderr)
         sys.exit(PAUSED)
     except (ValueError, OSError, RuntimeError) as error:
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {message_of(error)}")
     except KeyboardInterrupt as stopped:
         said = str(stopped) or "stopped; nothing is half-written, and the same command begins again"
         print(f"\n{said}", file=sys.stderr)

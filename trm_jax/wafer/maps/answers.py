@@ -1,7 +1,6 @@
 """What the model says about every map of a source, in the source's order: one table, wherever it is made."""
 
 import csv
-import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -55,24 +54,6 @@ class Answer(NamedTuple):
     probabilities: tuple[float, ...] = ()
     label: str = ""
     reason: str = ""
-
-
-def check_output(path: Path, force: bool = False, option: str = "--output") -> None:
-    """Raise ValueError if this file cannot be written, or exists: to be called before an hour of classifying.
-
-    With ``force`` an existing file is replaced, but nothing that is not a regular file.
-    """
-    folder = path.resolve().parent
-    if not folder.is_dir():
-        raise ValueError(f"{option}: there is no folder {folder}")
-    if not os.access(folder, os.W_OK):
-        raise ValueError(f"{option}: the folder {folder} cannot be written to")
-    if path.is_dir():
-        raise ValueError(f"{option}: {path} is a folder; name a file in it")
-    if path.exists() and not path.is_file():
-        raise ValueError(f"{option}: {path} is not a regular file")
-    if path.exists() and not force:
-        raise ValueError(f"{option}: {path} exists; give another name, or --force to replace it")
 
 
 def decide(probabilities: np.ndarray, review_threshold: Thresholds, doubts: Doubts = NO_DOUBTS) -> Decisions:
@@ -198,7 +179,7 @@ def write_answers(
 
     Columns: file, lot, wafer and index as far as the source has them; row, prediction, confidence, decision, steps,
     unlike and cluster if they are known, p_ and the name of each class; then label if any map has one, and reason if
-    any map was rejected or doubted, or a class is always reviewed. A file that exists is replaced: see `check_output`.
+    any map was rejected or doubted, or a class is always reviewed. A file that exists is replaced: see `check_file`.
     """
     lines = answers(read, probabilities, steps, review_threshold, doubts, unlike, cluster)
     labelled = bool((read.wafers.label != UNKNOWN).any())
