@@ -52,9 +52,9 @@ def prepare(arguments: Arguments, folder: Path) -> "tuple[Path, Path, Wafers]":
     """Checkpoint to begin with, checkpoint to write, and wafers with their labels. Raises ValueError."""
     from trm_jax.wafer.checkpoint import load_checkpoint, save_checkpoint, untrained  # here: --help needs no jax
     from trm_jax.wafer.data import SMOKE_RUN, load
-    from trm_jax.wafer.finetune import labelled
     from trm_jax.wafer.maps import source
     from trm_jax.wafer.maps.plausible import inspect
+    from trm_jax.wafer.release.finetune import labelled
 
     checkpoint, maps, labels, output = arguments.checkpoint, arguments.input, arguments.labels, arguments.output
     if output:
@@ -75,8 +75,8 @@ def prepare(arguments: Arguments, folder: Path) -> "tuple[Path, Path, Wafers]":
 
 
 def run(arguments: Arguments) -> bool:
-    from trm_jax.wafer import finetune
     from trm_jax.wafer.checkpoint import load_checkpoint
+    from trm_jax.wafer.release import finetune
 
     smoke = arguments.preset == "smoke"
     steps = arguments.steps if arguments.steps is not None else 20 if smoke else 300

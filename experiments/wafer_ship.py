@@ -45,7 +45,7 @@ class Arguments:
 
 def run(arguments: Arguments) -> None:
     from trm_jax.wafer.checkpoint import save_checkpoint  # here: --help needs no jax
-    from trm_jax.wafer.ship import best_of_run, drift_reference, model_card, read_evaluation
+    from trm_jax.wafer.release.ship import best_of_run, drift_reference, model_card, read_evaluation
 
     smoke = arguments.preset == "smoke"
     output = arguments.output or (SMOKE_RUN.with_name("wafer-smoke-shipped") if smoke else None)

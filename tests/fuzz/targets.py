@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[1] / "helpers"))
 
 from trm_jax.wafer.generated.synthetic import synthetic_wafers
 from trm_jax.wafer.maps import cache, source

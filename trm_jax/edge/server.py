@@ -34,7 +34,7 @@ from trm_jax.wafer.maps.unlike import doubted, known
 from trm_jax.wafer.maps.validate import ReadResult
 from trm_jax.wafer.maps.wafers import CLASSES
 
-PAGE = Path(__file__).with_name("drop.html")
+PAGE = Path(__file__).with_name("templates") / "drop.html"
 """What `/` shows: a place to drop maps on."""
 DOCS = """\
 Classify wafer maps over HTTP (trm_jax {version})

@@ -20,12 +20,14 @@ from trm_jax.support.files import write_text
 
 
 def template(package: str, name: str) -> jinja2.Template:
-    """A template that lies in a package of ours; one of HTML escapes its values and may extend `page.html`.
+    """A template of one of our packages, in its `templates`; one of HTML escapes its values and may extend `page.html`.
 
     ``table`` and ``bullets`` of `markdown` are known to it; a name that is not given is an error.
     """
     environment = jinja2.Environment(
-        loader=jinja2.ChoiceLoader([jinja2.PackageLoader(place, ".") for place in (package, "trm_jax.reporting")]),
+        loader=jinja2.ChoiceLoader(
+            [jinja2.PackageLoader(place, "templates") for place in (package, "trm_jax.reporting")]
+        ),
         autoescape=jinja2.select_autoescape(("html",)),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

@@ -2,13 +2,15 @@
 
 import base64
 import dataclasses
-from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from flax.traverse_util import flatten_dict
 
 from trm_jax.core.config import Config
+
+TEMPLATES = Path(__file__).with_name("templates")
 
 
 def describe(config: Config, params: Any) -> dict[str, Any]:
@@ -25,9 +27,9 @@ def describe(config: Config, params: Any) -> dict[str, Any]:
 
 def javascript(*names: str) -> str:
     """Files of this package, one after the other."""
-    return "\n".join((files("trm_jax.think") / f"{name}.js").read_text(encoding="utf-8") for name in names)
+    return "\n".join((TEMPLATES / f"{name}.js").read_text(encoding="utf-8") for name in names)
 
 
 def stylesheet() -> str:
     """Styles of the page."""
-    return (files("trm_jax.think") / "think.css").read_text(encoding="utf-8")
+    return (TEMPLATES / "think.css").read_text(encoding="utf-8")

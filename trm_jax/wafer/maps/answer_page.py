@@ -24,7 +24,7 @@ MAX_MAPS = 2000
 """Maps of a page, those to review and broken ones first."""
 THUMBNAILS = 6
 """Maps of each of the largest clusters that are shown together."""
-TEMPLATE = Path(__file__).with_name("answers.html")
+TEMPLATES = Path(__file__).with_name("templates")
 
 
 def pack(maps: Sequence[np.ndarray]) -> str:
@@ -104,12 +104,12 @@ def page(data: dict[str, Any], title: str, review: bool = False) -> str:
     """The page as HTML; with ``review`` it shows one map at a time and sends every label to the server it is from."""
     # Nothing in a string of JSON may end the script.
     text = json.dumps(data | {"review": review}, ensure_ascii=True).replace("<", "\\u003c")
-    return with_shared(TEMPLATE).replace("{{title}}", html.escape(title)).replace('"{{data}}"', text)
+    return with_shared(TEMPLATES / "answers.html").replace("{{title}}", html.escape(title)).replace('"{{data}}"', text)
 
 
 def shared(name: str) -> str:
     """What pages with maps share: maps.css or maps.js."""
-    return Path(__file__).with_name(name).read_text(encoding="utf-8")
+    return (TEMPLATES / name).read_text(encoding="utf-8")
 
 
 def with_shared(template: Path) -> str:

@@ -134,7 +134,7 @@ def calibrated(
 ) -> "tuple[Classifier, tuple[float, ...]]":
     """With temperature and threshold of the test wafers of --folds; and their thresholds by class."""
     from trm_jax.wafer.evaluation.trust.cross_fit import class_limits, of_folds
-    from trm_jax.wafer.ship import tested_folds
+    from trm_jax.wafer.release.ship import tested_folds
 
     pooled = tested_folds(run, wafers)
     fitted = of_folds(pooled, wafers, 0.02, 0.1)

@@ -11,7 +11,7 @@ from unittest import mock
 
 from trm_jax.training import processes
 
-FOLDER = Path(__file__).resolve().parent.parent / "experiments"
+FOLDER = Path(__file__).resolve().parents[2] / "experiments"
 
 
 def script(name: str, *arguments: object) -> CompletedProcess:

@@ -151,7 +151,7 @@ def model_card(candidate: Candidate, evaluated: dict[str, Any], notice: str) -> 
         keys += [(DECIDED, name, score) for score in ("coverage", "errors")]
         classes.append((name, *(numbers.get(key, "") for key in keys)))
     counts = np.bincount(candidate.wafers.label[candidate.split.train], minlength=len(CLASSES))
-    return template("trm_jax.wafer", "model_card.md").render(
+    return template("trm_jax.wafer.release", "model_card.md").render(
         **vars(candidate),
         evaluated=evaluated,
         scores=[(SCORES[name], numbers[key]) for name in SHOWN if (key := ("score", "all", name)) in numbers],

@@ -15,15 +15,15 @@ import pytest
 from trm_jax.core.config import Config
 from trm_jax.core.network import model
 from trm_jax.edge.review import LabelFile
-from trm_jax.wafer import finetune
 from trm_jax.wafer.checkpoint import Calibration, Classifier, load_checkpoint, save_checkpoint
-from trm_jax.wafer.finetune import Measured, labelled, split_lots, worse
 from trm_jax.wafer.generated.synthetic import synthetic_wafers
 from trm_jax.wafer.maps.validate import ReadResult
 from trm_jax.wafer.maps.wafers import CLASSES, UNKNOWN
+from trm_jax.wafer.release import finetune
+from trm_jax.wafer.release.finetune import Measured, labelled, split_lots, worse
 from trm_jax.wafer.task import WaferTask
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "experiments"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "experiments"))
 import wafer_finetune
 
 WAFERS = synthetic_wafers(240, seed=1)
