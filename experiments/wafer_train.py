@@ -33,9 +33,9 @@ from trm_jax.wafer.presets import PRESETS
 class Arguments:
     data: Path | None = None
     """Prepared cache, .npz, .pkl or folder of maps; else $TRM_DATA, ../shared/data, or synthetic wafers."""
-    preset: Literal["smoke", "edge", "cnn", "paper"] = "edge"
-    """Size: smoke (1,200 synthetic wafers), edge (the model that ships), cnn (no recursion: the baseline), paper (a
-    token for every cell, for a GPU)."""
+    preset: Literal["smoke", "edge", "plain", "cnn", "paper"] = "edge"
+    """Size: smoke (1,200 synthetic wafers), edge (the model that ships), plain (the same without recursion), cnn (a
+    smaller one: the baseline), paper (a token for every cell, for a GPU)."""
     training: tyro.conf.OmitArgPrefixes[Training] = TRAINING
     folds: tuple[int, ...] = ()
     """Numbers of the folds to train; all if empty."""

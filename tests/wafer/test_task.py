@@ -186,7 +186,7 @@ def test_the_preset_for_a_gpu_trains(wafers):
 def test_every_preset_is_a_config_that_wafers_can_train():
     for name, options in PRESETS.items():
         _, config = override(WaferTask(), Config(), options)
-        assert config.model.classes == 9 and (config.layer_applications == 0) == (name == "cnn")
+        assert config.model.classes == 9 and (config.layer_applications == 0) == (name in ("cnn", "plain"))
 
 
 def test_training_from_the_command_line_and_again(tmp_path):

@@ -57,6 +57,14 @@ PRESETS: dict[str, dict[str, Any]] = {
         "run.evaluate_every": 20,
         "run.checkpoint_every": 20,
     },
+    # The control of what ships: its convolutions, read-out, grid, views and training, but no layers and one step.
+    "plain": EDGE
+    | {
+        "model.layers": 0,
+        "recursion.N_sup": 1,
+        "recursion.curriculum_fraction": 0.0,
+        "run.seeds": (0,),
+    },
     # A plain convolutional net in the same engine: no layers, one step, 26 cells. Train it with --views 1 --prior 0.
     "cnn": EDGE
     | {
