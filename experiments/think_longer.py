@@ -47,13 +47,13 @@ def run(arguments: Arguments) -> None:
     for name in ("steps", "samples"):
         require(getattr(arguments, name) >= 1, f"--{name} must be at least 1, got {getattr(arguments, name)}")
     directory = arguments.run / refuse_path(arguments.name, "--name")
-    check_folder(directory)
     results = arguments.run / "results.json"
     begun = [path.parent.name for path in sorted(arguments.run.glob("arms/*/config.json"))]
     known = list(json.loads(results.read_text())["arms"]) if results.exists() else begun
     require(bool(known), f"{arguments.run} has no arms/NAME/config.json; give the folder of a study")
     unknown = sorted(set(arguments.arms) - set(known))
     require(not unknown, f"no arm {', '.join(unknown)} in {arguments.run}; it has {', '.join(known)}")
+    check_folder(directory, "--name")
     options = parse_options(arguments.options)
     arms = [load_arm(arguments.run / "arms" / name, options) for name in arguments.arms or known]
     steps = []

@@ -36,11 +36,13 @@ def run(arguments: Arguments) -> None:
     smoke = arguments.preset == "smoke"
     arguments = replace(arguments, count=30) if smoke else arguments
     require(arguments.updates >= 1, f"--updates must be at least 1, got {arguments.updates}")
-    check_folder(arguments.output if arguments.lean else arguments.checkpoint)
+    if arguments.lean:
+        check_folder(arguments.output)
     wafers = load(arguments.data, smoke)
     if arguments.lean:
         return unknown.run_lean(arguments, wafers)
     classifier, limits = unknown.threshold_of(load_checkpoint(arguments.checkpoint)), None
+    check_folder(arguments.checkpoint, "--checkpoint")
     if arguments.folds:
         classifier, limits = unknown.calibrated(classifier, arguments, wafers, arguments.folds)
     split = unknown.choose_split(wafers, arguments)

@@ -134,13 +134,13 @@ def _is_running(process: int) -> bool:
     return True
 
 
-def check_folder(path: Path) -> None:
+def check_folder(path: Path, option: str = "--output") -> None:
     """Raise ValueError if nothing can be written in this folder, which need not exist: to be called before the work."""
     parent = next(place for place in (path.absolute(), *path.absolute().parents) if place.exists())
     if not parent.is_dir():
-        raise ValueError(f"{parent} is a file, and results need a folder; choose another --output")
+        raise ValueError(f"{parent} is a file, and results need a folder; choose another {option}")
     if not os.access(parent, os.W_OK):
-        raise ValueError(f"the folder {parent} cannot be written to; choose another --output")
+        raise ValueError(f"the folder {parent} cannot be written to; choose another {option}")
 
 
 def check_file(path: Path, force: bool = False, option: str = "--output") -> None:
