@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 UNCALIBRATED = 0.835
 """Review threshold of weights that have none: that of the checkpoint that ships."""
+PROMISE = 0.02, 0.1
+"""Error rate of all automatic answers, and how probably it may be exceeded: what `wafer_ship.py` promises."""
 SMOKE = {"train": 300, "mixes": 60, "drawings": 10, "hidden": 8}
 
 
@@ -137,7 +139,11 @@ def calibrated(
     from trm_jax.wafer.release.ship import tested_folds
 
     pooled = tested_folds(run, wafers)
-    fitted = of_folds(pooled, wafers, 0.02, 0.1)
-    print(f"of a fold the others decide {fitted.coverage:.1%}, {fitted.errors:.2%} of those wrongly", end="\n\n")
+    fitted, by_class = of_folds(pooled, wafers, *PROMISE), class_limits(pooled, wafers, *PROMISE, settings.alpha)
+    print(
+        f"of a fold the others decide {fitted.coverage:.1%}, {fitted.errors:.2%} of those wrongly; by class "
+        f"{by_class.coverage:.1%}, {by_class.errors:.2%} wrongly; with as few confidence alone {by_class.alone:.1%}",
+        end="\n\n",
+    )
     calibration = replace(classifier.calibration, temperature=fitted.temperature, review_threshold=fitted.threshold)
-    return classifier._replace(calibration=calibration), class_limits(pooled, fitted, settings.alpha)
+    return classifier._replace(calibration=calibration), by_class.limits

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
-from trm_jax.wafer.evaluation.trust.cross_fit import CrossFitted, cross_fit, fit_decisions
+from trm_jax.wafer.evaluation.pooled import Pooled
+from trm_jax.wafer.evaluation.trust.cross_fit import CrossFitted, class_limits, cross_fit, fit_decisions
+from trm_jax.wafer.generated.synthetic import synthetic_wafers
 from trm_jax.wafer.maps.answers import decide
 
 NETS, CHOOSING, NEW, ALPHA = 400, 400, 20_000, 0.1
@@ -68,3 +70,19 @@ def test_a_fold_is_decided_by_the_others_alone() -> None:
         parts[1][0] * 10 < parts[0][0]
         and crossed.temperature == fit_decisions(logits, truth, np.arange(800), ALPHA, 0.1)[0]
     )
+
+
+def test_a_class_that_the_other_folds_got_wrong_is_reviewed_in_a_fold_where_it_was_right() -> None:
+    """Fold 0 is wrong in a fifth of its answers "1", fold 1 never is, and all are as confident as can be told."""
+    wafers = synthetic_wafers(1600, seed=0)
+    predicted, fold = np.arange(1600) % 2, (np.arange(1600) >= 800).astype(int)
+    truth = np.where((fold == 0) & (predicted == 1) & (np.arange(1600) % 10 == 1), 0, predicted)
+    logits = 12.0 * np.eye(2)[predicted]
+    pooled = Pooled(
+        np.arange(1600), truth, np.arange(1600) // 20, fold, logits[None, None], np.zeros((1, 1, 1600)),
+        np.ones((1, 2)), 1,
+    )  # fmt: skip
+    found = class_limits(pooled, wafers, 0.3, 0.1, 0.05)
+    assert found.limits[1] == 1.0 and found.limits[0] < 1.0
+    # Fold 0 is decided whole, by fold 1; in fold 1 no answer "1" is, by fold 0.
+    assert found.coverage == 0.75 and found.errors == pytest.approx(80 / 1200)

@@ -5,15 +5,16 @@ than those they are tested on, so their answers to these say how sure such a net
 measured by deciding each fold with what was fitted on the others.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 from scipy.special import softmax
 
 from trm_jax.wafer.evaluation.pooled import Pooled, lots
-from trm_jax.wafer.evaluation.trust.calibration import fit_temperature
+from trm_jax.wafer.evaluation.trust.calibration import fit_temperature, risk_coverage
 from trm_jax.wafer.evaluation.trust.risk_control import class_thresholds, guaranteed_threshold
-from trm_jax.wafer.maps.answers import decide
+from trm_jax.wafer.maps.answers import Thresholds, decide
 from trm_jax.wafer.maps.wafers import Wafers
 
 
@@ -26,6 +27,18 @@ class CrossFitted(NamedTuple):
     """Share that is decided where each fold is decided by the others."""
     errors: float
     """Share of those that is wrong, 0 where nothing is decided."""
+
+
+class ClassLimits(NamedTuple):
+    """Thresholds by predicted class, fitted on all folds; and what comes of such in a fold that was not fitted on."""
+
+    limits: tuple[float, ...]
+    coverage: float
+    """Share that is decided where each fold is decided by the others."""
+    errors: float
+    """Share of those that is wrong, 0 where nothing is decided."""
+    alone: float
+    """Share that one threshold of confidence, chosen with the answers known, decides with as few errors."""
 
 
 def fit_decisions(
@@ -42,6 +55,21 @@ def fit_decisions(
     return temperature, 1.0 if threshold is None else threshold
 
 
+def decided_by_others(
+    logits: np.ndarray, fold: np.ndarray, fit: Callable[[np.ndarray], tuple[float, Thresholds]]
+) -> np.ndarray:
+    """Which wafers are decided, bool (N,), where each fold is decided with what the other folds say.
+
+    ``fit`` gives temperature and thresholds from the wafers of a mask, bool (N,).
+    """
+    decided = np.zeros(len(logits), bool)
+    for number in np.unique(fold):
+        here = fold == number
+        temperature, thresholds = fit(~here)
+        decided[here] = ~decide(softmax(logits[here] / temperature, axis=1), thresholds).review
+    return decided
+
+
 def cross_fit(
     logits: np.ndarray, truth: np.ndarray, unit: np.ndarray, fold: np.ndarray, alpha: float, delta: float
 ) -> CrossFitted:
@@ -49,27 +77,46 @@ def cross_fit(
 
     ``fold`` (N,) is the fold in which each wafer was tested.
     """
-    review = np.ones(len(truth), bool)
-    for number in np.unique(fold):
-        here = fold == number
-        temperature, threshold = fit_decisions(logits[~here], truth[~here], unit[~here], alpha, delta)
-        review[here] = decide(softmax(logits[here] / temperature, axis=1), threshold).review
-    wrong = (logits.argmax(axis=1) != truth)[~review]
-    errors = float(wrong.mean()) if len(wrong) else 0.0
-    return CrossFitted(*fit_decisions(logits, truth, unit, alpha, delta), float(1 - review.mean()), errors)
+
+    def fit(mask: np.ndarray) -> tuple[float, float]:
+        return fit_decisions(logits[mask], truth[mask], unit[mask], alpha, delta)
+
+    decided = decided_by_others(logits, fold, fit)
+    return CrossFitted(*fit(np.ones(len(truth), bool)), float(decided.mean()), _errors(logits, truth, decided))
+
+
+def _errors(logits: np.ndarray, truth: np.ndarray, decided: np.ndarray) -> float:
+    wrong = (logits.argmax(axis=1) != truth)[decided]
+    return float(wrong.mean()) if len(wrong) else 0.0
 
 
 def of_folds(pooled: Pooled, wafers: Wafers, alpha: float, delta: float) -> CrossFitted:
     """The same from the test wafers of a cross-validation; the answers of all its seeds count."""
-    seeds = len(pooled.logits)
-    logits = np.concatenate(pooled.logits[:, pooled.depth - 1])
-    truth, unit, fold = (np.tile(x, seeds) for x in (pooled.truth, lots(wafers, pooled.index), pooled.fold))
+    logits, truth, unit, fold = _tested(pooled, pooled.truth, lots(wafers, pooled.index), pooled.fold)
     return cross_fit(logits, truth, unit, fold, alpha, delta)
 
 
-def class_limits(pooled: Pooled, fitted: CrossFitted, alpha: float) -> tuple[float, ...]:
-    """Thresholds by predicted class, as `class_thresholds` finds them, from the same test wafers."""
-    seeds, logits = len(pooled.logits), np.concatenate(pooled.logits[:, pooled.depth - 1])
-    probabilities = softmax(logits / fitted.temperature, axis=1)
-    truth, block = np.tile(pooled.truth, seeds), np.tile(pooled.group, seeds)
-    return class_thresholds(probabilities, truth, block, alpha, fitted.threshold)
+def class_limits(pooled: Pooled, wafers: Wafers, alpha: float, delta: float, rate: float) -> ClassLimits:
+    """Thresholds by predicted class for an error rate of ``rate``, from the threshold of `of_folds` on, and the same
+    test wafers."""
+    logits, truth, unit, block, fold = _tested(
+        pooled, pooled.truth, lots(wafers, pooled.index), pooled.group, pooled.fold
+    )
+
+    def fit(mask: np.ndarray) -> tuple[float, tuple[float, ...]]:
+        temperature, lowest = fit_decisions(logits[mask], truth[mask], unit[mask], alpha, delta)
+        probabilities = softmax(logits[mask] / temperature, axis=1)
+        return temperature, class_thresholds(probabilities, truth[mask], block[mask], rate, lowest)
+
+    decided = decided_by_others(logits, fold, fit)
+    errors = _errors(logits, truth, decided)
+    temperature, limits = fit(np.ones(len(truth), bool))
+    curve = risk_coverage(softmax(logits / temperature, axis=1).max(axis=1), logits.argmax(axis=1) == truth)
+    alone = float(curve.coverage[curve.risk <= errors].max(initial=0))
+    return ClassLimits(limits, float(decided.mean()), errors, alone)
+
+
+def _tested(pooled: Pooled, *arrays: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Logits of all seeds after the trained depth, one seed after the other, and the arrays as often."""
+    seeds = len(pooled.logits)
+    return np.concatenate(pooled.logits[:, pooled.depth - 1]), *(np.tile(array, seeds) for array in arrays)
