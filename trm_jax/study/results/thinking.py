@@ -91,14 +91,14 @@ def _curves(rows: pd.DataFrame, line: str, column: str, label: str, trained: Map
         means = [mean_interval(group.loc[group[column] == count, "exact"]).clipped for count in counts]
         value, low, high = zip(*means, strict=True)
         axes.fill_between(counts, low, high, color=colour, alpha=0.15, lw=0)
-        axes.plot(counts, value, marker=marker, ms=4, lw=1.5, color=colour, label=str(name).replace("_", " "))
+        depth = f" ({trained[str(name)]})" if name in trained else ""
+        axes.plot(counts, value, marker=marker, ms=4, lw=1.5, color=colour, label=f"{name}{depth}".replace("_", " "))
     for count in sorted(set(trained.values())):
         axes.axvline(count, color=GREY, lw=1, ls=DASHED)
-        axes.text(count, 1.02, "trained", fontsize=9, color=GREY, ha="center")
     axes.set_xscale("log", base=2)
     ticks = sorted(rows[column].unique())
     axes.set_xticks(ticks, [str(tick) for tick in ticks])
     axes.set(xlabel=label, ylabel="Solved exactly (%)", ylim=(0, 1))
     percent(axes.yaxis)
-    figure.legend(loc="outside lower center", ncols=2)
+    figure.legend(loc="outside lower center", ncols=2, title="In brackets: steps in training" if trained else None)
     return figure
