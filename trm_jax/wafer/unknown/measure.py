@@ -145,5 +145,6 @@ def calibrated(
         f"{by_class.coverage:.1%}, {by_class.errors:.2%} wrongly; with as few confidence alone {by_class.alone:.1%}",
         end="\n\n",
     )
+    require(fitted.threshold < 1, f"{run}: at no confidence is so little wrong that anything may be decided")
     calibration = replace(classifier.calibration, temperature=fitted.temperature, review_threshold=fitted.threshold)
     return classifier._replace(calibration=calibration), by_class.limits

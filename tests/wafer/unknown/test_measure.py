@@ -1,0 +1,36 @@
+"""Temperature and thresholds of what ships come from the test wafers of a cross-validation, or from nowhere."""
+
+import numpy as np
+import pytest
+from fake_wafer_run import SPLITS, WAFERS, write_run
+
+from trm_jax.wafer.checkpoint import untrained
+from trm_jax.wafer.evaluation.pooled import lots
+from trm_jax.wafer.evaluation.stored import load_predicted
+from trm_jax.wafer.evaluation.trust.cross_fit import fit_decisions
+from trm_jax.wafer.unknown import measure
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("folds") / "run"
+    write_run(directory, WAFERS, SPLITS, seeds=1)
+    return directory
+
+
+def test_a_checkpoint_is_calibrated_with_the_wafers_of_all_folds(run, monkeypatch, capsys):
+    monkeypatch.setattr(measure, "PROMISE", (0.08, 0.1))
+    found, limits = measure.calibrated(untrained(), measure.UnlikeSettings(alpha=0.2), WAFERS, run)
+    tested = [load_predicted(run / split.name / "test.npz") for split in SPLITS]
+    index = np.concatenate([answers.index for answers in tested])
+    logits = np.concatenate([answers.logits[0, 2] for answers in tested])  # after the third step, the last trained one
+    temperature, threshold = fit_decisions(logits, WAFERS.label[index], lots(WAFERS, index), 0.08, 0.1)
+    assert found.calibration.temperature == pytest.approx(temperature) != 1
+    assert found.calibration.review_threshold == threshold < 1
+    assert len(limits) == 9 and min(limits) == threshold and max(limits) <= 1
+    assert "of a fold the others decide" in capsys.readouterr().out
+
+
+def test_folds_with_too_many_errors_for_any_promise_are_refused(run):
+    with pytest.raises(ValueError, match="run: at no confidence is so little wrong that anything may be decided"):
+        measure.calibrated(untrained(), measure.UnlikeSettings(), WAFERS, run)
