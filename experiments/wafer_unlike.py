@@ -52,7 +52,9 @@ def run(arguments: Arguments) -> None:
     print(text, end="\n\n")
     if arguments.frontier:
         return
-    calibration, text = by_class(classifier.calibration, held, wafers.take(split.validation), arguments.alpha, limits)
+    calibration, text = by_class(
+        classifier.calibration, held, wafers.take(split.validation), arguments.alpha, limits, arguments.reviewed
+    )
     print(text)
     if not arguments.left_out and not smoke:
         save_unlike(arguments.checkpoint / UNLIKE, unlike)

@@ -28,6 +28,13 @@ def test_a_class_that_is_often_wrong_is_reviewed_and_unlike_wafers_count_for_not
     assert calibration.class_thresholds[none] == 0.8 and calibration.class_thresholds[loc] == 1
     assert calibration.class_thresholds[ring] == 1  # never predicted among those that count
     assert calibration.thresholds == calibration.class_thresholds and calibration.review_threshold == 0.8
+    given = (0.85,) * 9
+    reviewed, _ = by_class(
+        calibration, Classified(probabilities, steps, halt, unlike, 0.0), wafers, 0.03, given, ("none", "Loc")
+    )
+    assert [limit for limit in reviewed.class_thresholds if limit != 1] == [0.85] * 7 and reviewed.class_thresholds[
+        none
+    ] == 1
     automatic = int((wafers.label[60:] == none).sum())
     assert f"now {automatic / 900:.1%}, wrong 0.00%" in text
     assert any(line.startswith(f"| none | 0.800 | {automatic} | 0 | 0.0%") for line in text.splitlines())

@@ -4,7 +4,7 @@ The frontier is what doubting more costs on wafers that are known, and gains on 
 of lots, measured on others.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -47,16 +47,22 @@ def told_apart(classifier: Classifier, unknown: dict[str, Wafers], held: Classif
 
 
 def by_class(
-    old: Calibration, found: Classified, held_out: Wafers, alpha: float, limits: tuple[float, ...] | None = None
+    old: Calibration,
+    found: Classified,
+    held_out: Wafers,
+    alpha: float,
+    limits: tuple[float, ...] | None = None,
+    reviewed: Sequence[str] = (),
 ) -> tuple[Calibration, str]:
     """The calibration with a threshold for each class, and a line for each about its automatic answers.
 
-    The thresholds are ``limits``, or else those of the held-out wafers.
+    The thresholds are ``limits``, or else those of the held-out wafers; 1 for the classes that are always reviewed.
     """
     assert found.unlike is not None
     like = found.unlike <= 0
     probabilities, truth, block = found.probabilities[like], held_out.label[like], held_out.group[like]
     limits = limits or class_thresholds(probabilities, truth, block, alpha, old.review_threshold)
+    limits = tuple(1.0 if name in reviewed else limit for name, limit in zip(CLASSES, limits, strict=True))
     decided = ~decide(probabilities, limits).review
     predicted, wrong = probabilities.argmax(axis=1), probabilities.argmax(axis=1) != truth
     rows = []
@@ -76,7 +82,7 @@ def by_class(
             ]
         rows.append(shown + [""] * (7 - len(shown)))
     mistaken, before = found.prediction != held_out.label, ~decide(found.probabilities, old.review_threshold).review
-    curve, errors = risk_coverage(found.confidence, ~mistaken), wrong[decided].mean()
+    curve, errors = risk_coverage(found.confidence, ~mistaken), wrong[decided].mean() if decided.any() else 0.0
     kept = {
         "classes always reviewed": before & (np.array(limits) < 1)[found.prediction],
         "thresholds by class": ~decide(found.probabilities, limits).review,
