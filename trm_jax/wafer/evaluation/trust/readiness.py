@@ -82,7 +82,7 @@ def by_class(
             ]
         rows.append(shown + [""] * (7 - len(shown)))
     mistaken, before = found.prediction != held_out.label, ~decide(found.probabilities, old.review_threshold).review
-    curve, errors = risk_coverage(found.confidence, ~mistaken), wrong[decided].mean() if decided.any() else 0.0
+    curve, share_wrong = risk_coverage(found.confidence, ~mistaken), wrong[decided].mean() if decided.any() else 0.0
     kept = {
         "classes always reviewed": before & (np.array(limits) < 1)[found.prediction],
         "thresholds by class": ~decide(found.probabilities, limits).review,
@@ -90,8 +90,8 @@ def by_class(
     }
     text = (
         f"Automatic {before.mean():.1%} before, wrong {mistaken[before].mean():.2%}; "
-        f"now {decided.sum() / len(held_out):.1%}, wrong {errors:.2%}; at as few errors confidence alone decides "
-        f"{curve.coverage[curve.risk <= errors].max(initial=0):.1%}. Each alone: "
+        f"now {decided.sum() / len(held_out):.1%}, wrong {share_wrong:.2%}; at as few errors confidence alone decides "
+        f"{curve.coverage[curve.risk <= share_wrong].max(initial=0):.1%}. Each alone: "
         f"{', '.join(f'{name} {mask.mean():.1%}' for name, mask in kept.items())}.\n\n"
     )
     columns = ["Predicted", "Threshold", "Automatic", "wrong", "rate", "bound by blocks", "worst block"]
