@@ -75,7 +75,7 @@ def test_the_first_command_of_the_readme_prints_what_the_readme_says(monkeypatch
     assert [(row["prediction"], row["decision"]) for row in answers] == [
         ("Center", "auto"),
         ("Edge-Loc", "review"),
-        ("Scratch", "review"),
+        ("Scratch", "auto"),
     ]
 
 

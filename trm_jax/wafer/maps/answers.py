@@ -17,7 +17,7 @@ Thresholds = float | tuple[float, ...]
 Doubts = Mapping[int, str]
 """Why a person should look at a wafer, by its position."""
 NO_DOUBTS: Doubts = MappingProxyType({})
-ALWAYS = "answers of this class are always reviewed: too few lots for a promise"
+ALWAYS = "answers of this class are always reviewed: no promise can be made for them"
 """Reason for a review where the threshold of the predicted class is 1."""
 LARGEST = 8
 """Clusters that are shown to people."""
@@ -146,7 +146,7 @@ def summary(
         lines.append(f"{name + ':':11}{_counted(found)}")
     if decisions and decisions.always.any():
         lines.append(
-            f"{'of these:':11}{_counted(decisions.predicted[decisions.always])} always, too few lots for a promise"
+            f"{'of these:':11}{_counted(decisions.predicted[decisions.always])} always, no promise can be made for them"
         )
     reason = f", the first: {read.first_reason}" if read.rejected else ""
     if doubts:
