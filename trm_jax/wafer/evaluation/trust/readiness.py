@@ -65,38 +65,44 @@ def by_class(
     limits = tuple(1.0 if name in reviewed else limit for name, limit in zip(CLASSES, limits, strict=True))
     decided = ~decide(probabilities, limits).review
     predicted, wrong = probabilities.argmax(axis=1), probabilities.argmax(axis=1) != truth
-    rows = []
-    for name in ("all", *CLASSES):
-        mask = decided if name == "all" else decided & (predicted == CLASSES.index(name))
-        count, errors = (np.bincount(block[chosen], minlength=block.max() + 1) for chosen in (mask, mask & wrong))
-        used = np.bincount(block) > 0
-        worst = int(np.argmax(errors))
-        shown: list[object] = [name, "" if name == "all" else f"{limits[CLASSES.index(name)]:.3f}", count.sum()]
-        if count.any():
-            bound = block_bound(count[used], errors[used])
-            shown += [
-                errors.sum(),
-                f"{errors.sum() / count.sum():.1%}",
-                f"{bound:.1%}",
-                f"{errors[worst]} of {count[worst]}",
-            ]
-        rows.append(shown + [""] * (7 - len(shown)))
+    rows = [["all", "", *_errors_by_block(decided, wrong, block)]]
+    rows += [
+        [name, f"{limits[index]:.3f}", *_errors_by_block(decided & (predicted == index), wrong, block)]
+        for index, name in enumerate(CLASSES)
+    ]
+    columns = ["Predicted", "Threshold", "Automatic", "wrong", "rate", "bound by blocks", "worst block"]
+    text = f"{_costs(old, found, held_out, limits)}\n\n{markdown.table(columns, rows)}"
+    return replace(old, class_thresholds=limits), text
+
+
+def _errors_by_block(decided: np.ndarray, wrong: np.ndarray, block: np.ndarray) -> list[object]:
+    """Number of decided wafers, and how wrong they are: all, as a rate, as a bound for new blocks, in the worst one."""
+    count, errors = (np.bincount(block[mask], minlength=block.max() + 1) for mask in (decided, decided & wrong))
+    if not count.any():
+        return [0, "", "", "", ""]
+    used, worst = np.bincount(block) > 0, int(np.argmax(errors))
+    bound = block_bound(count[used], errors[used])
+    rate = errors.sum() / count.sum()
+    return [count.sum(), errors.sum(), f"{rate:.1%}", f"{bound:.1%}", f"{errors[worst]} of {count[worst]}"]
+
+
+def _costs(old: Calibration, found: Classified, held_out: Wafers, limits: tuple[float, ...]) -> str:
+    """What is decided with one threshold and with all rules, and how much each of the rules costs alone."""
+    assert found.unlike is not None
     mistaken, before = found.prediction != held_out.label, ~decide(found.probabilities, old.review_threshold).review
-    curve, share_wrong = risk_coverage(found.confidence, ~mistaken), wrong[decided].mean() if decided.any() else 0.0
     kept = {
         "classes always reviewed": before & (np.array(limits) < 1)[found.prediction],
         "thresholds by class": ~decide(found.probabilities, limits).review,
-        "unlike": before & like,
+        "unlike": before & (found.unlike <= 0),
     }
-    text = (
+    now = kept["thresholds by class"] & (found.unlike <= 0)
+    curve, wrong = risk_coverage(found.confidence, ~mistaken), mistaken[now].mean() if now.any() else 0.0
+    return (
         f"Automatic {before.mean():.1%} before, wrong {mistaken[before].mean():.2%}; "
-        f"now {decided.sum() / len(held_out):.1%}, wrong {share_wrong:.2%}; at as few errors confidence alone decides "
-        f"{curve.coverage[curve.risk <= share_wrong].max(initial=0):.1%}. Each alone: "
-        f"{', '.join(f'{name} {mask.mean():.1%}' for name, mask in kept.items())}.\n\n"
+        f"now {now.mean():.1%}, wrong {wrong:.2%}; at as few errors confidence alone decides "
+        f"{curve.coverage[curve.risk <= wrong].max(initial=0):.1%}. Each alone: "
+        f"{', '.join(f'{name} {mask.mean():.1%}' for name, mask in kept.items())}."
     )
-    columns = ["Predicted", "Threshold", "Automatic", "wrong", "rate", "bound by blocks", "worst block"]
-    calibration = replace(old, class_thresholds=limits)
-    return calibration, text + markdown.table(columns, rows)
 
 
 def automatic(unlike: Unlike, asked: Asked, limits: Thresholds) -> np.ndarray:
