@@ -105,13 +105,17 @@ def run_finetune(arguments: OfficialSettings) -> None:
     print(f"Weights: {', '.join(map(str, paths))}")
 
 
+def _output(arguments: OfficialSettings) -> Path:
+    if arguments.output is None:
+        raise ValueError(f"{arguments.command} needs --output")
+    return arguments.output
+
+
 def run_onnx(arguments: OfficialSettings) -> None:
     """Write a package of ONNX files, calibrated on and compared with inputs of the checkpoint's own task."""
     from trm_jax.export import package, report  # here: the other commands need no jax2onnx, which holds jax back
 
-    output = arguments.output
-    require(output is not None, "onnx needs --output")
-    assert output is not None
+    output = _output(arguments)
     package.check_output(output)
     config, params, task = load(arguments)
     require(task is not None, "onnx of an official file needs --data")
@@ -127,18 +131,15 @@ def run_onnx(arguments: OfficialSettings) -> None:
 
 def run_copy(arguments: OfficialSettings) -> None:
     """Write the checkpoint as weights of ours, or as a file of the official code."""
-    output = arguments.output
-    require(output is not None, f"{arguments.command} needs --output")
-    assert output is not None
+    output = _output(arguments)
     if arguments.command == "export":
         check_file(output, force=True)
-    else:
-        check_folder(output)
-    config, params, task = load(arguments)
-    if arguments.command == "export":
+        config, params, _ = load(arguments)
         beside = write_checkpoint(output, config, params)
         print(f"Weights: {output}; config: {beside}")
         return
+    check_folder(output)
+    config, params, task = load(arguments)
     require(task is not None, "import needs --data, the data set of the checkpoint: its inputs go with the weights")
     assert task is not None
     save_weights(output, jax.tree.map(np.asarray, fitted(config.model, params)), config, task)
