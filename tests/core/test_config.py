@@ -50,7 +50,7 @@ def test_json_round_trip_keeps_every_option():
         ("model.width", "32", "model.width must be int"),
         ("model.width", 0, "model.width must be at least 1"),
         ("model.width", True, "must be int"),
-        ("model.mixer", "mlp", "one of linear, swiglu, attention"),
+        ("model.mixer", "mlp", "one of linear, swiglu, attention, convolution"),
         ("model.positions", "rotary_2d", "acts in attention only"),
         ("model.relations", "lines", "acts in attention only"),
         ("optim.learning_rate", float("nan"), "must be float"),
@@ -88,6 +88,8 @@ def test_options_that_contradict_each_other_are_refused():
         Config().override(**{"model.encoder.colour": 4})
     with pytest.raises(ValueError, match=r"model.box=\(3, 2\) must be two positive numbers that divide model.grid"):
         Config().override(**{"model.mixer": "attention", "model.relations": "boxes", "model.box": (3, 2)})
+    with pytest.raises(ValueError, match="mixer=convolution has no place for prefix tokens"):
+        Config().override(**{"model.mixer": "convolution", "model.prefix_tokens": 1, "model.prefix_width": 8})
     with pytest.raises(ValueError, match="must divide the width"):
         Config().override(**{"model.mixer": "attention", "model.heads": 5})
     with pytest.raises(ValueError, match="unknown option 'speed'"):

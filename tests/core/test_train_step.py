@@ -86,7 +86,7 @@ def _is_key(leaf):
     return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
-@pytest.mark.parametrize("mixer", ["linear", "swiglu", "attention"])
+@pytest.mark.parametrize("mixer", ["linear", "swiglu", "attention", "convolution"])
 def test_one_batch_is_learnt_by_heart(mixer):
     config = SMALL.override(
         **{"model.mixer": mixer, "model.width": 32, "optim.weight_decay": 0.0, "optim.ema": 0.9, "run.steps": 150,

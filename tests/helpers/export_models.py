@@ -30,6 +30,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "no_z": {"model.use_z": False, "model.mixer": "swiglu"},
     "prefix": {"model.prefix_tokens": 2, "model.prefix_width": 10, "model.mixer": "attention", "recursion.remat": True,
                "model.positions": "rotary_1d", "model.separate_nets": True},
+    "convolution": {"model.mixer": "convolution", "model.grid": (2, 5), "model.norm": "pre"},
 }  # fmt: skip
 METADATA = Metadata(["one", "two"], {"kind": "x"}, 1.7, 0.8, {"a": [1]}, {"commit": "c"}, {})
 every_model = pytest.mark.parametrize("name", list(CONFIGS))

@@ -443,6 +443,7 @@ def test_a_config_without_a_required_field_is_refused_by_its_name(name):
         ({"model.halt_token": "mean"}, "halt_token=mean"),
         ({"model.hidden_multiple": 8}, "hidden_multiple=8"),
         ({"model.mixer": "linear", "model.positions": "none"}, "mixer=linear"),
+        ({"model.mixer": "convolution", "model.positions": "none"}, "mixer=convolution"),
         ({"model.positions": "rotary_2d"}, "positions=rotary_2d"),
         ({"model.initial_state": "zero"}, "initial_state=zero"),
         ({"model.classes": 3}, "classes=3"),

@@ -59,8 +59,9 @@ class ModelConfig:
     """Blocks in the net; 0 leaves the norm alone, so that the encoder is all that learns: a control."""
     heads: int = 4
     """Attention heads (mixer attention only)."""
-    mixer: Literal["linear", "swiglu", "attention"] = "linear"
-    """Token mixing: one linear map (teaching form), SwiGLU with token-axis norm (official), or self-attention."""
+    mixer: Literal["linear", "swiglu", "attention", "convolution"] = "linear"
+    """Token mixing: one linear map (teaching form), SwiGLU with token-axis norm (official), self-attention, or a 3x3
+    convolution over the grid, which reaches the neighbours only."""
     positions: Literal["none", "learned", "rotary_1d", "rotary_2d"] = "none"
     """Position information; rotary positions act inside attention only."""
     rotary_base: float = 10000.0
@@ -164,6 +165,10 @@ class ModelConfig:
             )
         elif self.positions.startswith("rotary"):
             raise ValueError(f"model.positions={self.positions} acts in attention only; mixer={self.mixer} has none")
+        require(
+            self.mixer != "convolution" or self.prefix_tokens == 0,
+            "model.mixer=convolution has no place for prefix tokens, which stand on no grid: set model.prefix_tokens=0",
+        )
         require(
             self.relations == "none" or self.mixer == "attention",
             f"model.relations={self.relations} acts in attention only; mixer={self.mixer} has none",

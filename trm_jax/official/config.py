@@ -190,7 +190,7 @@ def export_config(config: Config) -> dict[str, Any]:
     wrong = [f"model.{name}={getattr(model, name)}" for name, value in fixed.items() if getattr(model, name) != value]
     if not model.use_z and not model.question_last:
         wrong.remove("model.use_z=False")
-    wrong += [f"model.mixer={model.mixer}"] * (model.mixer == "linear")
+    wrong += [f"model.mixer={model.mixer}"] * (model.mixer not in ("swiglu", "attention"))
     wrong += [f"model.positions={model.positions}"] * (model.positions == "rotary_2d")
     wrong += [f"model.initial_state={model.initial_state}"] * (model.initial_state == "zero")
     wrong += [f"model.classes={model.classes}"] * (model.classes != model.vocabulary)

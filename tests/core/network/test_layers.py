@@ -25,6 +25,7 @@ from trm_jax.core.network.layers import (
     rotate,
 )
 
+MIXERS = ["linear", "swiglu", "attention", "convolution"]
 GRID = (3, 4)
 WIDTH, HEADS = 16, 2
 EPSILON = 1e-2  # large enough that a test notices where it stands
@@ -110,6 +111,18 @@ def attention(weights, x, config):
     return mixed @ np.float64(weights["out"]["kernel"])
 
 
+def convolution(weights, x, config):
+    """Every cell by itself: the sum over the neighbours that it has."""
+    rows, columns = config.grid
+    window = np.float64(weights["window"]["kernel"]).reshape(3, 3, WIDTH, WIDTH)
+    cells, mixed = x.reshape(-1, rows, columns, WIDTH), np.zeros((len(x), rows, columns, WIDTH))
+    for row, column, down, right in np.ndindex(rows, columns, 3, 3):
+        at = (row + down - 1, column + right - 1)
+        if 0 <= at[0] < rows and 0 <= at[1] < columns:
+            mixed[:, row, column] += cells[:, *at] @ window[down, right]
+    return mixed.reshape(x.shape)
+
+
 def block(weights, x, config):
     def residual(layer, norm, x):
         scale = np.float64(weights[norm]["scale"]) if config.norm_scale else 1.0
@@ -119,6 +132,7 @@ def block(weights, x, config):
         "swiglu": lambda x: swiglu(weights["mix"], x),
         "linear": lambda x: np.einsum("bld,lm->bmd", x, np.float64(weights["mix"].get("kernel"))),
         "attention": lambda x: attention(weights["mix"], x, config),
+        "convolution": lambda x: convolution(weights["mix"], x, config),
     }[config.mixer]
     x = np.float64(x)
     if config.mixer == "swiglu":
@@ -189,9 +203,20 @@ def test_token_linear_equals_einsum():
     close(run(TokenLinear(), weights, x), expected)
 
 
+def test_a_convolution_reaches_one_cell_further_with_every_application():
+    config = config_for(mixer="convolution", norm="pre")
+    x, other = states(config, batch=1), states(config, batch=1)
+    other[0, 0] += 1
+    weights = random_weights(Block(config), x)
+    for reach in (1, 2, 3):
+        x, other = run(Block(config), weights, x), run(Block(config), weights, other)
+        rows, columns = np.divmod(np.arange(config.cells), GRID[1])
+        assert np.array_equal((x != other).any(axis=-1)[0], np.maximum(rows, columns) <= reach)
+
+
 @pytest.mark.parametrize("norm_scale", [False, True])
 @pytest.mark.parametrize("norm", ["pre", "post"])
-@pytest.mark.parametrize("mixer", ["linear", "swiglu", "attention"])
+@pytest.mark.parametrize("mixer", MIXERS)
 def test_block_equals_numpy(mixer, norm, norm_scale):
     config = config_for(mixer=mixer, norm=norm, norm_scale=norm_scale)
     x = states(config)
@@ -217,7 +242,7 @@ def test_swiglu_mixing_normalises_over_tokens_and_linear_mixing_over_channels():
     assert np.ptp(mean_square["swiglu"][2]) > 0.1 and np.ptp(mean_square["linear"][1]) > 0.1
 
 
-@pytest.mark.parametrize("mixer", ["linear", "swiglu", "attention"])
+@pytest.mark.parametrize("mixer", MIXERS)
 def test_without_weights_a_pre_norm_block_is_the_identity_and_a_post_norm_block_normalises(mixer):
     x = 3 * states()
     outputs = {}
@@ -230,7 +255,7 @@ def test_without_weights_a_pre_norm_block_is_the_identity_and_a_post_norm_block_
     close(outputs["post"], rms_norm(over_tokens if mixer == "swiglu" else rms_norm(x)))
 
 
-@pytest.mark.parametrize("mixer", ["linear", "swiglu", "attention"])
+@pytest.mark.parametrize("mixer", MIXERS)
 def test_a_block_with_an_identity_start_is_the_identity_until_it_is_trained(mixer):
     x = jnp.asarray(states())
     for starts, same in ((True, True), (False, False)):
@@ -401,7 +426,7 @@ def test_the_softmax_of_attention_in_bfloat16_is_the_float32_result_rounded_once
     assert np.mean(np.asarray(mixed) != found) < 0.02
 
 
-@pytest.mark.parametrize("mixer", ["linear", "swiglu", "attention"])
+@pytest.mark.parametrize("mixer", MIXERS)
 def test_bfloat16_stays_near_float64_without_being_float32(mixer):
     config = config_for(mixer=mixer, positions="rotary_1d" if mixer == "attention" else "none", dtype="bfloat16")
     x = states()
@@ -412,7 +437,7 @@ def test_bfloat16_stays_near_float64_without_being_float32(mixer):
     assert 1e-3 < error < 0.02
 
 
-@pytest.mark.parametrize("mixer", ["linear", "swiglu", "attention"])
+@pytest.mark.parametrize("mixer", MIXERS)
 def test_bfloat16_runs_every_product_in_bfloat16_with_weights_and_logits_in_float32(mixer):
     positions = "rotary_1d" if mixer == "attention" else "none"
     config = Config().override(**{"model.mixer": mixer, "model.positions": positions, "model.dtype": "bfloat16"})

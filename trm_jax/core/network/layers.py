@@ -15,6 +15,7 @@ import numpy as np
 
 from trm_jax.core.accelerator import fused_attention, matmul_float32, on_cpu
 from trm_jax.core.model_config import ModelConfig
+from trm_jax.core.network.convolution import TokenConvolution
 
 truncated_lecun = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal")
 
@@ -210,6 +211,9 @@ class Block(nn.Module):
             x = self._residual(mixer, x.swapaxes(-1, -2), "mix_norm").swapaxes(-1, -2)
         elif config.mixer == "linear":
             x = self._residual(TokenLinear(**last, inference=self.inference, name="mix"), x, "mix_norm")
+        elif config.mixer == "convolution":
+            init = last.get("last_init", truncated_lecun)
+            x = self._residual(TokenConvolution(config.grid, init, self.inference, name="mix"), x, "mix_norm")
         else:
             x = self._residual(SelfAttention(config, **last, inference=self.inference, name="mix"), x, "mix_norm")
         return self._residual(swiglu(hidden=config.hidden(config.net_width), name="mlp"), x, "mlp_norm")

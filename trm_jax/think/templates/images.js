@@ -30,16 +30,16 @@ function withRadius(image, side) {
 }
 
 // 3x3 convolution with zeros around the image.
-function convolution(x, side, kernel) {
-  const shifted = matrix(side * side, 9 * x.columns);
-  for (let row = 0; row < side; row++)
-    for (let column = 0; column < side; column++)
+function convolution(x, [rows, columns], kernel) {
+  const shifted = matrix(rows * columns, 9 * x.columns);
+  for (let row = 0; row < rows; row++)
+    for (let column = 0; column < columns; column++)
       for (let i = 0; i < 9; i++) {
         const r = row + Math.floor(i / 3) - 1, c = column + i % 3 - 1;
-        if (r < 0 || c < 0 || r >= side || c >= side) continue;
-        const pixel = (r * side + c) * x.columns;
+        if (r < 0 || c < 0 || r >= rows || c >= columns) continue;
+        const pixel = (r * columns + c) * x.columns;
         shifted.data.set(x.data.subarray(pixel, pixel + x.columns),
-          (row * side + column) * shifted.columns + i * x.columns);
+          (row * columns + column) * shifted.columns + i * x.columns);
       }
   return product(shifted, kernel);
 }

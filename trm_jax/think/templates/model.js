@@ -151,6 +151,9 @@ class Model {
     else if (this.config.mixer === "linear") {
       const mixer = transpose(this.weights[`${path}/mix/kernel`]);
       x = this.residual(x, h => product(mixer, h), `${path}/mix_norm`);
+    } else if (this.config.mixer === "convolution") {
+      const kernel = this.weights[`${path}/mix/window/kernel`];
+      x = this.residual(x, h => convolution(h, this.config.grid, kernel), `${path}/mix_norm`);
     } else x = this.residual(x, h => this.attention(h, `${path}/mix`), `${path}/mix_norm`);
     return this.residual(x, swiglu("mlp"), `${path}/mlp_norm`);
   }
@@ -237,7 +240,7 @@ class Model {
     widths.forEach((features, index) => {
       const path = `stem/ConvolutionBlock_${index}`;
       for (let layer = 0; layer < (convolutions[index] || 1); layer++) {
-        x = convolution(x, side, this.weights[`${path}/Convolution_${layer}/kernel`]);
+        x = convolution(x, [side, side], this.weights[`${path}/Convolution_${layer}/kernel`]);
         x = this.norm(x, `${path}/RMSNorm_${layer}`, 1e-5);
         const bias = this.weights[`${path}/bias_${layer}`].data;
         for (let i = 0; i < x.data.length; i++) x.data[i] = Math.max(0, x.data[i] + bias[i % x.columns]);
