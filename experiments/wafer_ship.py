@@ -5,9 +5,9 @@
         --evaluation runs/wafer-edge/evaluation --output checkpoints/wafer-edge
     python experiments/wafer_ship.py --preset smoke            # after wafer_train.py --preset smoke --all-lots
 
-Temperature and threshold come from the test wafers of the cross-validation --folds of the same recipe, since what is
+Temperature and thresholds come from the test wafers of the cross-validation --folds of the same recipe, since what is
 fitted to the wafers that chose the weights flatters; how well they hold is measured on each fold by the other folds.
-`wafer_unlike.py` then adds the score of unknown maps and the thresholds by class. The card takes its results from the
+`wafer_unlike.py` then adds the score of unknown maps. The card takes its results from the
 cross-validation of the same recipe (wafer_evaluate.py), never from these weights.
 """
 
@@ -19,6 +19,10 @@ from trm_jax.support.files import check_folder, refuse_existing
 from trm_jax.support.schema import require
 from trm_jax.support.terminal.cli import main
 from trm_jax.wafer.data import SMOKE_RUN, data_notice, run_and_wafers
+from trm_jax.wafer.evaluation.trust.risk_control import Promise
+from trm_jax.wafer.maps.wafers import CLASSES
+
+PROMISE = Promise()
 
 
 @dataclass(frozen=True)
@@ -35,10 +39,14 @@ class Arguments:
     """Folder that wafer_evaluate.py wrote for the cross-validation of the same recipe."""
     data: Path | None = None
     """The wafers that the run was trained on: cache, .npz, .pkl or folder; else $TRM_DATA, or ../shared/data."""
-    alpha: float = 0.02
+    alpha: float = PROMISE.alpha
     """Error rate that is allowed among automatic decisions."""
-    delta: float = 0.1
-    """Probability that the guarantee may fail, over the draw of the validation lots."""
+    delta: float = PROMISE.delta
+    """Probability that the guarantee may fail, over the draw of the lots that the thresholds are chosen on."""
+    class_alpha: float = PROMISE.class_alpha
+    """Error rate that automatic answers of a predicted class stay under in new blocks of lots."""
+    reviewed: tuple[Literal[CLASSES], ...] = PROMISE.reviewed  # type: ignore[valid-type]
+    """Classes that are never decided automatically: most of what is no wafer is called Random."""
     threshold: float | None = None
     """Halting probability above which the device will stop early; what it monitors is compared with that."""
 
@@ -56,9 +64,10 @@ def run(arguments: Arguments) -> None:
         refuse_existing(output)
     check_folder(output)
     directory, wafers = run_and_wafers(arguments.run, arguments.preset, 0, arguments.data)
-    candidate = best_of_run(directory, wafers, arguments.alpha, arguments.delta, arguments.folds)
+    promise = Promise(arguments.alpha, arguments.delta, arguments.class_alpha, arguments.reviewed)
+    candidate = best_of_run(directory, wafers, promise, arguments.folds)
     evaluated = read_evaluation(arguments.evaluation, candidate) if arguments.evaluation else {}
-    card = model_card(candidate, evaluated, data_notice(wafers, arguments.data))
+    card = model_card(output.resolve().name, candidate, evaluated, data_notice(wafers, arguments.data))
     reference = drift_reference(candidate, arguments.threshold)
     save_checkpoint(output, candidate.classifier, card, reference, replace=smoke)
     print(
@@ -66,7 +75,7 @@ def run(arguments: Arguments) -> None:
         f"{candidate.classifier.calibration}"
     )
     if candidate.crossed:
-        print(f"of a fold the others decide {candidate.crossed.coverage:.1%}, {candidate.crossed.errors:.2%} wrongly")
+        print(candidate.crossed.sentence())
 
 
 if __name__ == "__main__":

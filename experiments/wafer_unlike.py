@@ -7,9 +7,10 @@
 
 The second measures a pattern that a run never trained on (`wafer_train.py --leave-out`). The third trains such weights
 itself, with a fifteenth of the updates, one pattern after the other (--left-out: that one alone); again, it goes on
-where it was. With --folds the checkpoint's temperature and thresholds become those of a cross-validation's test wafers,
-which chose no weights. The score is fitted on training wafers, mixes of two of them, and drawings over them; its limits
-and the thresholds on the held-out wafers. Printed: what of unknown maps is still decided automatically, the AUROC
+where it was. Thresholds that the checkpoint has stay (`wafer_ship.py --folds` sets them); with --folds they become
+those of a cross-validation's test wafers, which chose no weights; without either they are those of the held-out wafers.
+The score is fitted on training wafers, mixes of two of them, and drawings over them; its limits on the held-out wafers.
+Printed: what of unknown maps is still decided automatically, the AUROC
 against held-out wafers with a pattern, and how often automatic answers are wrong for each class and in the worst block.
 """
 
@@ -41,10 +42,10 @@ def run(arguments: Arguments) -> None:
     wafers = load(arguments.data, smoke)
     if arguments.lean:
         return unknown.run_lean(arguments, wafers)
-    classifier, limits = unknown.threshold_of(load_checkpoint(arguments.checkpoint)), None
+    classifier = unknown.threshold_of(load_checkpoint(arguments.checkpoint))
     check_folder(arguments.checkpoint, "--checkpoint")
     if arguments.folds:
-        classifier, limits = unknown.calibrated(classifier, arguments, wafers, arguments.folds)
+        classifier = unknown.calibrated(classifier, arguments, wafers, arguments.folds)
     split = unknown.choose_split(wafers, arguments)
     text, unlike, held = unknown.measure(
         arguments, wafers, classifier, split, Sizes(**(unknown.SMOKE if smoke else {}))
@@ -52,9 +53,8 @@ def run(arguments: Arguments) -> None:
     print(text, end="\n\n")
     if arguments.frontier:
         return
-    calibration, text = by_class(
-        classifier.calibration, held, wafers.take(split.validation), arguments.alpha, limits, arguments.reviewed
-    )
+    limits = classifier.calibration.class_thresholds
+    calibration, text = by_class(classifier.calibration, held, wafers.take(split.validation), arguments.promise, limits)
     print(text)
     if not arguments.left_out and not smoke:
         save_unlike(arguments.checkpoint / UNLIKE, unlike)

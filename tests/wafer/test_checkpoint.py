@@ -157,7 +157,7 @@ def write_evaluation(directory, trained):
     names = ("part", "name", "score", "value", "low", "high")
     evaluated = {"recipe": trained, "wafers": 900, "splits": ["lot-0"], "seeds": 2,
                  "provenance": {"commit": "abc"}, "errors together": 5.16,
-                 "rates": {"alpha": 0.02, "delta": 0.1, "sets": 0.05},
+                 "rates": {"alpha": 0.015, "delta": 0.1, "sets": 0.05},
                  "numbers": [dict(zip(names, (*row, row[3], row[3]), strict=True)) for row in numbers]}  # fmt: skip
     (directory / "results.json").write_text(json.dumps(evaluated))
 
@@ -199,21 +199,28 @@ def test_the_best_seed_ships_with_its_card(tmp_path, monkeypatch, run, capsys):
     assert "would be\n0.970 and macro-F1 0.875;" in card
     assert "are of seed 5, update 20 of" in card and "{{" not in card and "Not cross-validated" not in card
     options = json.loads((tmp_path / "edge" / "calibration.json").read_text())
-    assert "wafers that\nchose nothing" in card and "of a fold the others decide" in printed
+    assert (
+        card.startswith("# edge: which")
+        and "were fitted on wafers that\nchose nothing" in card
+        and "of a fold the others decide" in printed
+    )
     assert 0.05 < options["temperature"] < 20 and 0 < options["review_threshold"] <= 1
     compared = json.loads((tmp_path / "edge" / "reference.json").read_text())
     assert compared.get("window", 0) >= 250 or "no monitoring reference" in printed
     with pytest.raises(SystemExit, match="edge exists; choose another directory"):
         run(wafer_ship, *ship)
     # Too few lots validate here to guarantee anything.
-    assert "No threshold could be guaranteed to keep errors at or below 2 %" in card
+    assert "No threshold could be guaranteed to keep errors at or below 1.5 %" in card
     monkeypatch.setattr("trm_jax.wafer.evaluation.trust.cross_fit.guaranteed_threshold", lambda *_: 0.875)
     run(wafer_ship, *ship, "--output", tmp_path / "sure")
     card = (tmp_path / "sure" / "model_card.md").read_text()
     assert (
         "review (confidence below\n0.875, or the threshold of its class" in card
-        and "with probability 0.9 over the validation lots" in card
+        and "with probability 0.9 over the lots" in card
     )
+    limits = json.loads((tmp_path / "sure" / "calibration.json").read_text())["class_thresholds"]
+    assert len(limits) == 9 and limits[CLASSES.index("Random")] == 1 and min(limits) >= 0.875
+    assert "under 2 % wrong" in card and "Random" in card.split("Always\nreviewed: ")[1].split(".")[0]
     assert "the errors of larger blocks vary\n5.2 times as much" in card
 
 

@@ -1,5 +1,7 @@
 """Temperature and thresholds of what ships come from the test wafers of a cross-validation, or from nowhere."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from fake_wafer_run import SPLITS, WAFERS, write_run
@@ -8,6 +10,7 @@ from trm_jax.wafer.checkpoint import untrained
 from trm_jax.wafer.evaluation.pooled import lots
 from trm_jax.wafer.evaluation.stored import load_predicted
 from trm_jax.wafer.evaluation.trust.cross_fit import fit_decisions
+from trm_jax.wafer.maps.wafers import CLASSES
 from trm_jax.wafer.unknown import measure
 
 
@@ -18,16 +21,20 @@ def run(tmp_path_factory):
     return directory
 
 
-def test_a_checkpoint_is_calibrated_with_the_wafers_of_all_folds(run, monkeypatch, capsys):
-    monkeypatch.setattr(measure, "PROMISE", (0.08, 0.1))
-    found, limits = measure.calibrated(untrained(), measure.UnlikeSettings(alpha=0.2), WAFERS, run)
+def test_a_checkpoint_is_calibrated_with_the_wafers_of_all_folds(run, capsys):
+    settings = measure.UnlikeSettings(alpha=0.08, class_alpha=0.2)
+    found = measure.calibrated(untrained(), settings, WAFERS, run)
     tested = [load_predicted(run / split.name / "test.npz") for split in SPLITS]
     index = np.concatenate([answers.index for answers in tested])
     logits = np.concatenate([answers.logits[0, 2] for answers in tested])  # after the third step, the last trained one
     temperature, threshold = fit_decisions(logits, WAFERS.label[index], lots(WAFERS, index), 0.08, 0.1)
     assert found.calibration.temperature == pytest.approx(temperature) != 1
     assert found.calibration.review_threshold == threshold < 1
-    assert len(limits) == 9 and min(limits) == threshold and max(limits) <= 1
+    limits = found.calibration.class_thresholds
+    assert len(limits) == 9 and min(limits) == threshold and max(limits) == limits[CLASSES.index("Random")] == 1
+    others = measure.calibrated(untrained(), replace(settings, reviewed=()), WAFERS, run).calibration
+    different = [name for name, one, two in zip(CLASSES, limits, others.class_thresholds, strict=True) if one != two]
+    assert different == ["Random"] and others == replace(found.calibration, class_thresholds=others.class_thresholds)
     assert "of a fold the others decide" in capsys.readouterr().out
 
 

@@ -22,6 +22,7 @@ from trm_jax.wafer.evaluation.metrics import WM811K_LABELLED, WM811K_NONE
 from trm_jax.wafer.evaluation.pooled import Pooled, lots, pool
 from trm_jax.wafer.evaluation.results import DECIDED, FULL_MIX, SCORES
 from trm_jax.wafer.evaluation.trust.cross_fit import CrossFitted, fit_decisions, of_folds
+from trm_jax.wafer.evaluation.trust.risk_control import Promise
 from trm_jax.wafer.maps.plausible import measure
 from trm_jax.wafer.maps.wafers import CLASSES, Wafers
 from trm_jax.wafer.splits import Split, all_lots, folds
@@ -38,10 +39,7 @@ class Candidate:
     split: Split
     answers: stored.Predicted
     """To the validation wafers, of the chosen seed alone."""
-    alpha: float
-    """Error rate that is allowed among automatic decisions."""
-    delta: float
-    """Probability that the guarantee may fail, over the draw of the validation lots."""
+    promise: Promise
     trained: Config
     recipe: dict[str, Any]
     """How it was trained, as `wafer_evaluate.py` writes it."""
@@ -55,11 +53,12 @@ class Candidate:
     """What it was calibrated with; None where the wafers that chose the weights had to do."""
 
 
-def best_of_run(run: Path, wafers: Wafers, alpha: float, delta: float, cross: Path | None = None) -> Candidate:
+def best_of_run(run: Path, wafers: Wafers, promise: Promise, cross: Path | None = None) -> Candidate:
     """Choose and calibrate among the seeds of a run of ``wafer_train.py --all-lots`` on these wafers.
 
     Calibrated on the test wafers of ``cross``, a cross-validation of the same recipe; without it on the wafers that
-    chose the weights, which flatters. Raises ValueError where a run is not complete, or of other wafers or recipes.
+    chose the weights, which flatters, and with one threshold for all classes. Raises ValueError where a run is not
+    complete, or of other wafers or recipes.
     """
     directory = run / "all-lots"
     answers, split = stored.load_predicted(directory / "validation.npz"), all_lots(wafers)
@@ -70,17 +69,20 @@ def best_of_run(run: Path, wafers: Wafers, alpha: float, delta: float, cross: Pa
     best = int(scores.macro_f1.argmax())
     seed = trained.run.seeds[best]
     how = stored.recipe(trained, stored.read_prediction_options(run / "wafers.json") | {"task": task})
-    crossed = of_folds(tested_folds(cross, wafers, how), wafers, alpha, delta) if cross else None
+    crossed = of_folds(tested_folds(cross, wafers, how), wafers, promise) if cross else None
     truth, units = wafers.label[answers.index].astype(np.int64), lots(wafers, answers.index)
-    fitted = crossed[:2] if crossed else fit_decisions(logits[best], truth, units, alpha, delta)
-    calibration = Calibration(*fitted, dies=dies_range(wafers))
+    if crossed:
+        temperature, threshold, limits = crossed.temperature, crossed.threshold, crossed.limits
+    else:
+        temperature, threshold = fit_decisions(logits[best], truth, units, promise.alpha, promise.delta)
+        limits = ()
+    calibration = Calibration(temperature, threshold, limits, dies_range(wafers))
     return Candidate(
         classifier=load_classifier(directory / f"weights-{seed}", calibration),
         wafers=wafers,
         split=split,
         answers=stored.Predicted(answers.index, answers.logits[best : best + 1], answers.halt[best : best + 1]),
-        alpha=alpha,
-        delta=delta,
+        promise=promise,
         trained=trained,
         recipe=how,
         seed=seed,
@@ -131,15 +133,17 @@ def read_evaluation(directory: Path, candidate: Candidate) -> dict[str, Any]:
     evaluated = read_json(path)
     same = evaluated.get("recipe") == candidate.recipe
     require(same, f"{directory} is of another recipe than --run; its scores say nothing")
-    for name, value in (("alpha", candidate.alpha), ("delta", candidate.delta)):
+    for name, value in (("alpha", candidate.promise.alpha), ("delta", candidate.promise.delta)):
         rate = evaluated.get("rates", {}).get(name)
         require(rate == value, f"{directory} was made with --{name} {rate}, not {value:g}; evaluate again with it")
     return evaluated
 
 
-def model_card(candidate: Candidate, evaluated: dict[str, Any], notice: str) -> str:
-    """The model card. ``evaluated`` is the cross-validation of the same recipe, empty without one; ``notice`` that of
-    the data."""
+def model_card(title: str, candidate: Candidate, evaluated: dict[str, Any], notice: str) -> str:
+    """The model card of a checkpoint with this title.
+
+    ``evaluated`` is the cross-validation of the same recipe, empty without one; ``notice`` that of the data.
+    """
     config, params = candidate.classifier.config, candidate.classifier.params
     numbers = {
         (row["part"], row["name"], row["score"]): Interval(row["value"], row["low"], row["high"])
@@ -150,9 +154,12 @@ def model_card(candidate: Candidate, evaluated: dict[str, Any], notice: str) -> 
         keys = [("score", "all", f"{score}_{name}") for score in metrics.BY_CLASS]
         keys += [(DECIDED, name, score) for score in ("coverage", "errors")]
         classes.append((name, *(numbers.get(key, "") for key in keys)))
+    limits = candidate.classifier.calibration.class_thresholds
     counts = np.bincount(candidate.wafers.label[candidate.split.train], minlength=len(CLASSES))
     return template("trm_jax.wafer.release", "model_card.md").render(
         **vars(candidate),
+        title=title,
+        always=[name for name, limit in zip(CLASSES, limits, strict=False) if limit == 1],
         evaluated=evaluated,
         scores=[(SCORES[name], numbers[key]) for name in SHOWN if (key := ("score", "all", name)) in numbers],
         classes=classes,

@@ -8,6 +8,7 @@ import numpy as np
 
 from trm_jax.support.files import ROOT, write_text
 from trm_jax.support.schema import require
+from trm_jax.wafer.evaluation.trust.risk_control import Promise
 from trm_jax.wafer.generated.drawings import UNKNOWNS, drawn
 from trm_jax.wafer.generated.mixes import mixed_wafers
 from trm_jax.wafer.maps.answers import decide
@@ -23,8 +24,7 @@ if TYPE_CHECKING:
 
 UNCALIBRATED = 0.835
 """Review threshold of weights that have none: that of the checkpoint that ships."""
-PROMISE = 0.015, 0.1
-"""Error rate of all automatic answers, and how probably it may be exceeded, where --folds calibrates."""
+PROMISE = Promise()
 SMOKE = {"train": 300, "mixes": 60, "drawings": 10, "hidden": 8}
 
 
@@ -40,10 +40,14 @@ class UnlikeSettings:
     """smoke: generated wafers and a small score, which is not written."""
     cost: float = 0.02
     """Share of the held-out wafers that lose their automatic decision."""
-    alpha: float = 0.02
-    """Error rate that automatic answers of a predicted class stay under in new blocks of lots, with probability 0.9."""
-    reviewed: tuple[Literal[CLASSES], ...] = ("Random",)  # type: ignore[valid-type]
-    """Classes that are never decided automatically: most of what is no wafer is called Random."""
+    alpha: float = PROMISE.alpha
+    """Error rate of all automatic answers, where --folds calibrates."""
+    class_alpha: float = PROMISE.class_alpha
+    """Error rate that automatic answers of a predicted class stay under in new blocks of lots; for thresholds by class
+    of --folds, or of the held-out wafers where the checkpoint has none."""
+    reviewed: tuple[Literal[CLASSES], ...] = PROMISE.reviewed  # type: ignore[valid-type]
+    """Classes that are never decided automatically, where thresholds by class are chosen: most of what is no wafer is
+    called Random."""
     fold: int | None = None
     """The fold whose weights these are; not needed for weights of all lots."""
     folds: Path | None = None
@@ -62,6 +66,11 @@ class UnlikeSettings:
     """Maps of each unknown."""
     seed: int = 0
     """Of training subset, drawings and mixes."""
+
+    @property
+    def promise(self) -> Promise:
+        """What is promised of automatic answers."""
+        return PROMISE._replace(alpha=self.alpha, class_alpha=self.class_alpha, reviewed=self.reviewed)
 
 
 def unknowns(held_out: Wafers, tested: Wafers, settings: UnlikeSettings) -> dict[str, Wafers]:
@@ -133,20 +142,14 @@ def measure(
     return told_apart(classifier, unknown, held, held_out.label), unlike, held
 
 
-def calibrated(
-    classifier: "Classifier", settings: UnlikeSettings, wafers: Wafers, run: Path
-) -> "tuple[Classifier, tuple[float, ...]]":
-    """With temperature and threshold of the test wafers of --folds; and their thresholds by class."""
-    from trm_jax.wafer.evaluation.trust.cross_fit import class_limits, of_folds
+def calibrated(classifier: "Classifier", settings: UnlikeSettings, wafers: Wafers, run: Path) -> "Classifier":
+    """With temperature and thresholds of the test wafers of --folds."""
+    from trm_jax.wafer.checkpoint import Calibration
+    from trm_jax.wafer.evaluation.trust.cross_fit import of_folds
     from trm_jax.wafer.release.ship import tested_folds
 
-    pooled = tested_folds(run, wafers)
-    fitted, by_class = of_folds(pooled, wafers, *PROMISE), class_limits(pooled, wafers, *PROMISE, settings.alpha)
-    print(
-        f"of a fold the others decide {fitted.coverage:.1%}, {fitted.errors:.2%} of those wrongly; by class "
-        f"{by_class.coverage:.1%}, {by_class.errors:.2%} wrongly; with as few confidence alone {by_class.alone:.1%}",
-        end="\n\n",
-    )
+    fitted = of_folds(tested_folds(run, wafers), wafers, settings.promise)
+    print(fitted.sentence(), end="\n\n")
     require(fitted.threshold < 1, f"{run}: at no confidence is so little wrong that anything may be decided")
-    calibration = replace(classifier.calibration, temperature=fitted.temperature, review_threshold=fitted.threshold)
-    return classifier._replace(calibration=calibration), by_class.limits
+    dies = classifier.calibration.dies
+    return classifier._replace(calibration=Calibration(fitted.temperature, fitted.threshold, fitted.limits, dies))

@@ -5,11 +5,14 @@ import pytest
 from scipy.special import softmax
 
 from trm_jax.wafer.evaluation.pooled import Pooled
-from trm_jax.wafer.evaluation.trust.cross_fit import CrossFitted, class_limits, cross_fit, fit_decisions
+from trm_jax.wafer.evaluation.trust.cross_fit import CrossFitted, cross_fit, fit_decisions, of_folds
+from trm_jax.wafer.evaluation.trust.risk_control import Promise
 from trm_jax.wafer.generated.synthetic import synthetic_wafers
 from trm_jax.wafer.maps.answers import decide
+from trm_jax.wafer.maps.wafers import CLASSES
 
 NETS, CHOOSING, NEW, ALPHA = 400, 400, 20_000, 0.1
+PROMISE = Promise(ALPHA, 0.1, 0.05, ())
 
 
 def answers(rng: np.random.Generator, truth: np.ndarray) -> np.ndarray:
@@ -31,7 +34,8 @@ def made() -> tuple[tuple[float, float], float, CrossFitted]:
     promised = decided(logits, truth, *fitted)
     # Nets chosen by other wafers answer to these as to any new ones.
     folds = np.arange(len(tested)) % 4
-    return fitted, promised, cross_fit(answers(rng, tested), tested, np.arange(len(tested)), folds, ALPHA, 0.1)
+    unit = np.arange(len(tested))
+    return fitted, promised, cross_fit(answers(rng, tested), tested, unit, unit // 20, folds, PROMISE)
 
 
 def decided(logits: np.ndarray, truth: np.ndarray, temperature: float, threshold: float) -> float:
@@ -47,7 +51,7 @@ def test_the_choosing_wafers_promise_too_much_and_cross_fitting_does_not() -> No
     new = answers(rng, truth)
     assert decided(new, truth, temperature, threshold) > 2 * promised  # wrong twice as often as promised
     kept = decided(new, truth, crossed.temperature, crossed.threshold)
-    assert kept < ALPHA and kept == pytest.approx(crossed.errors, rel=0.25)
+    assert kept < ALPHA and kept == pytest.approx(crossed.at_threshold.errors, rel=0.25)
     # Too sure of itself where the choosing wafers say how sure it may be: confidence against what is right.
     right = (new.argmax(axis=1) == truth).mean()
     sure = {name: softmax(new / t, axis=1).max(axis=1).mean() for name, t in
@@ -60,12 +64,12 @@ def test_a_fold_is_decided_by_the_others_alone() -> None:
     truth = rng.integers(0, 2, 800)
     logits, fold = answers(rng, truth), np.arange(800) % 2
     logits[fold == 1] *= 50.0  # a fold that knows no doubt
-    crossed = cross_fit(logits, truth, np.arange(800), fold, ALPHA, 0.1)
+    crossed = cross_fit(logits, truth, np.arange(800), np.arange(800) // 20, fold, PROMISE)
     parts = [fit_decisions(logits[fold != k], truth[fold != k], np.arange(400), ALPHA, 0.1) for k in (0, 1)]
     review = np.concatenate(
         [decide(softmax(logits[fold == k] / parts[k][0], axis=1), parts[k][1]).review for k in (0, 1)]
     )
-    assert crossed.coverage == pytest.approx(1 - review.mean())
+    assert crossed.at_threshold.coverage == pytest.approx(1 - review.mean())
     assert (
         parts[1][0] * 10 < parts[0][0]
         and crossed.temperature == fit_decisions(logits, truth, np.arange(800), ALPHA, 0.1)[0]
@@ -82,7 +86,12 @@ def test_a_class_that_the_other_folds_got_wrong_is_reviewed_in_a_fold_where_it_w
         np.arange(1600), truth, np.arange(1600) // 20, fold, logits[None, None], np.zeros((1, 1, 1600)),
         np.ones((1, 2)), 1,
     )  # fmt: skip
-    found = class_limits(pooled, wafers, 0.3, 0.1, 0.05)
-    assert found.limits[1] == 1.0 and found.limits[0] < 1.0
+    found = of_folds(pooled, wafers, Promise(0.3, 0.1, 0.05, ()))
+    assert found.limits[1] == 1.0 and found.limits[0] == found.threshold < 1.0
     # Fold 0 is decided whole, by fold 1; in fold 1 no answer "1" is, by fold 0.
-    assert found.coverage == 0.75 and found.errors == pytest.approx(80 / 1200)
+    assert found.by_class == (0.75, pytest.approx(80 / 1200)) and found.at_threshold == (1.0, 80 / 1600)
+    assert found.alone == 1.0  # all of them, a twentieth of which is wrong
+    # Answers "0" are always reviewed: "1" of fold 0 are decided, by fold 1.
+    reviewed = of_folds(pooled, wafers, Promise(0.3, 0.1, 0.05, (CLASSES[0], "Scratch")))
+    assert reviewed.limits == (1.0, 1.0) and reviewed.by_class == (0.25, 0.2)
+    assert reviewed[:2] == found[:2] and reviewed.at_threshold == found.at_threshold

@@ -5,7 +5,6 @@ than those they are tested on, so their answers to these say how sure such a net
 measured by deciding each fold with what was fitted on the others.
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -13,32 +12,42 @@ from scipy.special import softmax
 
 from trm_jax.wafer.evaluation.pooled import Pooled, lots
 from trm_jax.wafer.evaluation.trust.calibration import fit_temperature, risk_coverage
-from trm_jax.wafer.evaluation.trust.risk_control import class_thresholds, guaranteed_threshold
+from trm_jax.wafer.evaluation.trust.risk_control import Promise, class_thresholds, guaranteed_threshold
 from trm_jax.wafer.maps.answers import Thresholds, decide
-from trm_jax.wafer.maps.wafers import Wafers
+from trm_jax.wafer.maps.wafers import CLASSES, Wafers
+
+
+class Decided(NamedTuple):
+    """What comes of automatic answers."""
+
+    coverage: float
+    """Share of the wafers that is decided."""
+    errors: float
+    """Share of those that is wrong, 0 where nothing is decided."""
 
 
 class CrossFitted(NamedTuple):
-    """What ships, fitted on all folds; and what comes of it in a fold that was not fitted on."""
+    """What ships, fitted on all folds; and what comes of such in folds that were not fitted on."""
 
     temperature: float
     threshold: float
-    coverage: float
-    """Share that is decided where each fold is decided by the others."""
-    errors: float
-    """Share of those that is wrong, 0 where nothing is decided."""
-
-
-class ClassLimits(NamedTuple):
-    """Thresholds by predicted class, fitted on all folds; and what comes of such in a fold that was not fitted on."""
-
+    """Of confidence, for all classes: the lowest one."""
     limits: tuple[float, ...]
-    coverage: float
-    """Share that is decided where each fold is decided by the others."""
-    errors: float
-    """Share of those that is wrong, 0 where nothing is decided."""
+    """Thresholds by predicted class."""
+    at_threshold: Decided
+    """Where each fold is decided by temperature and threshold of the others."""
+    by_class: Decided
+    """Where each fold is decided by temperature and thresholds by class of the others."""
     alone: float
-    """Share that one threshold of confidence, chosen with the answers known, decides with as few errors."""
+    """Share that one threshold, chosen with the answers known, decides with as few errors as those by class."""
+
+    def sentence(self) -> str:
+        """How well it holds in folds that were not fitted on."""
+        one, by_class = self.at_threshold, self.by_class
+        return (
+            f"of a fold the others decide {one.coverage:.1%}, {one.errors:.2%} of those wrongly; by class "
+            f"{by_class.coverage:.1%}, {by_class.errors:.2%} wrongly; with as few confidence alone {self.alone:.1%}"
+        )
 
 
 def fit_decisions(
@@ -55,68 +64,49 @@ def fit_decisions(
     return temperature, 1.0 if threshold is None else threshold
 
 
-def decided_by_others(
-    logits: np.ndarray, fold: np.ndarray, fit: Callable[[np.ndarray], tuple[float, Thresholds]]
-) -> np.ndarray:
-    """Which wafers are decided, bool (N,), where each fold is decided with what the other folds say.
+def class_limits(
+    probabilities: np.ndarray, truth: np.ndarray, block: np.ndarray, lowest: float, promise: Promise
+) -> tuple[float, ...]:
+    """Thresholds by predicted class from the threshold ``lowest`` on; 1 for the classes that are always reviewed.
 
-    ``fit`` gives temperature and thresholds from the wafers of a mask, bool (N,).
+    From probabilities (N, C), truth (N,) and ``block`` (N,), the block of lots of every wafer.
     """
-    decided = np.zeros(len(logits), bool)
-    for number in np.unique(fold):
-        here = fold == number
-        temperature, thresholds = fit(~here)
-        decided[here] = ~decide(softmax(logits[here] / temperature, axis=1), thresholds).review
-    return decided
+    limits = class_thresholds(probabilities, truth, block, promise.class_alpha, lowest, promise.delta)
+    return tuple(1.0 if name in promise.reviewed else limit for name, limit in zip(CLASSES, limits, strict=False))
 
 
 def cross_fit(
-    logits: np.ndarray, truth: np.ndarray, unit: np.ndarray, fold: np.ndarray, alpha: float, delta: float
+    logits: np.ndarray, truth: np.ndarray, unit: np.ndarray, block: np.ndarray, fold: np.ndarray, promise: Promise
 ) -> CrossFitted:
-    """Fit on all wafers, and measure on every fold what the other folds would have decided; arrays as `fit_decisions`.
+    """Fit on all wafers, and measure on every fold what the other folds would have decided.
 
-    ``fold`` (N,) is the fold in which each wafer was tested.
+    Arrays as `fit_decisions` and `class_limits` take them; ``fold`` (N,) is where each wafer was tested.
     """
 
-    def fit(mask: np.ndarray) -> tuple[float, float]:
-        return fit_decisions(logits[mask], truth[mask], unit[mask], alpha, delta)
-
-    decided = decided_by_others(logits, fold, fit)
-    return CrossFitted(*fit(np.ones(len(truth), bool)), float(decided.mean()), _errors(logits, truth, decided))
-
-
-def _errors(logits: np.ndarray, truth: np.ndarray, decided: np.ndarray) -> float:
-    wrong = (logits.argmax(axis=1) != truth)[decided]
-    return float(wrong.mean()) if len(wrong) else 0.0
-
-
-def of_folds(pooled: Pooled, wafers: Wafers, alpha: float, delta: float) -> CrossFitted:
-    """The same from the test wafers of a cross-validation; the answers of all its seeds count."""
-    logits, truth, unit, fold = _tested(pooled, pooled.truth, lots(wafers, pooled.index), pooled.fold)
-    return cross_fit(logits, truth, unit, fold, alpha, delta)
-
-
-def class_limits(pooled: Pooled, wafers: Wafers, alpha: float, delta: float, rate: float) -> ClassLimits:
-    """Thresholds by predicted class for an error rate of ``rate``, from the threshold of `of_folds` on, and the same
-    test wafers."""
-    logits, truth, unit, block, fold = _tested(
-        pooled, pooled.truth, lots(wafers, pooled.index), pooled.group, pooled.fold
-    )
-
-    def fit(mask: np.ndarray) -> tuple[float, tuple[float, ...]]:
-        temperature, lowest = fit_decisions(logits[mask], truth[mask], unit[mask], alpha, delta)
+    def fit(mask: np.ndarray) -> tuple[float, float, tuple[float, ...]]:
+        temperature, lowest = fit_decisions(logits[mask], truth[mask], unit[mask], promise.alpha, promise.delta)
         probabilities = softmax(logits[mask] / temperature, axis=1)
-        return temperature, class_thresholds(probabilities, truth[mask], block[mask], rate, lowest)
+        return temperature, lowest, class_limits(probabilities, truth[mask], block[mask], lowest, promise)
 
-    decided = decided_by_others(logits, fold, fit)
-    errors = _errors(logits, truth, decided)
-    temperature, limits = fit(np.ones(len(truth), bool))
-    curve = risk_coverage(softmax(logits / temperature, axis=1).max(axis=1), logits.argmax(axis=1) == truth)
-    alone = float(curve.coverage[curve.risk <= errors].max(initial=0))
-    return ClassLimits(limits, float(decided.mean()), errors, alone)
+    def automatic(mask: np.ndarray, temperature: float, thresholds: Thresholds) -> np.ndarray:
+        return ~decide(softmax(logits[mask] / temperature, axis=1), thresholds).review
+
+    right, decided = logits.argmax(axis=1) == truth, np.zeros((2, len(truth)), bool)
+    for number in np.unique(fold):
+        here = fold == number
+        temperature, lowest, limits = fit(~here)
+        decided[:, here] = automatic(here, temperature, lowest), automatic(here, temperature, limits)
+    at_threshold, by_class = (
+        Decided(float(mask.mean()), float((~right[mask]).mean()) if mask.any() else 0.0) for mask in decided
+    )
+    temperature, lowest, limits = fit(np.ones(len(truth), bool))
+    curve = risk_coverage(softmax(logits / temperature, axis=1).max(axis=1), right)
+    alone = float(curve.coverage[curve.risk <= by_class.errors].max(initial=0))
+    return CrossFitted(temperature, lowest, limits, at_threshold, by_class, alone)
 
 
-def _tested(pooled: Pooled, *arrays: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Logits of all seeds after the trained depth, one seed after the other, and the arrays as often."""
-    seeds = len(pooled.logits)
-    return np.concatenate(pooled.logits[:, pooled.depth - 1]), *(np.tile(array, seeds) for array in arrays)
+def of_folds(pooled: Pooled, wafers: Wafers, promise: Promise) -> CrossFitted:
+    """The same from the test wafers of a cross-validation; the answers of all its seeds count."""
+    arrays = pooled.truth, lots(wafers, pooled.index), pooled.group, pooled.fold
+    truth, unit, block, fold = (np.tile(array, len(pooled.logits)) for array in arrays)
+    return cross_fit(np.concatenate(pooled.logits[:, pooled.depth - 1]), truth, unit, block, fold, promise)

@@ -4,7 +4,7 @@ The frontier is what doubting more costs on wafers that are known, and gains on 
 of lots, measured on others.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +13,8 @@ from trm_jax.reporting import markdown
 from trm_jax.wafer.checkpoint import Calibration, Classifier
 from trm_jax.wafer.classify import Classified, classify
 from trm_jax.wafer.evaluation.trust.calibration import auroc, risk_coverage
-from trm_jax.wafer.evaluation.trust.risk_control import block_bound, class_thresholds
+from trm_jax.wafer.evaluation.trust.cross_fit import class_limits
+from trm_jax.wafer.evaluation.trust.risk_control import Promise, block_bound, class_thresholds
 from trm_jax.wafer.maps.answers import Thresholds, decide
 from trm_jax.wafer.maps.unlike import Unlike
 from trm_jax.wafer.maps.wafers import CLASSES, NONE, Wafers
@@ -50,19 +51,17 @@ def by_class(
     old: Calibration,
     found: Classified,
     held_out: Wafers,
-    alpha: float,
-    limits: tuple[float, ...] | None = None,
-    reviewed: Sequence[str] = (),
+    promise: Promise,
+    limits: tuple[float, ...] = (),
 ) -> tuple[Calibration, str]:
     """The calibration with a threshold for each class, and a line for each about its automatic answers.
 
-    The thresholds are ``limits``, or else those of the held-out wafers; 1 for the classes that are always reviewed.
+    The thresholds are ``limits``, or else those at which the held-out wafers keep the promise.
     """
     assert found.unlike is not None
     like = found.unlike <= 0
     probabilities, truth, block = found.probabilities[like], held_out.label[like], held_out.group[like]
-    limits = limits or class_thresholds(probabilities, truth, block, alpha, old.review_threshold)
-    limits = tuple(1.0 if name in reviewed else limit for name, limit in zip(CLASSES, limits, strict=True))
+    limits = limits or class_limits(probabilities, truth, block, old.review_threshold, promise)
     decided = ~decide(probabilities, limits).review
     predicted, wrong = probabilities.argmax(axis=1), probabilities.argmax(axis=1) != truth
     rows = [["all", "", *_errors_by_block(decided, wrong, block)]]

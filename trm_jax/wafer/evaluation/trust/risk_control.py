@@ -4,6 +4,8 @@ Wafers of a lot are alike, so whole lots are what is exchangeable: counting wafe
 promise too much. All functions take confidence (N,), correct (N,) bool and ``unit`` (N,), the lot of every wafer.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 
 from trm_jax.wafer.evaluation.metrics import resample
@@ -16,6 +18,19 @@ DOUBTS = np.geomspace(0.9, 1e-4, 60)
 BET_WEIGHTS = {1.0: 0.9, 0.25: 0.1}
 """Bets, as shares of the largest safe stake, and the share of the money on each: the full stake wins with few lots, the
 small one where whole lots are wrong but lots are many."""
+
+
+class Promise(NamedTuple):
+    """How often the automatic answers to new lots may be wrong."""
+
+    alpha: float = 0.015
+    """Share of all automatic answers."""
+    delta: float = 0.1
+    """Probability that a share is exceeded, over the draw of the lots that the thresholds were chosen on."""
+    class_alpha: float = 0.02
+    """Share of the automatic answers of a predicted class, with blocks of lots as units."""
+    reviewed: tuple[str, ...] = ("Random",)
+    """Classes that are never decided automatically: most of what is no wafer is called Random."""
 
 
 def betting_e_value(
