@@ -18,6 +18,7 @@ BASE = Config().override(
 VARIANTS = {
     "alternating": {},
     "pooled": {"model.readout": "pooled", "model.halt_token": "mean", "model.mixer": "attention"},
+    "three answers": {"model.readout": "mean_max", "model.answers": 3, "model.mixer": "attention"},
     "no z": {"model.form": "joint", "model.combine": "concat", "model.use_z": False},
     "prefix": {"model.prefix_tokens": 1, "model.prefix_width": 8, "model.puzzles": SIZE, "model.initial_state": "zero"},
 }

@@ -90,6 +90,8 @@ def test_options_that_contradict_each_other_are_refused():
         Config().override(**{"model.mixer": "attention", "model.relations": "boxes", "model.box": (3, 2)})
     with pytest.raises(ValueError, match="mixer=convolution has no place for prefix tokens"):
         Config().override(**{"model.mixer": "convolution", "model.prefix_tokens": 1, "model.prefix_width": 8})
+    with pytest.raises(ValueError, match="model.answers=3 needs a pooled model.readout"):
+        Config().override(**{"model.answers": 3})
     with pytest.raises(ValueError, match="must divide the width"):
         Config().override(**{"model.mixer": "attention", "model.heads": 5})
     with pytest.raises(ValueError, match="unknown option 'speed'"):
@@ -112,6 +114,7 @@ def test_effective_depth_is_counted(options, expected):
 def example(config: Config):
     """Data in the shape that the model takes."""
     labels = DATA["labels"] if config.model.readout == "cell" else DATA["labels"][:, 0]
+    labels = DATA["labels"][:, : config.model.answers] if config.model.answers > 1 else labels
     if not config.model.encoder:
         puzzle = {"puzzle": np.zeros(len(labels), np.int32)} if config.model.prefix_width else {}
         return {"inputs": DATA["inputs"], "labels": labels, **puzzle}
@@ -174,6 +177,7 @@ CHANGES = {
     "model.separate_nets": (True, {}),
     "model.initial_state": ("zero", {}),
     "model.readout": ("mean_max", {}),
+    "model.answers": (2, {"model.readout": "pooled"}),
     "model.readout_bias": (True, {}),
     "model.halt_token": ("mean", {}),
     "model.prefix_tokens": (2, PREFIX),

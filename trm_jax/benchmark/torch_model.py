@@ -28,6 +28,7 @@ def refuse_unknown(config: Config) -> None:
         "model.prefix_tokens": model.prefix_tokens == 0,
         "model.relations": model.relations == "none",
         "model.mixer": model.mixer != "convolution",
+        "model.answers": model.answers == 1,
         "loss.supervision": loss.supervision == "sum",
         "loss.cross_entropy": loss.cross_entropy == "softmax",
         "loss.class_weights": not loss.class_weights,

@@ -1,6 +1,6 @@
 """Losses on the outputs of supervision steps.
 
-Labels are class indices, (B, L) or (B,); IGNORE marks cells that do not count.
+Labels are class indices, (B, L), (B, answers) or (B,); IGNORE marks cells that do not count.
 """
 
 from typing import Any, NamedTuple

@@ -97,6 +97,9 @@ class ModelConfig:
     """Initial y and z: untrained random vectors (official), or zeros."""
     readout: Literal["cell", "pooled", "mean_max"] = "cell"
     """Class logits for every cell, or one set for the mean over tokens, or for their mean and their maximum."""
+    answers: int = 1
+    """Answers that a pooled read-out gives side by side, each one of ``classes``: more than one thing asked of an
+    input. Labels are (N, answers) then."""
     readout_bias: bool = False
     """Give the read-out a bias."""
     halt_token: Literal["first", "mean"] = "first"
@@ -117,6 +120,11 @@ class ModelConfig:
     def cells(self) -> int:
         """Tokens of the grid, without the prefix."""
         return self.grid[0] * self.grid[1]
+
+    @property
+    def answer_shape(self) -> tuple[int, ...]:
+        """Shape of the labels of one input: a class for every cell, for every answer, or for all of it."""
+        return (self.cells,) if self.readout == "cell" else (self.answers,) if self.answers > 1 else ()
 
     @property
     def tokens(self) -> int:
@@ -145,7 +153,7 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         check_types(self, "model.")
-        positive = ("vocabulary", "classes", "width", "heads", "hidden_multiple", "puzzles")
+        positive = ("vocabulary", "classes", "width", "heads", "hidden_multiple", "puzzles", "answers")
         for name in positive:
             require(getattr(self, name) >= 1, f"model.{name} must be at least 1, got {getattr(self, name)}")
         require(self.layers >= 0, f"model.layers must not be negative, got {self.layers}")
@@ -185,6 +193,10 @@ class ModelConfig:
         require(
             self.question_last or (self.form == "alternating" and not self.use_z),
             "model.question_last=false needs form=alternating and use_z=false: with z y never sees the question",
+        )
+        require(
+            self.answers == 1 or self.readout != "cell",
+            f"model.answers={self.answers} needs a pooled model.readout: there is one answer for every cell otherwise",
         )
         require(
             self.prefix_width <= self.prefix_tokens * self.width,

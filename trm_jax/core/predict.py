@@ -87,7 +87,7 @@ def pad_to_batches(tree, batch: int):
 class AdaptiveOutput(NamedTuple):
     """The answer of each sample at the supervision step where it stopped."""
 
-    logits: Any  # (N, L, V) per cell, or (N, classes) pooled
+    logits: Any  # (N, L, V) per cell, (N, classes) pooled, or (N, answers, classes)
     halt: Any  # (N, N_sup) probability that the whole answer is right after each step used, NaN after the others
     steps: Any  # (N,) supervision steps used, 1..N_sup
 
@@ -124,8 +124,7 @@ def adaptive_forward(
 def _halted(config: Config, batch: int, inference: bool, params, inputs, limit, puzzle) -> AdaptiveOutput:
     size = len(inputs)
     fresh_y, fresh_z = model.initial(config, params, batch)
-    cells = (config.model.cells,) if config.model.readout == "cell" else ()
-    logits = jnp.zeros((size, *cells, config.model.classes))
+    logits = jnp.zeros((size, *config.model.answer_shape, config.model.classes))
     nothing = AdaptiveOutput(logits, jnp.full((size, config.recursion.N_sup), jnp.nan), jnp.zeros(size, jnp.int32))
     steps = jnp.zeros(batch, jnp.int32)
     start = _Slots(jnp.arange(batch), fresh_y, fresh_z, steps, jnp.asarray(batch), nothing)

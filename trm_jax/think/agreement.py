@@ -42,7 +42,7 @@ def page_answers(config: Config, params: Any, inputs: np.ndarray, steps: int) ->
     if text.startswith("error"):
         raise RuntimeError(f"the page's model fails: {text}")
     flat = np.frombuffer(base64.b64decode(text), np.float32).reshape(len(inputs), steps, -1).swapaxes(0, 1)
-    shape = (config.model.cells, config.model.classes) if config.model.readout == "cell" else (config.model.classes,)
+    shape = (*config.model.answer_shape, config.model.classes)
     return flat[..., :-1].reshape(steps, len(inputs), *shape), flat[..., -1]
 
 

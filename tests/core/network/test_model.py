@@ -211,6 +211,19 @@ def test_a_pooled_readout_takes_the_cells_and_not_the_prefix(readout):
     np.testing.assert_allclose(model.heads(config, params, y).logits[:, 0], expected, rtol=1e-5)
 
 
+def test_several_answers_are_those_of_their_own_parts_of_the_read_out():
+    config = SMALL.override(**{"model.readout": "pooled", "model.answers": 3})
+    params = dict(model.initialise(config.model, jax.random.key(0)))
+    y = jax.random.normal(jax.random.key(1), (2, 16, 8))
+    found = model.heads(config, params, y).logits
+    classes, kernel = config.model.classes, params["readout"]["kernel"]
+    assert found.shape == (2, 3, classes) and kernel.shape == (8, 3 * classes)
+    for number in range(3):
+        part = {"kernel": kernel[:, number * classes : (number + 1) * classes]}
+        alone = model.heads(config.override(**{"model.answers": 1}), params | {"readout": part}, y).logits
+        np.testing.assert_allclose(found[:, number], alone, rtol=1e-6)
+
+
 def test_bfloat16_computes_in_bfloat16_and_keeps_weights_and_logits_in_float32():
     config = SMALL.override(**{"model.dtype": "bfloat16"})
     params = model.initialise(config.model, jax.random.key(0))

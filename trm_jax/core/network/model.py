@@ -24,7 +24,7 @@ INITIAL_STATES = ("initial_y", "initial_z")
 class StepOutput(NamedTuple):
     """What the heads say of an answer y."""
 
-    logits: Any  # (B, L, V) per cell, or (B, classes) pooled
+    logits: Any  # (B, L, V) per cell, (B, classes) pooled, or (B, answers, classes)
     q_halt: Any  # (B,) logit of "the whole sequence is right"
     q_continue: Any  # (B,) logit of the value of another step; trained with loss.continue_loss only
 
@@ -59,7 +59,7 @@ class TRM(nn.Module):
             self.to_y = linear(config.width)
             if config.use_z:
                 self.to_z = linear(config.width)
-        self.readout = head(config.classes, use_bias=config.readout_bias)
+        self.readout = head(config.classes * config.answers, use_bias=config.readout_bias)
         self.halting = head(
             2, use_bias=True, kernel_init=nn.initializers.zeros, bias_init=nn.initializers.constant(-5.0)
         )
@@ -155,6 +155,8 @@ class TRM(nn.Module):
             logits, halting = (
                 head.reshape(-1, config.views, head.shape[-1]).mean(axis=1) for head in (logits, halting)
             )
+        if config.answers > 1:
+            logits = logits.reshape(-1, config.answers, config.classes)
         return StepOutput(logits, halting[:, 0], halting[:, 1])
 
     def __call__(self, inputs):
