@@ -13,6 +13,7 @@ FOLDERS = [
     ("benchmark.py", "--preset", "smoke"),
     ("compare.py", "runs/none"),
     ("wafer_train.py", "--preset", "smoke"),
+    ("wafer_patterns.py", "--preset", "smoke"),
     ("wafer_baselines.py", "--preset", "smoke"),
     ("wafer_evaluate.py", "--preset", "smoke"),
     ("wafer_errors.py", "--preset", "smoke"),

@@ -23,7 +23,7 @@ ARROWS = {
     "sequences": {"support", "core"},
     "wafer": {"support", "core", "training", "reporting", "edge"},
     "wafer.maps": {"support"},
-    "study": {"support", "core", "training", "reporting", "official", "sudoku", "maze"},
+    "study": {"support", "core", "training", "reporting", "official", "sudoku", "maze", "wafer"},
     "edge": {"support", "wafer.maps"},
     "export": {
         "support",

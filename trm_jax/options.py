@@ -11,6 +11,7 @@ from trm_jax.study.sudoku import PRESETS as SUDOKU
 from trm_jax.study.sudoku import STUDIES
 from trm_jax.sudoku.task import Sudoku
 from trm_jax.support.terminal.describe import Option, options_of
+from trm_jax.wafer.patterns import WaferPatterns
 from trm_jax.wafer.presets import PRESETS as WAFER
 from trm_jax.wafer.task import WaferTask
 
@@ -23,6 +24,7 @@ SECTIONS: dict[str, tuple[type[Any], str]] = {
     "Sudoku": (Sudoku, "task."),
     "Mazes": (Maze, "task."),
     "Wafer maps": (WaferTask, "task."),
+    "All patterns of a wafer": (WaferPatterns, "task."),
     "Sequences of your own": (Sequences, "task."),
 }
 HEAD = """# Every option

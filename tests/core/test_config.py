@@ -90,7 +90,7 @@ def test_options_that_contradict_each_other_are_refused():
         Config().override(**{"model.mixer": "attention", "model.relations": "boxes", "model.box": (3, 2)})
     with pytest.raises(ValueError, match="mixer=convolution has no place for prefix tokens"):
         Config().override(**{"model.mixer": "convolution", "model.prefix_tokens": 1, "model.prefix_width": 8})
-    with pytest.raises(ValueError, match="model.answers=3 needs a pooled model.readout"):
+    with pytest.raises(ValueError, match=r"model.answers=3 needs a pooled model.readout"):
         Config().override(**{"model.answers": 3})
     with pytest.raises(ValueError, match="must divide the width"):
         Config().override(**{"model.mixer": "attention", "model.heads": 5})

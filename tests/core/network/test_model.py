@@ -221,7 +221,7 @@ def test_several_answers_are_those_of_their_own_parts_of_the_read_out():
     for number in range(3):
         part = {"kernel": kernel[:, number * classes : (number + 1) * classes]}
         alone = model.heads(config.override(**{"model.answers": 1}), params | {"readout": part}, y).logits
-        np.testing.assert_allclose(found[:, number], alone, rtol=1e-6)
+        np.testing.assert_allclose(found[:, number], alone, atol=1e-6)
 
 
 def test_bfloat16_computes_in_bfloat16_and_keeps_weights_and_logits_in_float32():

@@ -37,6 +37,11 @@ def mixed_wafers(wafers: Wafers, chosen: np.ndarray, count: int, seed: int = 0) 
     The new wafers have no label; ``row``, ``group`` and ``fold`` are those of the first wafer of the mix. Raises
     ValueError where no two wafers of different patterns have the same size.
     """
+    return mixed_with_classes(wafers, chosen, count, seed)[0]
+
+
+def mixed_with_classes(wafers: Wafers, chosen: np.ndarray, count: int, seed: int = 0) -> tuple[Wafers, np.ndarray]:
+    """The same wafers, and the two classes of each, (count, 2) indices into CLASSES."""
     rng = np.random.default_rng(seed)
     sizes = wafers.height[chosen].astype(np.int64) * 2**16 + wafers.width[chosen]
     names = np.array(CLASSES)[wafers.label[chosen]]
@@ -52,7 +57,7 @@ def mixed_wafers(wafers: Wafers, chosen: np.ndarray, count: int, seed: int = 0) 
     pairs = [pair for pair, common in sizes_of.items() if common]
     if not pairs:
         raise ValueError(f"{wafers.source}: no two wafers of different patterns have the same size")
-    firsts, maps = [], []
+    firsts, maps, classes = [], [], []
     for number in range(count):
         pair = pairs[number % len(pairs)]
         weight = np.array([min(len(members[size, name]) for name in pair) for size in sizes_of[pair]], float)
@@ -60,4 +65,6 @@ def mixed_wafers(wafers: Wafers, chosen: np.ndarray, count: int, seed: int = 0) 
         first, second = (int(rng.choice(members[size, name])) for name in rng.permutation(pair))
         firsts.append(first)
         maps.append(overlay(wafers.map(first), wafers.map(second)))
-    return from_maps(wafers, np.array(firsts, np.int64), maps, f"mixes of two patterns, seed {seed},")
+        classes.append([CLASSES.index(name) for name in pair])
+    made = from_maps(wafers, np.array(firsts, np.int64), maps, f"mixes of two patterns, seed {seed},")
+    return made, np.array(classes)
