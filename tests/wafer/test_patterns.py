@@ -39,9 +39,9 @@ def test_every_part_has_its_own_wafers_and_mixes_of_them_alone(part):
     single = WAFERS.label[index]
     assert np.array_equal(labels[:count].argmax(axis=1)[single != NONE], single[single != NONE])
     assert np.array_equal(labels[:count].sum(axis=1), single != NONE) and (labels[count:].sum(axis=1) == 2).all()
-    assert set(examples.levels[count:]) == {"two patterns"} and set(examples.levels[:count]) == {
-        "no pattern",
-        "one pattern",
+    assert set(examples.levels[count:]) == {"two"} and set(examples.levels[:count]) == {
+        "no",
+        "one",
     }
     mixes, pairs = mixed_with_classes(WAFERS, index, MIXES[f"{part}_mixes"], PARTS.index(part))
     assert np.array_equal(grids[count:], to_grid(mixes, 26))
@@ -51,9 +51,9 @@ def test_every_part_has_its_own_wafers_and_mixes_of_them_alone(part):
 def test_the_share_of_draws_with_two_patterns_is_the_one_that_was_asked_for():
     examples = TASK.examples("train")
     assert TASK.examples("test").weights is None
-    weights, two = examples.weights[0], examples.levels == "two patterns"
+    weights, two = examples.weights[0], examples.levels == "two"
     assert weights[two].sum() / weights.sum() == pytest.approx(0.4)
-    label = examples.arrays["labels"][~two].argmax(axis=1) + 8 * (examples.levels[~two] == "no pattern")
+    label = examples.arrays["labels"][~two].argmax(axis=1) + 8 * (examples.levels[~two] == "no")
     drawn = np.bincount(label, weights[~two], minlength=9)
     np.testing.assert_allclose(drawn / drawn[0], (np.bincount(label) / np.bincount(label)[0]) ** 0.5)
 
@@ -65,7 +65,7 @@ def test_a_set_is_right_as_a_whole_and_one_who_sees_nothing_is_right_where_nothi
     near[::2, 0] = 1 - near[::2, 0]
     prediction = Prediction(np.stack([labels, nothing, near])[:, None], np.zeros((3, 1, len(labels))))
     scores = TASK.score(prediction, examples)
-    share = np.mean(examples.levels == "no pattern")
+    share = np.mean(examples.levels == "no")
     assert scores["exact"][:, 0].tolist() == [1.0, share, pytest.approx(0.5, abs=0.01)]
     assert scores["cells"][:, 0].tolist() == [1.0, 1 - labels.mean(), pytest.approx(1 - 1 / 16, abs=1e-3)]
 

@@ -27,7 +27,7 @@ from trm_jax.wafer.task import sampling_weights
 PATTERNS = tuple(name for name in CLASSES if name != "none")
 """What is asked for, in the order of the answers."""
 PARTS = ("train", "validation", "test")
-LEVELS = np.array(["no pattern", "one pattern", "two patterns"])
+LEVELS = np.array(["no", "one", "two"])
 """How difficult a wafer is, by the number of its patterns."""
 
 
@@ -58,7 +58,7 @@ class WaferPatterns(TokenTask):
 
     name: ClassVar[str] = "wafer-patterns"
     example_name: ClassVar[tuple[str, str]] = ("wafer", "wafers")
-    level_name: ClassVar[str] = "on a wafer"
+    level_name: ClassVar[str] = "pattern(s)"
 
     def __post_init__(self) -> None:
         check_types(self, "task.")
