@@ -5,39 +5,27 @@
     python experiments/maze_depth.py --options task.same_for_seeds=true task.train_file=a.csv task.test_file=b.csv
 
 The last one is for files like those of Maze-Hard. The mazes made here have one way between any two cells, and no test
-maze has the walls of a training maze under any symmetry. Written to runs/NAME; the same command goes on after an
-interruption. `think_longer.py` tests the arms at other sides and depths.
+maze has the walls of a training maze under any symmetry. Arms: deep (the reference), shallow, no_exploration. Written
+to runs/NAME; the same command goes on after an interruption. `think_longer.py` tests arms at other sides and depths.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
-
-import tyro
 
 from trm_jax.maze.task import Maze
 from trm_jax.study.arms import build_arms
 from trm_jax.study.maze import PRESETS, STUDIES
-from trm_jax.support.files import ROOT, run_folder
+from trm_jax.support.files import run_folder
 from trm_jax.support.terminal.cli import main
-from trm_jax.support.terminal.flags import TRAINING, Training
+from trm_jax.support.terminal.flags import StudyArguments
 from trm_jax.training.processes import configure
 
 
 @dataclass(frozen=True)
-class Arguments:
+class Arguments(StudyArguments):
     preset: Literal["smoke", "cpu", "official-maze"] = "cpu"
     """Size of all arms: smoke (a minute), cpu (two cores), official-maze (30x30 and the official recipe, for a GPU; on
     mazes of ours unless task.train_file is given)."""
-    training: tyro.conf.OmitArgPrefixes[Training] = TRAINING
-    name: str = ""
-    """Name of the run under --output; maze-PRESET if empty."""
-    arms: tuple[str, ...] = ()
-    """Arms to train beside the reference arm: shallow, no_exploration; all if empty."""
-    options: tuple[str, ...] = ()
-    """Options for all arms, e.g. task.sides=[9] run.steps=1000; values as in JSON, words without quotes."""
-    output: Path = ROOT / "runs"
-    """Folder of all runs."""
 
 
 def run(arguments: Arguments) -> None:

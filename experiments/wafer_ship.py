@@ -7,8 +7,8 @@
 
 Temperature and thresholds come from the test wafers of the cross-validation --folds of the same recipe, since what is
 fitted to the wafers that chose the weights flatters; how well they hold is measured on each fold by the other folds.
-`wafer_unlike.py` then adds the score of unknown maps. The card takes its results from the
-cross-validation of the same recipe (wafer_evaluate.py), never from these weights.
+`wafer_unlike.py` then adds the score of unknown maps. The card takes its results from the cross-validation of the same
+recipe (wafer_evaluate.py), never from these weights.
 """
 
 from dataclasses import dataclass

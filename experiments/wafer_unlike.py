@@ -10,8 +10,8 @@ itself, with a fifteenth of the updates, one pattern after the other (--left-out
 where it was. Thresholds that the checkpoint has stay (`wafer_ship.py --folds` sets them); with --folds they become
 those of a cross-validation's test wafers, which chose no weights; without either they are those of the held-out wafers.
 The score is fitted on training wafers, mixes of two of them, and drawings over them; its limits on the held-out wafers.
-Printed: what of unknown maps is still decided automatically, the AUROC
-against held-out wafers with a pattern, and how often automatic answers are wrong for each class and in the worst block.
+Printed: what of unknown maps is still decided automatically, the AUROC against held-out wafers with a pattern, and how
+often automatic answers are wrong for each class and in the worst block.
 """
 
 import json

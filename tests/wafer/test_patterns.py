@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from trm_jax.core.task import Prediction
+from trm_jax.core.config import Config
+from trm_jax.core.task import Prediction, check_tokens
 from trm_jax.wafer.generated.mixes import PAIRS, mixed_with_classes
 from trm_jax.wafer.generated.synthetic import synthetic_wafers
 from trm_jax.wafer.maps.grid import to_grid
@@ -74,3 +75,11 @@ def test_options_out_of_range_are_refused_by_name():
     for option, value in (("mixed", 1.5), ("fold", 4), ("test_mixes", 0)):
         with pytest.raises(ValueError, match=rf"task.{option} must be"):
             WaferPatterns(**{option: value})
+
+
+def test_grids_of_another_size_than_the_model_takes_are_refused():
+    config = Config().override(**TASK.shape(), **{"model.grid": (13, 13), "model.readout": "pooled"})
+    check_tokens(config.model, TASK.examples("test").arrays, "test")
+    larger = TASK.examples("test").arrays | {"inputs": np.zeros((2, 52, 52, 2), np.uint8)}
+    with pytest.raises(ValueError, match=r"^test: inputs \(2, 52, 52, 2\) are not images of 26 cells a side"):
+        check_tokens(config.model, larger, "test")

@@ -48,7 +48,11 @@ class Examples(NamedTuple):
 def check_tokens(model: ModelConfig, arrays: Batch, what: str) -> None:
     """Raise ValueError for tokens, puzzle identifiers or labels that the model does not have; jax would clamp them."""
     limits = {"labels": ("classes", model.classes)}
-    if not model.encoder:
+    if model.encoder:
+        shape, side = np.shape(arrays["inputs"]), model.encoder.image
+        fits = shape[1:] == (side, side, model.encoder.channels)
+        require(fits, f"{what}: inputs {shape} are not images of {side} cells a side (model.encoder.image)")
+    else:
         limits["inputs"] = ("vocabulary", model.vocabulary)
         shape = np.shape(arrays["inputs"])
         fits = len(shape) >= 2 and shape[-1] == model.cells

@@ -2,8 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import tyro
+
+from trm_jax.support.files import ROOT
 from trm_jax.support.schema import parse_options, require
 
 
@@ -50,3 +54,18 @@ class Training:
 
 
 TRAINING = Training()
+
+
+@dataclass(frozen=True)
+class StudyArguments:
+    """Flags of the commands that train the arms of one study."""
+
+    training: tyro.conf.OmitArgPrefixes[Training] = TRAINING
+    name: str = ""
+    """Name of the run under --output; that of the study and the preset if empty."""
+    arms: tuple[str, ...] = ()
+    """Arms to train beside the reference arm; all if empty."""
+    options: tuple[str, ...] = ()
+    """Options for all arms, e.g. run.steps=1000 task.seed=1; values as in JSON, words without quotes."""
+    output: Path = ROOT / "runs"
+    """Folder of all runs."""

@@ -92,6 +92,6 @@ def test_a_class_that_the_other_folds_got_wrong_is_reviewed_in_a_fold_where_it_w
     assert found.by_class == (0.75, pytest.approx(80 / 1200)) and found.at_threshold == (1.0, 80 / 1600)
     assert found.alone == 1.0  # all of them, a twentieth of which is wrong
     # Answers "0" are always reviewed: "1" of fold 0 are decided, by fold 1.
-    reviewed = of_folds(pooled, wafers, Promise(0.3, 0.1, 0.05, (CLASSES[0], "Scratch")))
+    reviewed = of_folds(pooled, wafers, Promise(0.3, 0.1, 0.05, (CLASSES[0],)))
     assert reviewed.limits == (1.0, 1.0) and reviewed.by_class == (0.25, 0.2)
     assert reviewed[:2] == found[:2] and reviewed.at_threshold == found.at_threshold

@@ -71,8 +71,10 @@ def class_limits(
 
     From probabilities (N, C), truth (N,) and ``block`` (N,), the block of lots of every wafer.
     """
-    limits = class_thresholds(probabilities, truth, block, promise.class_alpha, lowest, promise.delta)
-    return tuple(1.0 if name in promise.reviewed else limit for name, limit in zip(CLASSES, limits, strict=False))
+    limits = list(class_thresholds(probabilities, truth, block, promise.class_alpha, lowest, promise.delta))
+    for name in promise.reviewed:
+        limits[CLASSES.index(name)] = 1.0
+    return tuple(limits)
 
 
 def cross_fit(
