@@ -14,13 +14,14 @@ An interrupted run goes on where it was when the same command is given again.
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import tyro
 
 from trm_jax.core.config import Config
 from trm_jax.core.task import override, run_options
 from trm_jax.support.files import ROOT, refuse_other_options, run_folder
+from trm_jax.support.schema import require
 from trm_jax.support.terminal.cli import main
 from trm_jax.support.terminal.flags import TRAINING, Training
 from trm_jax.training.processes import configure
@@ -45,6 +46,8 @@ class Arguments:
     """Class that is neither trained on nor validated with: is it noticed as unknown when it is tested?"""
     options: tuple[str, ...] = ()
     """Options, e.g. model.width=96 run.seeds=[0,1,2]; values as in JSON, words without quotes."""
+    teachers: tuple[Path, ...] = ()
+    """Runs of this script on the same wafers, whose nets of a split teach it; loss.distillation says how much."""
     views: Literal[1, 2, 4] = 2
     """Mirrored and turned images of each wafer whose answers are averaged, by the weights that are kept too."""
     prior: float = 0.25
@@ -67,6 +70,9 @@ def run(arguments: Arguments) -> None:
     if flags.show_config:
         print(json.dumps(run_options(task, config), indent=2))
         return
+    taught = bool(arguments.teachers) == (config.loss.distillation > 0)
+    require(taught, "--teachers and --options loss.distillation=0.5 (or another weight) need each other")
+    require(not (arguments.leave_out and arguments.teachers), "teachers know what --leave-out leaves out")
     wafers = load(arguments.data, arguments.preset == "smoke")
     splits = choose_splits(wafers, arguments.folds, arguments.all_lots, arguments.leave_out)
     directory = run_folder(arguments.output, arguments.name or f"wafer-{arguments.preset}", "a wafer run")
@@ -76,10 +82,12 @@ def run(arguments: Arguments) -> None:
         print(f"{run.steps:,} steps of {run.batch} wafers, {len(run.seeds)} seeds, {len(splits)} splits")
         return
     about = {"source": wafers.source, "wafers": len(wafers), "left out": arguments.leave_out}
-    answers = {"views": arguments.views, "prior": arguments.prior}
+    answers: dict[str, Any] = {"views": arguments.views, "prior": arguments.prior}
+    if arguments.teachers:
+        answers["teachers"] = [path.name for path in arguments.teachers]
     refuse_other_options(directory / "wafers.json", about | answers, "a run")
     answering = Answering(arguments.views, arguments.prior, arguments.extra_steps)
-    train_splits(task, config, wafers, splits, answering, directory)
+    train_splits(task, config, wafers, splits, answering, directory, arguments.teachers)
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ def stablemax(logits):
 
 
 step_loss = jax.jit(losses.step_loss, static_argnums=0)
+cross_entropy = jax.jit(losses.cross_entropy, static_argnums=0)
 NORMALISERS = {"softmax": lambda logits: log_softmax(np.float64(logits), axis=-1), "stablemax": stablemax}
 
 
@@ -48,9 +49,23 @@ def binary(logit, target):
 @pytest.mark.parametrize("weights", [(), (1.0, 0.5, 2.0, 0.0)])
 @pytest.mark.parametrize("kind", NORMALISERS)
 def test_cross_entropy_equals_its_definition(kind, weights):
-    found = jax.jit(losses.cross_entropy, static_argnums=(2, 3))(LOGITS, LABELS, kind, weights)
+    found = cross_entropy(LossConfig(cross_entropy=kind, class_weights=weights), LOGITS, LABELS)
     np.testing.assert_allclose(found, cell_losses(LOGITS, LABELS, kind, weights or (1.0,) * V), rtol=1e-5, atol=1e-6)
     assert found.shape == LABELS.shape and np.count_nonzero(found) >= 5
+
+
+@pytest.mark.parametrize("kind", NORMALISERS)
+def test_smoothed_and_taught_targets_equal_their_definition(kind):
+    """The target is a mix of the label, all classes alike and what the teacher says."""
+    teacher = RNG.dirichlet(np.ones(V), (B, L)).astype(np.float32)
+    config = LossConfig(cross_entropy=kind, label_smoothing=0.2, distillation=0.75)
+    target = 0.25 * (0.8 * np.eye(V)[np.maximum(LABELS, 0)] + 0.2 / V) + 0.75 * teacher
+    expected = np.where(LABELS == IGNORE, 0, -(target * NORMALISERS[kind](LOGITS)).sum(axis=-1))
+    np.testing.assert_allclose(cross_entropy(config, LOGITS, LABELS, teacher), expected, rtol=1e-5, atol=1e-6)
+    config = LossConfig(cross_entropy=kind)
+    np.testing.assert_array_equal(cross_entropy(config, LOGITS, LABELS, teacher), cross_entropy(config, LOGITS, LABELS))
+    with pytest.raises(ValueError, match="needs soft targets, and the task has none"):
+        cross_entropy(LossConfig(distillation=0.5), LOGITS, LABELS)
 
 
 @pytest.mark.parametrize("kind", NORMALISERS)

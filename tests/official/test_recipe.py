@@ -6,7 +6,7 @@ import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from trm_jax.core import losses, optim, train_step
-from trm_jax.core.config import Config
+from trm_jax.core.config import Config, LossConfig
 from trm_jax.core.network import model
 from trm_jax.core.task import IGNORE, Examples, TokenTask
 from trm_jax.official.recipe import PRESETS
@@ -61,7 +61,8 @@ class Plain:
         x = model.embed(self.config, params, inputs, puzzle)
         y, z = model.supervision_step(self.config, params, x, y, z)
         output = model.heads(self.config, params, y)
-        cells = losses.cross_entropy(output.logits, labels, "stablemax").sum(axis=1) / (labels != IGNORE).sum(axis=1)
+        cells = losses.cross_entropy(LossConfig(cross_entropy="stablemax"), output.logits, labels).sum(axis=1)
+        cells = cells / (labels != IGNORE).sum(axis=1)
         right = ((output.logits.argmax(axis=-1) == labels) | (labels == IGNORE)).all(axis=1)
         halting = jax.nn.softplus(output.q_halt) - output.q_halt * right
         return (cells.sum() + 0.5 * halting.sum()) / len(inputs), (y, z, output.q_halt)

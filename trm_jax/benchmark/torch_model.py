@@ -32,6 +32,8 @@ def refuse_unknown(config: Config) -> None:
         "loss.supervision": loss.supervision == "sum",
         "loss.cross_entropy": loss.cross_entropy == "softmax",
         "loss.class_weights": not loss.class_weights,
+        "loss.label_smoothing": loss.label_smoothing == 0,
+        "loss.distillation": loss.distillation == 0,
         "loss.continue_loss": not loss.continue_loss,
         "recursion.detach_between_steps": config.recursion.detach_between_steps,
     }

@@ -63,6 +63,10 @@ class LossConfig:
     """Normaliser of the cross-entropy."""
     class_weights: tuple[float, ...] = ()
     """Factor of each class in the cross-entropy, not normalised; empty for equal weights."""
+    label_smoothing: float = 0.0
+    """Share of the target that all classes get alike, and the label less (Szegedy et al. 2016, section 7)."""
+    distillation: float = 0.0
+    """Weight of the cross-entropy against the task's soft targets, the rest against labels (Hinton et al. 2015)."""
     halt_weight: float = 0.5
     """Weight of the halting loss (binary cross-entropy against 'the whole sequence is right')."""
     continue_loss: bool = False
@@ -72,6 +76,8 @@ class LossConfig:
 
     def __post_init__(self) -> None:
         check_types(self, "loss.")
+        require(0 <= self.label_smoothing < 1, f"loss.label_smoothing must be in 0..1, got {self.label_smoothing}")
+        require(0 <= self.distillation <= 1, f"loss.distillation must be in 0..1, got {self.distillation}")
         require(self.halt_weight >= 0, f"loss.halt_weight must not be negative, got {self.halt_weight}")
         require(0 <= self.exploration <= 1, f"loss.exploration is a probability, got {self.exploration}")
 

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from trm_jax.core.config import LossConfig
 from trm_jax.core.task import IGNORE
+from trm_jax.support.schema import require
 
 
 def log_stablemax(logits):
@@ -20,14 +21,23 @@ def log_stablemax(logits):
     return log_s - jax.nn.logsumexp(log_s, axis=-1, keepdims=True)
 
 
-def cross_entropy(logits, labels, kind: str = "softmax", class_weights: tuple[float, ...] = ()):
-    """Cross-entropy of each counted cell, and 0 where the label is IGNORE. Same shape as ``labels``."""
-    log_probabilities = log_stablemax(logits) if kind == "stablemax" else jax.nn.log_softmax(logits)
+def cross_entropy(config: LossConfig, logits, labels, soft_targets=None):
+    """Cross-entropy of each counted cell, and 0 where the label is IGNORE. Same shape as ``labels``.
+
+    ``soft_targets`` are probabilities in the shape of ``logits``, for ``loss.distillation``.
+    """
+    log_probabilities = log_stablemax(logits) if config.cross_entropy == "stablemax" else jax.nn.log_softmax(logits)
     counted = labels != IGNORE
     index = jnp.where(counted, labels, 0)
     loss = -jnp.take_along_axis(log_probabilities, index[..., None], axis=-1)[..., 0]
-    if class_weights:
-        loss = loss * jnp.asarray(class_weights, loss.dtype)[index]
+    if config.label_smoothing:
+        loss = (1 - config.label_smoothing) * loss - config.label_smoothing * log_probabilities.mean(axis=-1)
+    if config.distillation:
+        require(soft_targets is not None, "loss.distillation needs soft targets, and the task has none")
+        taught = -(soft_targets * log_probabilities).sum(axis=-1)
+        loss = (1 - config.distillation) * loss + config.distillation * taught
+    if config.class_weights:
+        loss = loss * jnp.asarray(config.class_weights, loss.dtype)[index]
     return jnp.where(counted, loss, 0.0)
 
 
@@ -65,12 +75,13 @@ class LossTerms(NamedTuple):
     exact: Any  # share of samples whose counted cells are all right
 
 
-def step_loss(config: LossConfig, output, labels, q_continue_target=None) -> LossTerms:
+def step_loss(config: LossConfig, output, labels, q_continue_target=None, soft_targets=None) -> LossTerms:
     """Loss terms of one supervision step (paper, Algorithm 3): cross-entropy plus weighted halting losses.
 
-    ``q_continue_target`` (B,) in 0..1 switches the ACT continue loss on for this step.
+    ``q_continue_target`` (B,) in 0..1 switches the ACT continue loss on for this step; ``soft_targets`` as of
+    `cross_entropy`.
     """
-    values = cross_entropy(output.logits, labels, config.cross_entropy, config.class_weights)
+    values = cross_entropy(config, output.logits, labels, soft_targets)
     prediction = sequence_mean(values, labels).mean()
     right = jax.lax.stop_gradient(sequence_correct(output.logits, labels))
     halt = binary_cross_entropy(output.q_halt, right.astype(jnp.float32)).mean()
@@ -90,20 +101,20 @@ def q_continue_target(next_output, last):
     return jax.nn.sigmoid(jnp.where(last, next_output.q_halt, best))
 
 
-def deep_supervision(config: LossConfig, outputs, labels) -> tuple[Any, LossTerms]:
+def deep_supervision(config: LossConfig, outputs, labels, soft_targets=None) -> tuple[Any, LossTerms]:
     """Sum of the losses of all N_sup steps (leading axis of ``outputs``), and the terms of each step.
 
     With the continue loss, a step's target comes from the step after it; the last step has none, so going on from
     the step before it is worth what stopping after it is.
     """
     if not config.continue_loss:
-        terms = jax.vmap(lambda output: step_loss(config, output, labels))(outputs)
+        terms = jax.vmap(lambda output: step_loss(config, output, labels, None, soft_targets))(outputs)
         return terms.total.sum(), terms
     N_sup = outputs.q_halt.shape[0]
     steps = []
     for k in range(N_sup):
         output, following = (jax.tree.map(lambda leaf, i=i: leaf[min(i, N_sup - 1)], outputs) for i in (k, k + 1))
         target = q_continue_target(following, last=k + 2 >= N_sup) if k + 1 < N_sup else None
-        steps.append(step_loss(config, output, labels, target))
+        steps.append(step_loss(config, output, labels, target, soft_targets))
     terms = jax.tree.map(lambda *leaves: jnp.stack(leaves), *steps)
     return terms.total.sum(), terms

@@ -16,8 +16,9 @@ from trm_jax.core.model_config import ModelConfig
 from trm_jax.support.schema import from_dict, replace_nested, require
 
 Batch = dict[str, Any]
-"""Arrays by name: "inputs" (tokens or images), "labels" (B, L) or (B,), "puzzle" identifiers (B,) where there are any,
-and what an augmentation needs. The leading axis is N samples or B of a batch."""
+"""Arrays by name: "inputs" (tokens or images), "labels" (B, L) or (B,), "puzzle" identifiers (B,) and "soft_targets"
+(B, ..., classes) of teachers where there are any, and what an augmentation needs. The leading axis is N samples or B
+of a batch."""
 
 
 IGNORE = -100

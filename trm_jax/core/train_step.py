@@ -188,7 +188,7 @@ def _updated(config: Config, state: TrainState, gradient, drawn):
 def _summed_loss(config: Config, params, batch: Batch):
     """All N_sup supervision steps from a fresh state; their losses are summed."""
     outputs = model.forward(config, params, batch["inputs"], batch.get("puzzle"))
-    total, terms = losses.deep_supervision(config.loss, outputs, batch["labels"])
+    total, terms = losses.deep_supervision(config.loss, outputs, batch["labels"], batch.get("soft_targets"))
     return total, (terms, None)
 
 
@@ -215,7 +215,7 @@ def _carried_loss(config: Config, params, slots: Carry, minimum):
         stopped = jax.lax.stop_gradient((params, x, y, z))
         following, _ = model.supervision_step(config, *stopped)
         target = losses.q_continue_target(model.heads(config, params, following), last)
-    terms = losses.step_loss(config.loss, output, batch["labels"], target)
+    terms = losses.step_loss(config.loss, output, batch["labels"], target, batch.get("soft_targets"))
     stop = output.q_halt > (output.q_continue if config.loss.continue_loss else 0.0)
     halted = last | (stop & (steps >= minimum))
     y, z = jax.lax.stop_gradient((y, z))

@@ -1,6 +1,7 @@
 """Training of the wafer classifier on splits of whole lots, and what the best weights answer to their test wafers."""
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -8,16 +9,19 @@ import numpy as np
 
 from trm_jax.core.config import Config
 from trm_jax.core.network import model
+from trm_jax.support.files import read_json
 from trm_jax.support.schema import require
 from trm_jax.training.checkpoint import save_weights
 from trm_jax.training.devices import to_host
 from trm_jax.training.loop import fit
+from trm_jax.wafer.checkpoint import load_checkpoint
+from trm_jax.wafer.classify import classify
 from trm_jax.wafer.evaluation.metrics import seed_scores
 from trm_jax.wafer.evaluation.stored import Predicted, load_predicted, save_predicted
 from trm_jax.wafer.generated.mixes import mixed_wafers
 from trm_jax.wafer.maps.wafers import CLASSES, Wafers
 from trm_jax.wafer.splits import Split, all_lots, folds
-from trm_jax.wafer.task import WaferTask, predict, take_seed, with_prior
+from trm_jax.wafer.task import WaferTask, predict, prior_shift, take_seed, with_prior
 
 MIXES = 500
 """Wafers with two patterns that every split is asked about, as unknown ones."""
@@ -66,14 +70,48 @@ def describe(config: Config, wafers: Wafers, views: int) -> str:
 
 
 def train_splits(
-    task: WaferTask, config: Config, wafers: Wafers, splits: list[Split], answering: Answering, directory: Path
+    task: WaferTask,
+    config: Config,
+    wafers: Wafers,
+    splits: list[Split],
+    answering: Answering,
+    directory: Path,
+    teachers: Sequence[Path] = (),
 ) -> None:
-    """Train what is missing, split by split, and print the scores on validation of every seed."""
+    """Train what is missing, split by split, and print the scores on validation of every seed.
+
+    ``teachers`` are runs on the same splits, whose nets teach with `loss.distillation`.
+    """
     used = np.concatenate([part for split in splits for part in (split.train, split.validation, split.test)])
     task = replace(task, grids=task.grids_of(config, wafers, used), labels=wafers.label)
     for split in splits:
-        answers = train_split(replace(task, split=split), config, wafers, answering, directory / split.name)
+        taught = taught_by(teachers, wafers, split) if teachers else None
+        one = replace(task, split=split, soft_targets=taught)
+        answers = train_split(one, config, wafers, answering, directory / split.name)
         print(summary(config, wafers, split.name, answers))
+
+
+def taught_by(teachers: Sequence[Path], wafers: Wafers, split: Split) -> np.ndarray:
+    """Mean probabilities (N, classes) float32 that the nets of these runs give the training wafers of a split.
+
+    Without the shift towards common classes, which the student gets itself. Raises ValueError for a run without nets
+    of the split, or with other wafers.
+    """
+    found: list[np.ndarray] = []
+    known = wafers.take(split.train)
+    for run in teachers:
+        about = read_json(run / "wafers.json")
+        same = about.get("source") == wafers.source and about.get("wafers") == len(wafers)
+        require(same, f"{run} was trained on {about.get('source')}, not on {wafers.source}: it cannot teach")
+        nets = sorted((run / split.name).glob("weights-*"))
+        require(len(nets) > 0, f"{run / split.name} has no weights: train it on this split before it teaches")
+        shift = prior_shift(wafers.label[split.train], about["prior"])
+        for path in nets:
+            said = classify(load_checkpoint(path), known, shown=sys.stderr.isatty()).probabilities * np.exp(-shift)
+            found.append(said / said.sum(axis=1, keepdims=True))
+    targets = np.zeros((len(wafers), len(CLASSES)), np.float32)
+    targets[split.train] = np.mean(found, axis=0)
+    return targets
 
 
 def train_split(task: WaferTask, config: Config, wafers: Wafers, answering: Answering, directory: Path) -> Predicted:

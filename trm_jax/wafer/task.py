@@ -43,6 +43,8 @@ class WaferTask(Task):
     """(N, image, image, 2) uint8, all maps as the model takes them."""
     labels: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int8), compare=False, repr=False)
     """(N,) index into CLASSES."""
+    soft_targets: np.ndarray | None = field(default=None, compare=False, repr=False)
+    """(N, classes) float32, what teachers say of every map that trains; None without teachers."""
     split: Split = field(default=NO_SPLIT, compare=False, repr=False)
     """Which of the maps train, validate and test."""
 
@@ -60,8 +62,11 @@ class WaferTask(Task):
         """Grids and labels of a part of the split; training grids with balanced sampling weights."""
         index = getattr(self.split, part)
         arrays = {"inputs": self.grids[index], "labels": self.labels[index].astype(np.int32)}
-        weights = sampling_weights(arrays["labels"], self.balance)[None] if part == "train" else None
-        return Examples(arrays, weights)
+        if part != "train":
+            return Examples(arrays)
+        if self.soft_targets is not None:
+            arrays["soft_targets"] = self.soft_targets[index]
+        return Examples(arrays, sampling_weights(arrays["labels"], self.balance)[None])
 
     def shape(self) -> dict[str, Any]:
         """One answer to a map, of nine classes."""
@@ -111,15 +116,19 @@ def sampling_weights(labels: np.ndarray, balance: float) -> np.ndarray:
     return count[labels] ** (balance - 1.0)
 
 
+def prior_shift(labels: np.ndarray, prior: float) -> np.ndarray:
+    """What is added to the logit of each class, (classes,) float32: ``prior`` times the logarithm of its share."""
+    share = np.maximum(np.bincount(labels, minlength=len(CLASSES)), 1) / len(labels)
+    return (prior * np.log(share)).astype(np.float32)
+
+
 def with_prior(config: Config, params: Any, labels: np.ndarray, prior: float) -> tuple[Config, Any]:
     """Config and weights (leading axis S) whose logits are shifted towards common classes.
 
     Drawing classes more evenly than they come teaches the net too high an opinion of rare ones. The logit of a class
     gets ``prior`` times the logarithm of its share of the training labels (N,): Menon et al. 2021, eq. 9, backwards.
     """
-    share = np.maximum(np.bincount(labels, minlength=config.model.classes), 1) / len(labels)
-    bias = (prior * np.log(share)).astype(np.float32)
-    bias = np.broadcast_to(bias, (len(config.run.seeds), config.model.classes))
+    bias = np.broadcast_to(prior_shift(labels, prior), (len(config.run.seeds), config.model.classes))
     readout = {**params["readout"], "bias": params["readout"].get("bias", 0) + bias}
     return config.override(**{"model.readout_bias": True}), {**params, "readout": readout}
 
