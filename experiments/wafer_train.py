@@ -27,7 +27,7 @@ from trm_jax.support.terminal.flags import TRAINING, Training
 from trm_jax.training.processes import configure
 from trm_jax.wafer.data import load
 from trm_jax.wafer.maps.wafers import CLASSES
-from trm_jax.wafer.presets import PRESETS
+from trm_jax.wafer.presets import PRESETS, PRIOR
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Arguments:
     """Runs of this script on the same wafers, whose nets of a split teach it; loss.distillation says how much."""
     views: Literal[1, 2, 4] = 2
     """Mirrored and turned images of each wafer whose answers are averaged, by the weights that are kept too."""
-    prior: float = 0.25
+    prior: float = PRIOR
     """How much of the logarithm of a class's share is added to its logit: rare classes are drawn more often."""
     extra_steps: int = 2
     """Supervision steps beyond those trained with that are predicted too."""

@@ -211,6 +211,7 @@ CHANGES = {
     "optim.weight_decay": (0.9, {}),
     "optim.clip": (1e-3, {}),
     "optim.ema": (0.5, {}),
+    "optim.frozen": (("readout",), {}),
     "run.steps": (20, {}),
     "run.batch": (4, {}),
 }

@@ -3,6 +3,7 @@
 import itertools
 from functools import cache, partial
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -100,6 +101,19 @@ def test_one_batch_is_learnt_by_heart(mixer):
     assert not (np.asarray(before) == LABELS).all(axis=-1).any()
     assert (np.asarray(predicted) == LABELS).all()
     assert metrics["exact"][-1] == 1.0 and metrics["loss"][-1] < 0.1 * metrics["loss"][0]
+
+
+def test_frozen_parts_stay_bitwise_and_all_others_are_trained():
+    moving = SMALL.override(**{"optim.warmup": 0})
+    frozen = moving.override(**{"optim.frozen": ("readout", "halting")})
+    before = start(moving)
+    chex.assert_trees_all_equal_structs(start(frozen), before)  # checkpoints fit whatever was frozen
+    after, free = (compiled(config)(before, DATA)[0].params for config in (frozen, moving))
+    assert (free["readout"]["kernel"] != before.params["readout"]["kernel"]).all()
+    still = {name: before.params[name] for name in ("readout", "halting")}
+    chex.assert_trees_all_equal(after, free | still)
+    with pytest.raises(ValueError, match=r"optim.frozen: the net has no part stem, but .*readout"):
+        compiled(SMALL.override(**{"optim.frozen": ("stem",)}))(before, DATA)
 
 
 def test_a_net_that_returns_zeros_solves_nothing():

@@ -106,6 +106,8 @@ class OptimConfig:
     """Decoupled weight decay of the weights in ``decay``."""
     decay: Literal["matrices", "all"] = "matrices"
     """What decays: matrices (not biases, norm scales and relations), or every trained weight (official)."""
+    frozen: tuple[str, ...] = ()
+    """Parts of the net that are left as they begin, such as stem; readout and halting are others."""
     clip: float = 1.0
     """Largest global norm of the gradient; 0 does not clip (official)."""
     ema: float = 0.97

@@ -6,6 +6,7 @@ import optax
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from trm_jax.core.config import OptimConfig
+from trm_jax.support.schema import require
 
 TABLE = "puzzles"
 """Weight with a row for every puzzle."""
@@ -48,6 +49,17 @@ def optimizer(config: OptimConfig, steps: int) -> optax.GradientTransformation:
         adam = scale_by_adam_atan2(config.beta1, config.beta2)
     decay = optax.add_decayed_weights(config.weight_decay, mask)
     return optax.chain(clip, optax.chain(adam, decay, optax.scale_by_learning_rate(shifted)))
+
+
+def freeze(config: OptimConfig, updates):
+    """Updates of all weights, with zeros for the parts that are not trained; the state of the optimizer stays as it is.
+
+    Raises ValueError for a part that the net does not have.
+    """
+    unknown = set(config.frozen) - set(updates)
+    require(not unknown, f"optim.frozen: the net has no part {min(unknown, default='')}, but {', '.join(updates)}")
+    still = {name: jax.tree.map(jnp.zeros_like, updates[name]) for name in config.frozen}
+    return {**updates, **still}
 
 
 def scale_by_adam_atan2(beta1: float, beta2: float) -> optax.GradientTransformation:

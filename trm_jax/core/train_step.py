@@ -177,7 +177,7 @@ def _updated(config: Config, state: TrainState, gradient, drawn):
     """Weights and optimizer state after one update; ``drawn`` (B,) are the puzzles of the batch, None for the first."""
     (weights, table), (slope, table_slope) = optim.split_table(state.params), optim.split_table(gradient)
     updates, opt_state = optim.optimizer(config.optim, config.run.steps).update(slope, state.optimizer, weights)
-    params = optax.apply_updates(weights, updates)
+    params = optax.apply_updates(weights, optim.freeze(config.optim, updates))
     if table is not None:
         drawn = jnp.zeros(1, jnp.int32) if drawn is None else drawn
         table = optim.update_table(config.optim, config.run.steps, table, table_slope, drawn, state.step)

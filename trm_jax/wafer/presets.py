@@ -2,6 +2,9 @@
 
 from typing import Any
 
+PRIOR = 0.25
+"""How much of the logarithm of a class's share is added to its logit: rare classes are drawn more often."""
+
 EDGE: dict[str, Any] = {
     "model.classes": 9,
     "model.encoder.patch": 16,

@@ -20,7 +20,7 @@ from trm_jax.wafer.generated.synthetic import synthetic_wafers
 from trm_jax.wafer.maps.validate import ReadResult
 from trm_jax.wafer.maps.wafers import CLASSES, UNKNOWN
 from trm_jax.wafer.release import finetune
-from trm_jax.wafer.release.finetune import Measured, labelled, split_lots, worse
+from trm_jax.wafer.release.finetune import SHARES, Adapted, Measured, averaged, labelled, refusal, split_lots
 from trm_jax.wafer.task import WaferTask
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "experiments"))
@@ -62,16 +62,51 @@ def test_whole_lots_are_held_out_and_few_wafers_are_refused() -> None:
     assert not groups[0] & groups[1] and not groups[0] & groups[2] and not groups[1] & groups[2]
     usable = np.flatnonzero(WAFERS.clean)
     assert sorted(np.concatenate(split[1:]).tolist()) == usable.tolist() and len(split.train) > len(split.test) > 20
+    tested = [split_lots(WAFERS, number).test for number in range(4)]
+    assert sorted(np.concatenate(tested).tolist()) == usable.tolist()  # every lot is held out once
     with pytest.raises(ValueError, match="100 labelled wafers are too few to adapt to; from 200 on"):
         split_lots(WAFERS.take(usable[:100]))
     with pytest.raises(ValueError, match=r"cannot split 1 lots .* into 4 parts"):
         split_lots(replace(WAFERS, group=np.zeros(240, np.int32)))
 
 
-def test_a_class_that_got_worse_is_named() -> None:
+def test_what_gained_nothing_and_a_class_that_got_worse_are_refused(checkpoint: Path) -> None:
     before = Measured(np.array([0.5, 0.5, 0.9] + [0.0] * 6), 0.6, 0.5, 0.1)
-    after = replace(before, f1=np.array([0.6, 0.4, 0.8] + [0.0] * 6))
-    assert worse(before, after, np.array([0, 1, 1])) == ["Donut"] and worse(before, before, np.arange(9)) == []
+    after = replace(before, f1=np.array([0.6, 0.45, 0.8] + [0.0] * 6))
+    half, none = (Adapted(load_checkpoint(checkpoint), share, ()) for share in (0.5, 0.0))
+    truth = np.array([0, 1, 1])  # class 2 is not among the held-out wafers
+    assert refusal(half, before, after, truth, 0.01) == "worse than before for Donut; label more of these"
+    assert refusal(half, before, after, truth, 0.06) == "" == refusal(half, before, before, np.arange(9), 0.0)
+    assert refusal(none, before, before, truth, 0.01).startswith("nothing is gained over the checkpoint")
+
+
+def distance(one: Classifier, other: Classifier) -> float:
+    """How far all weights were moved."""
+    return round(float(np.mean(one.params["readout"]["kernel"] - other.params["readout"]["kernel"])), 3)
+
+
+@pytest.mark.parametrize("best", SHARES)
+def test_the_share_of_the_way_is_the_best_on_validation(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch, best: float
+) -> None:
+    start = load_checkpoint(checkpoint)
+    end = start._replace(params=jax.tree.map(lambda leaf: leaf + 2, start.params))
+    split = split_lots(WAFERS, 2)
+
+    def measured(one: Classifier, wafers: Any, index: np.ndarray) -> Measured:
+        assert wafers is WAFERS and index is split.validation  # never those that are reported
+        return Measured(np.zeros(9), 1 - abs(distance(one, start) / 2 - best), 0.0, 0.0)
+
+    monkeypatch.setattr(finetune, "measure", measured)
+    found = averaged(start, end, WAFERS, split)
+    np.testing.assert_allclose(found.scores, [1 - abs(share - best) for share in SHARES])
+    assert found.share == best
+    expected = jax.tree.map(lambda leaf: leaf + np.float32(2 * best), start.params)
+    chex.assert_trees_all_close(found.classifier.params, expected, atol=1e-5)
+    if best in (0, 1):
+        chex.assert_trees_all_equal(found.classifier.params, (end if best else start).params)
+    monkeypatch.setattr(finetune, "measure", lambda *_: Measured(np.zeros(9), 0.5, 0.0, 0.0))
+    assert averaged(start, end, WAFERS, split).share == 0  # as good without moving
 
 
 @pytest.fixture(scope="module")
@@ -90,35 +125,46 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def arguments_for(folder: Path, checkpoint: Path, **more: Any) -> wafer_finetune.Arguments:
     arrays = {name: getattr(WAFERS, name) for name in ("flat", "height", "width", "label")}
     np.savez(folder / "maps.npz", **arrays, lot_block=WAFERS.group, classes=np.array(CLASSES))
-    return wafer_finetune.Arguments(checkpoint, folder / "maps.npz", output=folder / "fab", seed=2, **more)
+    return wafer_finetune.Arguments(checkpoint, folder / "maps.npz", output=folder / "fab", held_out=2, **more)
 
 
-def always(label: str) -> np.ndarray:
-    """Probabilities of all held-out wafers."""
-    return np.eye(9)[np.full(len(split_lots(WAFERS, 2).test), CLASSES.index(label))]
-
-
-def test_a_fab_gets_its_own_checkpoint_unless_a_class_got_worse(
+def test_a_fab_gets_its_own_checkpoint_if_it_gained_and_no_class_got_worse(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     known = load_checkpoint(checkpoint)
 
     def fit(task: WaferTask, config: Config, directory: Path, name: str) -> Any:
         assert config.run.init == str(checkpoint) and config.run.steps == 7 and name == "adapting"
+        assert config.optim.frozen == ("stem",) and task.balance == 0.75
         assert task.grids[task.split.train].any() and not task.grids[task.split.test].any()  # never even resized
         params = jax.tree.map(lambda leaf: leaf[None] + 1, known.params)
         return SimpleNamespace(best=SimpleNamespace(params=params))
 
-    right = np.eye(9)[WAFERS.label[split_lots(WAFERS, 2).test]]
-    answers = iter([always("none"), always("Loc"), always("Loc"), right])
+    held_out = WAFERS.row[split_lots(WAFERS, 2).test].tolist()
+    trained_says: dict[bool, str] = {}  # whether held out: one class, or "" for the right ones
+
+    def classify(one: Classifier, wafers: Any) -> Any:
+        says = trained_says[wafers.row.tolist() == held_out] if distance(one, known) == 1 else "Loc"
+        labels = np.full(len(wafers), CLASSES.index(says)) if says else wafers.label
+        return SimpleNamespace(probabilities=np.eye(9)[labels], unlike=None)
+
     monkeypatch.setattr(finetune, "fit", fit)
-    monkeypatch.setattr(finetune, "classify", lambda *_: SimpleNamespace(probabilities=next(answers)))
+    monkeypatch.setattr(finetune, "classify", classify)
     arguments = arguments_for(tmp_path, checkpoint, steps=7)
-    assert wafer_finetune.run(arguments) is False and not (tmp_path / "fab").exists()
-    assert "not written: worse than before for none; label more of these" in capsys.readouterr().err
+    for says, reason in (
+        ({False: "Loc", True: ""}, "nothing is gained over the checkpoint"),
+        ({False: "", True: "none"}, "worse than before for Loc; label more of these"),
+    ):
+        trained_says.update(says)
+        assert wafer_finetune.run(arguments) is False and not (tmp_path / "fab").exists()
+        assert f"not written: {reason}" in capsys.readouterr().err
+    trained_says[True] = ""
     assert wafer_finetune.run(arguments) is True
     after = load_checkpoint(tmp_path / "fab")
-    chex.assert_trees_all_equal(after.params, jax.tree.map(lambda leaf: leaf + 1, known.params))
+    moved = {
+        name: jax.tree.map(lambda leaf, add=name != "stem": leaf + add, part) for name, part in known.params.items()
+    }
+    chex.assert_trees_all_equal(after.params, moved)
     assert after.config == known.config and after.calibration == known.calibration and after.task == known.task
     card = (tmp_path / "fab" / "model_card.md").read_text()
     assert card.startswith("# Card\n") and "1.000 after; decided 100.0%, 100.0%; of the decided wrong" in card

@@ -4,9 +4,11 @@ import csv
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from trm_jax.reporting.markdown import table
@@ -18,11 +20,16 @@ from trm_jax.wafer.evaluation.metrics import seed_scores
 from trm_jax.wafer.maps.answers import decide, plain_cell
 from trm_jax.wafer.maps.validate import NAMES, ReadResult
 from trm_jax.wafer.maps.wafers import CLASSES, UNKNOWN, Wafers, class_index
+from trm_jax.wafer.presets import PRIOR
 from trm_jax.wafer.splits import Split, deal
 from trm_jax.wafer.task import take_seed
 
 FEWEST = 200
 """Labelled wafers from which on a model is adapted."""
+STEM = "stem"
+"""The convolutions in the weights."""
+SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
+"""How far to go from the weights of the checkpoint to the trained ones; validation chooses."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +43,16 @@ class Measured:
     """Share that is decided automatically."""
     wrong: float
     """Share of the decided that is wrong; 0 where nothing is decided."""
+
+
+class Adapted(NamedTuple):
+    """The best of some averages of two classifiers' weights."""
+
+    classifier: Classifier
+    share: float
+    """How far it lies from the first to the second; 0 where training gained nothing."""
+    scores: tuple[float, ...]
+    """Macro-F1 on validation of each of SHARES."""
 
 
 def labelled(read: ReadResult, path: Path) -> Wafers:
@@ -62,15 +79,15 @@ def labelled(read: ReadResult, path: Path) -> Wafers:
     return replace(read.wafers, label=label)
 
 
-def split_lots(wafers: Wafers, seed: int = 0) -> Split:
-    """A quarter of the lots to test, a quarter to choose the weights, the rest to train on.
+def split_lots(wafers: Wafers, held_out: int = 0) -> Split:
+    """A quarter of the lots to test, number ``held_out`` of four, the next to choose the weights, the rest to train on.
 
     Raises ValueError for fewer than four lots with labels, or fewer than FEWEST wafers with labels.
     """
     usable = np.flatnonzero((wafers.label != UNKNOWN) & wafers.clean)
     few = f"{len(usable)} labelled wafers are too few to adapt to; from {FEWEST} on it can help"
     require(len(usable) >= FEWEST, few)
-    part = deal(wafers.label[usable], wafers.group[usable], 4, seed)
+    part = (deal(wafers.label[usable], wafers.group[usable], 4, 0) - held_out) % 4
     return Split("fab", usable[part > 1], usable[part == 1], usable[part == 0])
 
 
@@ -87,46 +104,85 @@ def options(steps: int, learning_rate: float, wafers: int) -> dict[str, Any]:
 def adapt(
     classifier: Classifier, weights: Path, wafers: Wafers, split: Split, options: Mapping[str, Any], directory: Path
 ) -> Classifier:
-    """The classifier after training on ``split``, beginning with the checkpoint ``weights``; the best on validation."""
-    given = {"run.init": str(weights), "run.seeds": (0,), "recursion.curriculum_fraction": 0.0}
+    """The classifier after training on ``split``, beginning with the checkpoint ``weights``; the best on validation.
+
+    Its convolutions stay bitwise: the score of unlike maps looks at them, and trained on some products of a fab they
+    would forget those that it does not have.
+    """
+    given = {
+        "run.init": str(weights), "run.seeds": (0,), "recursion.curriculum_fraction": 0.0, "optim.frozen": (STEM,)
+    }  # fmt: skip
     config = classifier.config.override(**given, **options)
     used = np.concatenate([split.train, split.validation])
-    task = classifier.task
+    # Logits that were moved towards common classes are those of a net that drew them the more often. Drawn otherwise,
+    # training would first of all move them back, and name rare classes where it learned nothing.
+    task = replace(classifier.task, balance=min(1.0, classifier.task.balance + PRIOR))
     grids = task.grids_of(config, wafers, used)
     trained = fit(replace(task, grids=grids, labels=wafers.label, split=split), config, directory, "adapting")
-    return classifier._replace(params=take_seed(trained.best.params))
+    params = take_seed(trained.best.params)
+    return classifier._replace(params=params | {STEM: classifier.params[STEM]})  # an average has roundings
+
+
+def averaged(classifier: Classifier, trained: Classifier, wafers: Wafers, split: Split) -> Adapted:
+    """The best on validation of the weights between two classifiers'; of equally good ones the nearest to the first.
+
+    Averages keep what the first knew and the wafers of the second do not show (Wortsman et al. 2022, WiSE-FT, eq. 1).
+    """
+    candidates = [
+        classifier._replace(params=jax.tree.map(partial(_between, share), classifier.params, trained.params))
+        for share in SHARES
+    ]
+    scores = tuple(measure(one, wafers, split.validation).macro_f1 for one in candidates)
+    best = int(np.argmax(scores))
+    return Adapted(candidates[best], SHARES[best], scores)
+
+
+def _between(share: float, start: Any, end: Any) -> np.ndarray:
+    """``start``, ``end``, or the point that lies ``share`` of the way between them; the ends bitwise."""
+    start, end = np.asarray(start), np.asarray(end)
+    return (start, end)[int(share)] if share in (0, 1) else ((1 - share) * start + share * end).astype(start.dtype)
 
 
 def measure(classifier: Classifier, wafers: Wafers, index: np.ndarray) -> Measured:
     """What a classifier says about the wafers ``index``, which it must not have learned from."""
-    probabilities, truth = classify(classifier, wafers.take(index)).probabilities, wafers.label[index].astype(np.int64)
-    decisions = decide(probabilities, classifier.calibration.review_threshold)
+    answers, truth = classify(classifier, wafers.take(index)), wafers.label[index].astype(np.int64)
+    decisions = decide(answers.probabilities, classifier.calibration.thresholds)
     scores = seed_scores(truth, decisions.predicted[None], len(CLASSES))
-    decided = ~decisions.review
+    decided = ~decisions.review if answers.unlike is None else ~decisions.review & (answers.unlike <= 0)
     wrong = (decisions.predicted != truth)[decided].mean() if decided.any() else 0.0
     return Measured(scores.f1[0], float(scores.macro_f1[0]), float(decided.mean()), float(wrong))
 
 
-def report(before: Measured, after: Measured, wafers: Wafers, split: Split) -> str:
-    """Markdown: held-out wafers and F1 of each class before and after, and what is decided."""
+def report(before: Measured, after: Measured, adapted: Adapted, wafers: Wafers, split: Split) -> str:
+    """Markdown: how the weights were chosen, F1 of each class on held-out wafers before and after, what is decided."""
     truth = wafers.label[split.test]
     counts = np.bincount(truth, minlength=len(CLASSES))
     rows = [
         (CLASSES[kind], int(counts[kind]), f"{before.f1[kind]:.3f}", f"{after.f1[kind]:.3f}")
         for kind in np.flatnonzero(counts)
     ]
+    ways = ", ".join(f"{score:.3f} at {share:.0%}" for share, score in zip(SHARES, adapted.scores, strict=True))
     return (
         f"{len(split.train):,} wafers trained, {len(split.validation):,} chose the weights, {len(truth):,} of "
         f"{len(np.unique(wafers.group[split.test]))} lots were held out.\n\n"
+        f"Macro-F1 on the wafers that choose, on the way from the weights of the checkpoint to the trained ones: "
+        f"{ways}. Taken: {adapted.share:.0%}.\n\n"
         f"{table(['Class', 'Held out', 'F1 before', 'F1 after'], rows)}\n\n"
         f"Macro-F1 {before.macro_f1:.3f} before, {after.macro_f1:.3f} after; decided {before.decided:.1%}, "
         f"{after.decided:.1%}; of the decided wrong {before.wrong:.1%}, {after.wrong:.1%}."
     )
 
 
-def worse(before: Measured, after: Measured, truth: np.ndarray) -> list[str]:
-    """Classes whose held-out wafers are told worse than before."""
-    return [CLASSES[kind] for kind in np.unique(truth) if after.f1[kind] < before.f1[kind]]
+def refusal(adapted: Adapted, before: Measured, after: Measured, truth: np.ndarray, tolerance: float) -> str:
+    """Why the weights should not replace those they began with, or nothing.
+
+    Nothing was gained on validation, or F1 of a class fell by more than ``tolerance`` on the held-out wafers, of
+    classes ``truth``.
+    """
+    if not adapted.share:
+        return "nothing is gained over the checkpoint; label more wafers that it gets wrong"
+    lost = [CLASSES[kind] for kind in np.unique(truth) if after.f1[kind] < before.f1[kind] - tolerance]
+    return f"worse than before for {', '.join(lost)}; label more of these" if lost else ""
 
 
 def save(
