@@ -26,6 +26,9 @@ from trm_jax.wafer.task import take_seed
 
 FEWEST = 200
 """Labelled wafers from which on a model is adapted."""
+REMEMBERED = 0.7
+"""Weight of what the checkpoint says of a wafer beside its label, so that only what they disagree about is learned (Li
+and Hoiem 2016)."""
 STEM = "stem"
 """The convolutions in the weights."""
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -110,7 +113,8 @@ def adapt(
     would forget those that it does not have.
     """
     given = {
-        "run.init": str(weights), "run.seeds": (0,), "recursion.curriculum_fraction": 0.0, "optim.frozen": (STEM,)
+        "run.init": str(weights), "run.seeds": (0,), "recursion.curriculum_fraction": 0.0, "optim.frozen": (STEM,),
+        "loss.distillation": REMEMBERED,
     }  # fmt: skip
     config = classifier.config.override(**given, **options)
     used = np.concatenate([split.train, split.validation])
@@ -118,7 +122,10 @@ def adapt(
     # training would first of all move them back, and name rare classes where it learned nothing.
     task = replace(classifier.task, balance=min(1.0, classifier.task.balance + PRIOR))
     grids = task.grids_of(config, wafers, used)
-    trained = fit(replace(task, grids=grids, labels=wafers.label, split=split), config, directory, "adapting")
+    known = np.zeros((len(wafers), len(CLASSES)), np.float32)
+    known[split.train] = classify(classifier, wafers.take(split.train)).probabilities
+    adapting = replace(task, grids=grids, labels=wafers.label, soft_targets=known, split=split)
+    trained = fit(adapting, config, directory, "adapting")
     params = take_seed(trained.best.params)
     return classifier._replace(params=params | {STEM: classifier.params[STEM]})  # an average has roundings
 
