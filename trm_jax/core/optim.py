@@ -51,15 +51,19 @@ def optimizer(config: OptimConfig, steps: int) -> optax.GradientTransformation:
     return optax.chain(clip, optax.chain(adam, decay, optax.scale_by_learning_rate(shifted)))
 
 
-def freeze(config: OptimConfig, updates):
-    """Updates of all weights, with zeros for the parts that are not trained; the state of the optimizer stays as it is.
+def held(config: OptimConfig, params):
+    """Weights of which the parts that are not trained let no gradient through: they neither cost nor are clipped with.
 
     Raises ValueError for a part that the net does not have.
     """
-    unknown = set(config.frozen) - set(updates)
-    require(not unknown, f"optim.frozen: the net has no part {min(unknown, default='')}, but {', '.join(updates)}")
-    still = {name: jax.tree.map(jnp.zeros_like, updates[name]) for name in config.frozen}
-    return {**updates, **still}
+    unknown = set(config.frozen) - set(params)
+    require(not unknown, f"optim.frozen: the net has no part {min(unknown, default='')}, but {', '.join(params)}")
+    return {**params, **{name: jax.lax.stop_gradient(params[name]) for name in config.frozen}}
+
+
+def still(config: OptimConfig, updates):
+    """Updates of all weights, with zeros for the parts that are not trained, which would decay otherwise."""
+    return {**updates, **{name: jax.tree.map(jnp.zeros_like, updates[name]) for name in config.frozen}}
 
 
 def scale_by_adam_atan2(beta1: float, beta2: float) -> optax.GradientTransformation:

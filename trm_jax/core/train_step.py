@@ -4,7 +4,6 @@ A state here belongs to one model; `trm_jax.training.devices` runs many of them 
 """
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -132,7 +131,11 @@ def train_step(config: Config, task: Task, state: TrainState, data: TrainingData
         loss, samples = _carried_loss, (slots, minimum_steps(config, explore_key, slots.steps.shape))
     else:
         loss, samples = _summed_loss, (batch,)
-    gradient, terms, carry = _gradient(partial(loss, config), config.run.accumulate, state.params, samples)
+
+    def trained(params, *samples):
+        return loss(config, optim.held(config.optim, params), *samples)
+
+    gradient, terms, carry = _gradient(trained, config.run.accumulate, state.params, samples)
     drawn = (batch if carry is None else carry.batch).get("puzzle")
     params, opt_state = _updated(config, state, gradient, drawn)
     metrics = {
@@ -177,7 +180,7 @@ def _updated(config: Config, state: TrainState, gradient, drawn):
     """Weights and optimizer state after one update; ``drawn`` (B,) are the puzzles of the batch, None for the first."""
     (weights, table), (slope, table_slope) = optim.split_table(state.params), optim.split_table(gradient)
     updates, opt_state = optim.optimizer(config.optim, config.run.steps).update(slope, state.optimizer, weights)
-    params = optax.apply_updates(weights, optim.freeze(config.optim, updates))
+    params = optax.apply_updates(weights, optim.still(config.optim, updates))
     if table is not None:
         drawn = jnp.zeros(1, jnp.int32) if drawn is None else drawn
         table = optim.update_table(config.optim, config.run.steps, table, table_slope, drawn, state.step)

@@ -14,7 +14,7 @@ import numpy as np
 from trm_jax.reporting.markdown import table
 from trm_jax.support.schema import require
 from trm_jax.training.loop import fit
-from trm_jax.wafer.checkpoint import CARD, REFERENCE, Classifier, save_checkpoint
+from trm_jax.wafer.checkpoint import CARD, REFERENCE, Calibration, Classifier, save_checkpoint
 from trm_jax.wafer.classify import classify
 from trm_jax.wafer.evaluation.metrics import seed_scores
 from trm_jax.wafer.maps.answers import decide, plain_cell
@@ -26,11 +26,8 @@ from trm_jax.wafer.task import take_seed
 
 FEWEST = 200
 """Labelled wafers from which on a model is adapted."""
-REMEMBERED = 0.7
-"""Weight of what the checkpoint says of a wafer beside its label, so that only what they disagree about is learned (Li
-and Hoiem 2016)."""
-STEM = "stem"
-"""The convolutions in the weights."""
+FROZEN = ("stem", "net")
+"""The convolutions and layers in the weights, which stay as they are."""
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 """How far to go from the weights of the checkpoint to the trained ones; validation chooses."""
 
@@ -109,12 +106,12 @@ def adapt(
 ) -> Classifier:
     """The classifier after training on ``split``, beginning with the checkpoint ``weights``; the best on validation.
 
-    Its convolutions stay bitwise: the score of unlike maps looks at them, and trained on some products of a fab they
-    would forget those that it does not have.
+    All but the read-out stays bitwise: the score of unlike maps looks at what the convolutions see, and trained on some
+    products of a fab they would forget those that it does not have.
     """
     given = {
-        "run.init": str(weights), "run.seeds": (0,), "recursion.curriculum_fraction": 0.0, "optim.frozen": (STEM,),
-        "loss.distillation": REMEMBERED,
+        "run.init": str(weights), "run.seeds": (0,), "recursion.curriculum_fraction": 0.0, "optim.frozen": FROZEN,
+        "loss.distillation": 1.0,
     }  # fmt: skip
     config = classifier.config.override(**given, **options)
     used = np.concatenate([split.train, split.validation])
@@ -122,12 +119,24 @@ def adapt(
     # training would first of all move them back, and name rare classes where it learned nothing.
     task = replace(classifier.task, balance=min(1.0, classifier.task.balance + PRIOR))
     grids = task.grids_of(config, wafers, used)
-    known = np.zeros((len(wafers), len(CLASSES)), np.float32)
-    known[split.train] = classify(classifier, wafers.take(split.train)).probabilities
-    adapting = replace(task, grids=grids, labels=wafers.label, soft_targets=known, split=split)
+    targets = np.zeros((len(wafers), len(CLASSES)), np.float32)
+    targets[split.train] = corrected(classifier, wafers.take(split.train))
+    adapting = replace(task, grids=grids, labels=wafers.label, soft_targets=targets, split=split)
     trained = fit(adapting, config, directory, "adapting")
     params = take_seed(trained.best.params)
-    return classifier._replace(params=params | {STEM: classifier.params[STEM]})  # an average has roundings
+    kept = {name: classifier.params[name] for name in FROZEN}  # their average over the training has roundings
+    return classifier._replace(params=params | kept)
+
+
+def corrected(classifier: Classifier, wafers: Wafers) -> np.ndarray:
+    """Probabilities (N, classes) to learn: those of the classifier where it agrees with the label, else the label.
+
+    What it knows then asks for no change of the weights: only what it gets wrong does (after Li and Hoiem 2016,
+    Learning without Forgetting).
+    """
+    said = classify(classifier._replace(calibration=Calibration()), wafers).probabilities
+    agrees = said.argmax(axis=1) == wafers.label
+    return np.where(agrees[:, None], said, np.eye(len(CLASSES), dtype=np.float32)[wafers.label])
 
 
 def averaged(classifier: Classifier, trained: Classifier, wafers: Wafers, split: Split) -> Adapted:
