@@ -41,7 +41,7 @@ class Arguments:
     """How the cells are coded where they are not 0, 1, 2: `swapped`, or such as pass=1,fail=0,outline=disc."""
     steps: int | None = None
     """Updates of the weights; 300, with --preset smoke 20."""
-    lr: float = 5e-3
+    lr: float = 1e-3
     """Peak learning rate of the read-out, which alone is trained."""
     tolerance: float = 0.01
     """How much lower F1 of a class may be on the held-out lots before the new weights are refused."""

@@ -10,7 +10,7 @@ from sklearn.metrics import f1_score, log_loss
 
 from trm_jax.reporting.interval import Interval
 from trm_jax.wafer.evaluation import metrics
-from trm_jax.wafer.evaluation.pooled import adaptive, by_size, by_split, by_step, lots, measure
+from trm_jax.wafer.evaluation.pooled import adaptive, by_size, by_split, by_step, lots, measure, together
 from trm_jax.wafer.evaluation.trust.calibration import fit_temperature
 from trm_jax.wafer.maps.wafers import CLASSES
 
@@ -30,6 +30,19 @@ def test_the_scores_are_those_of_scikit_learn_averaged_over_seeds(pooled):
     )
     assert scores["loss_tempered"].value < scores["loss"].value
     assert scores["ece_tempered"].value != scores["ece"].value
+
+
+def test_all_seeds_together_answer_with_the_mean_of_their_probabilities(pooled):
+    draws = draws_of(pooled)
+    found = together(pooled, draws)
+    tempered = softmax(pooled.logits[:, 2] / pooled.temperature[:, pooled.fold, None], axis=-1)
+    answers = tempered.mean(axis=0).argmax(axis=-1)
+    assert found["macro_f1"].value == pytest.approx(f1_score(pooled.truth, answers, average="macro"))
+    assert found["accuracy"].value == pytest.approx((answers == pooled.truth).mean())
+    alone = measure(pooled, draws)
+    for name in ("accuracy", "macro_f1"):
+        assert found[f"{name}_gain"].value == pytest.approx(found[name].value - alone[name].value) != 0
+        assert found[f"{name}_gain"].high - found[f"{name}_gain"].low < alone[name].high - alone[name].low  # paired
 
 
 def test_temperatures_come_from_validation_of_the_same_split_and_seed(used, pooled):

@@ -49,6 +49,9 @@ class Results:
     rates: dict[str, float]
     """alpha, the error rate allowed among automatic decisions, and delta, the probability that the promise fails."""
     measured: dict[str, Interval]
+    together: dict[str, Interval]
+    """Accuracy and macro-F1 of all seeds as one classifier, which answers with the mean of their probabilities, and
+    what each gains over the seeds' mean score, ``accuracy_gain`` and ``macro_f1_gain``; empty for one seed."""
     confusion: np.ndarray
     """(C, C), wafers of each class (rows) by answer, mean over seeds."""
     steps: pd.DataFrame
@@ -93,6 +96,7 @@ def compute(
     return Results(
         rates=dict(rates),
         measured=measured,
+        together=pooled.together(tested, draws) if len(tested.logits) > 1 else {},
         confusion=counts.confusion.sum(axis=0).mean(axis=0),
         steps=pooled.by_step(tested, draws),
         thresholds=thresholds,
@@ -144,6 +148,7 @@ def long_table(results: Results, tested: Pooled) -> pd.DataFrame:
             rows.append((part, name, score, *(value if isinstance(value, Interval) else (value, np.nan, np.nan))))
 
     add("score", "all", results.measured)
+    add("score", "all seeds together", results.together)
     mixed = metrics.at_wm811k_prior(results.confusion)
     add(FULL_MIX, "all", {name: float(getattr(mixed, name)) for name in ("accuracy", "macro_f1")})
     for (true, named), number in np.ndenumerate(results.confusion):
