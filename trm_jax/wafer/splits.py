@@ -132,5 +132,5 @@ def _check_classes(
         names = ", ".join(CLASSES[label] for label in sorted(missing))
         message = f"{wafers.source}: no wafer of class {names} in the {part} part of split {split.name}"
         if part != "validation":
-            raise ValueError(f"{message}; use more wafers, fewer folds or another seed")
+            raise ValueError(f"{message}; use more wafers or fewer folds")
         warnings.warn(message, stacklevel=3)

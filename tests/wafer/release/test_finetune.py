@@ -77,7 +77,7 @@ def test_what_gained_nothing_and_a_class_that_got_worse_are_refused(checkpoint: 
     truth = np.array([0, 1, 1])  # class 2 is not among the held-out wafers
     assert refusal(half, before, after, truth, 0.01) == "worse than before for Donut; label more of these"
     assert refusal(half, before, after, truth, 0.06) == "" == refusal(half, before, before, np.arange(9), 0.0)
-    assert refusal(none, before, before, truth, 0.01).startswith("nothing is gained over the checkpoint")
+    assert refusal(none, before, before, truth, 0.01).startswith("no more than 0.01 of macro-F1 is gained; label more")
 
 
 def distance(one: Classifier, other: Classifier) -> float:
@@ -165,7 +165,7 @@ def test_a_fab_gets_its_own_checkpoint_if_it_gained_and_no_class_got_worse(
     monkeypatch.setattr(finetune, "classify", classify)
     arguments = arguments_for(tmp_path, checkpoint, steps=7)
     for says, reason in (
-        ({False: "Loc", True: ""}, "nothing is gained over the checkpoint"),
+        ({False: "Loc", True: ""}, "no more than 0.01 of macro-F1 is gained"),
         ({False: "", True: "none"}, "worse than before for Loc; label more of these"),
     ):
         trained_says.update(says)

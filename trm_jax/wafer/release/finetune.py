@@ -198,7 +198,7 @@ def refusal(adapted: Adapted, before: Measured, after: Measured, truth: np.ndarr
     classes ``truth``.
     """
     if not adapted.share:
-        return "nothing is gained over the checkpoint; label more wafers that it gets wrong"
+        return f"no more than {MARGIN} of macro-F1 is gained; label more wafers that the checkpoint gets wrong"
     lost = [CLASSES[kind] for kind in np.unique(truth) if after.f1[kind] < before.f1[kind] - tolerance]
     return f"worse than before for {', '.join(lost)}; label more of these" if lost else ""
 
