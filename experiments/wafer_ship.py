@@ -33,8 +33,9 @@ class Arguments:
     """Checkpoint to write; needed unless --preset smoke."""
     preset: Literal["none", "smoke"] = "none"
     """smoke: the run that `wafer_train.py --preset smoke --all-lots` leaves, on its generated wafers."""
-    folds: Path | None = None
-    """Run of wafer_train.py on all folds, of the same recipe, to calibrate with; needed unless --preset smoke."""
+    folds: tuple[Path, ...] = ()
+    """Runs of wafer_train.py on all folds, of the same recipe, a seed each, to calibrate with; needed unless --preset
+    smoke."""
     evaluation: Path | None = None
     """Folder that wafer_evaluate.py wrote for the cross-validation of the same recipe."""
     data: Path | None = None
@@ -60,7 +61,7 @@ def run(arguments: Arguments) -> None:
     if output is None:
         raise ValueError("give --output, or --preset smoke")
     if not smoke:
-        require(arguments.folds is not None, "give --folds, a run of wafer_train.py of the same recipe on all folds")
+        require(len(arguments.folds) > 0, "give --folds, a run of wafer_train.py of the same recipe on all folds")
         refuse_existing(output)
     check_folder(output)
     directory, wafers = run_and_wafers(arguments.run, arguments.preset, 0, arguments.data)

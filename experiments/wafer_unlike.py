@@ -45,7 +45,7 @@ def run(arguments: Arguments) -> None:
     classifier = unknown.threshold_of(load_checkpoint(arguments.checkpoint))
     check_folder(arguments.checkpoint, "--checkpoint")
     if arguments.folds:
-        classifier = unknown.calibrated(classifier, arguments, wafers, arguments.folds)
+        classifier = unknown.calibrated(classifier, arguments, wafers)
     split = unknown.choose_split(wafers, arguments)
     text, unlike, held = unknown.measure(
         arguments, wafers, classifier, split, Sizes(**(unknown.SMOKE if smoke else {}))

@@ -185,6 +185,8 @@ def test_the_best_seed_ships_with_its_card(tmp_path, monkeypatch, run, capsys):
             results.write_text(content)
         with pytest.raises(SystemExit, match=f"^error: .*{reason}"):
             run(wafer_ship, *ship)
+    with pytest.raises(SystemExit, match="judged together must have seeds of their own, got"):
+        run(wafer_ship, *ship, tmp_path / "run")  # the same run twice
     assert not (tmp_path / "edge").exists()
     write_evaluation(evaluation, trained)
     run(wafer_ship, *ship)

@@ -1,5 +1,6 @@
 """From a run on all lots to a checkpoint that ships: the best seed on validation, calibrated, with a model card."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -53,12 +54,12 @@ class Candidate:
     """What it was calibrated with; None where the wafers that chose the weights had to do."""
 
 
-def best_of_run(run: Path, wafers: Wafers, promise: Promise, cross: Path | None = None) -> Candidate:
+def best_of_run(run: Path, wafers: Wafers, promise: Promise, cross: Sequence[Path] = ()) -> Candidate:
     """Choose and calibrate among the seeds of a run of ``wafer_train.py --all-lots`` on these wafers.
 
-    Calibrated on the test wafers of ``cross``, a cross-validation of the same recipe; without it on the wafers that
-    chose the weights, which flatters, and with one threshold for all classes. Raises ValueError where a run is not
-    complete, or of other wafers or recipes.
+    Calibrated on the test wafers of ``cross``, cross-validations of the same recipe with one seed or several; without
+    them on the wafers that chose the weights, which flatters, and with one threshold for all classes. Raises ValueError
+    where a run is not complete, or of other wafers or recipes.
     """
     directory = run / "all-lots"
     answers, split = stored.load_predicted(directory / "validation.npz"), all_lots(wafers)
@@ -93,14 +94,19 @@ def best_of_run(run: Path, wafers: Wafers, promise: Promise, cross: Path | None 
     )
 
 
-def tested_folds(run: Path, wafers: Wafers, how: dict[str, Any] | None = None) -> Pooled:
-    """The test wafers of all folds of a run. Raises ValueError where one is missing or the recipe is not ``how``."""
-    splits = folds(wafers)
-    found = stored.read_run(run, wafers, splits)
-    require(len(found) == len(splits), f"{run} has {len(found)} of {len(splits)} folds; calibration needs them all")
-    same = how is None or stored.recipe(found[0].config, found[0].prediction_options) == how
-    require(same, f"{run} is of another recipe than what ships; its calibration says nothing")
-    return pool(found, wafers)
+def tested_folds(runs: Sequence[Path], wafers: Wafers, how: dict[str, Any] | None = None) -> Pooled:
+    """The test wafers of all folds of runs of one recipe, the answers of all their seeds.
+
+    Raises ValueError where a fold is missing, a seed is there twice, or the recipe is not ``how``.
+    """
+    splits, found = folds(wafers), []
+    for run in runs:
+        part = stored.read_run(run, wafers, splits)
+        require(len(part) == len(splits), f"{run} has {len(part)} of {len(splits)} folds; calibration needs them all")
+        same = how is None or stored.recipe(part[0].config, part[0].prediction_options) == how
+        require(same, f"{run} is of another recipe than what ships; its calibration says nothing")
+        found.append(part)
+    return pool(stored.join_runs(found), wafers)
 
 
 def dies_range(wafers: Wafers) -> tuple[float, float]:

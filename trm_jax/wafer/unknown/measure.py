@@ -50,8 +50,8 @@ class UnlikeSettings:
     called Random."""
     fold: int | None = None
     """The fold whose weights these are; not needed for weights of all lots."""
-    folds: Path | None = None
-    """Run of wafer_train.py on all folds, of the recipe of the checkpoint, to calibrate it with."""
+    folds: tuple[Path, ...] = ()
+    """Runs of wafer_train.py on all folds, of the recipe of the checkpoint, a seed each, to calibrate it with."""
     lean: bool = False
     """Train briefly without a pattern, and ask whether it is noticed; nothing of the checkpoint is used."""
     updates: int = 400
@@ -142,14 +142,16 @@ def measure(
     return told_apart(classifier, unknown, held, held_out.label), unlike, held
 
 
-def calibrated(classifier: "Classifier", settings: UnlikeSettings, wafers: Wafers, run: Path) -> "Classifier":
+def calibrated(classifier: "Classifier", settings: UnlikeSettings, wafers: Wafers) -> "Classifier":
     """With temperature and thresholds of the test wafers of --folds."""
     from trm_jax.wafer.checkpoint import Calibration
     from trm_jax.wafer.evaluation.trust.cross_fit import of_folds
     from trm_jax.wafer.release.ship import tested_folds
 
-    fitted = of_folds(tested_folds(run, wafers), wafers, settings.promise)
+    fitted = of_folds(tested_folds(settings.folds, wafers), wafers, settings.promise)
     print(fitted.sentence(), end="\n\n")
-    require(fitted.threshold < 1, f"{run}: at no confidence is so little wrong that anything may be decided")
+    require(
+        fitted.threshold < 1, f"{settings.folds[0]}: at no confidence is so little wrong that anything may be decided"
+    )
     dies = classifier.calibration.dies
     return classifier._replace(calibration=Calibration(fitted.temperature, fitted.threshold, fitted.limits, dies))
