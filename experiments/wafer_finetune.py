@@ -93,7 +93,8 @@ def run(arguments: Arguments) -> bool:
         options = finetune.options(steps, arguments.lr, len(split.train))
         trained = finetune.adapt(classifier, checkpoint, wafers, split, options, folder / "run")
         adapted = finetune.averaged(classifier, trained, wafers, split)
-        before, after = (finetune.measure(one, wafers, split.test) for one in (classifier, adapted.classifier))
+        before = finetune.measure(classifier, wafers, split.test)
+        after = finetune.measure(adapted.classifier, wafers, split.test) if adapted.share else before
         report = finetune.report(before, after, adapted, wafers, split)
         print(report)
         refused = finetune.refusal(adapted, before, after, wafers.label[split.test], arguments.tolerance)

@@ -61,7 +61,13 @@ class Arguments:
 
 
 def run(arguments: Arguments) -> None:
-    from trm_jax.wafer.folds import Answering, choose_splits, describe, train_splits  # here: --help needs no jax
+    from trm_jax.wafer.folds import (  # here: --help needs no jax
+        Answering,
+        choose_splits,
+        describe,
+        teaching_nets,
+        train_splits,
+    )
     from trm_jax.wafer.task import WaferTask
 
     flags = arguments.training
@@ -81,6 +87,8 @@ def run(arguments: Arguments) -> None:
         run = config.run
         print(f"{run.steps:,} steps of {run.batch} wafers, {len(run.seeds)} seeds, {len(splits)} splits")
         return
+    for split in splits:
+        teaching_nets(arguments.teachers, wafers, split)  # what cannot teach is refused before anything is written
     about = {"source": wafers.source, "wafers": len(wafers), "left out": arguments.leave_out}
     answers: dict[str, Any] = {"views": arguments.views, "prior": arguments.prior}
     if arguments.teachers:

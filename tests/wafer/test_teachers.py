@@ -83,3 +83,4 @@ def test_runs_that_cannot_teach_are_refused(tmp_path):
     options = ("--options", "loss.distillation=0.5")
     absent = script("wafer_train.py", "--preset", "smoke", "--output", tmp_path, "--teachers", tmp_path / "b", *options)
     assert absent.returncode == 1 and str(tmp_path / "b") in absent.stderr and "Traceback" not in absent.stderr
+    assert not (tmp_path / "wafer-smoke").exists()  # the same command with other teachers may follow

@@ -91,24 +91,33 @@ def train_splits(
         print(summary(config, wafers, split.name, answers))
 
 
-def taught_by(teachers: Sequence[Path], wafers: Wafers, split: Split) -> np.ndarray:
-    """Mean probabilities (N, classes) float32 that the nets of these runs give the training wafers of a split.
+def teaching_nets(teachers: Sequence[Path], wafers: Wafers, split: Split) -> list[tuple[Path, float]]:
+    """Weights of a split in these runs, with the prior that their logits are shifted by.
 
-    Without the shift towards common classes, which the student gets itself. Raises ValueError for a run without nets
-    of the split, or with other wafers.
+    Raises ValueError for a run without nets of the split, or with other wafers.
     """
-    found: list[np.ndarray] = []
-    known = wafers.take(split.train)
+    found = []
     for run in teachers:
         about = read_json(run / "wafers.json")
         same = about.get("source") == wafers.source and about.get("wafers") == len(wafers)
         require(same, f"{run} was trained on {about.get('source')}, not on {wafers.source}: it cannot teach")
         nets = sorted((run / split.name).glob("weights-*"))
         require(len(nets) > 0, f"{run / split.name} has no weights: train it on this split before it teaches")
-        shift = prior_shift(wafers.label[split.train], about["prior"])
-        for path in nets:
-            said = classify(load_checkpoint(path), known, shown=sys.stderr.isatty()).probabilities * np.exp(-shift)
-            found.append(said / said.sum(axis=1, keepdims=True))
+        found += [(path, float(about["prior"])) for path in nets]
+    return found
+
+
+def taught_by(teachers: Sequence[Path], wafers: Wafers, split: Split) -> np.ndarray:
+    """Mean probabilities (N, classes) float32 that the nets of these runs give the training wafers of a split.
+
+    Without the shift towards common classes, which the student gets itself. Raises as `teaching_nets` does.
+    """
+    found: list[np.ndarray] = []
+    known = wafers.take(split.train)
+    for path, prior in teaching_nets(teachers, wafers, split):
+        shift = prior_shift(wafers.label[split.train], prior)
+        said = classify(load_checkpoint(path), known, shown=sys.stderr.isatty()).probabilities * np.exp(-shift)
+        found.append(said / said.sum(axis=1, keepdims=True))
     targets = np.zeros((len(wafers), len(CLASSES)), np.float32)
     targets[split.train] = np.mean(found, axis=0)
     return targets

@@ -34,7 +34,7 @@ def test_the_scores_are_those_of_scikit_learn_averaged_over_seeds(pooled):
 
 def test_all_seeds_together_answer_with_the_mean_of_their_probabilities(pooled):
     draws = draws_of(pooled)
-    found = together(pooled, draws)
+    found = together(pooled, pooled.counts(pooled.depth), draws)
     tempered = softmax(pooled.logits[:, 2] / pooled.temperature[:, pooled.fold, None], axis=-1)
     answers = tempered.mean(axis=0).argmax(axis=-1)
     assert found["macro_f1"].value == pytest.approx(f1_score(pooled.truth, answers, average="macro"))

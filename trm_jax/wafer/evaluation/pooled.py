@@ -102,12 +102,15 @@ def measure(pooled: Pooled, draws: np.ndarray) -> dict[str, Interval]:
     return raw | {f"{name}_tempered": tempered[name] for name in ("ece", "loss")}
 
 
-def together(pooled: Pooled, draws: np.ndarray) -> dict[str, Interval]:
-    """Scores of the mean of the seeds' probabilities, as one classifier, and its paired gains over the seeds' mean."""
+def together(pooled: Pooled, alone: GroupCounts, draws: np.ndarray) -> dict[str, Interval]:
+    """Scores of the mean of the seeds' probabilities, as one classifier, and its paired gains over the seeds' mean.
+
+    ``alone`` are the counts of the seeds after the trained depth.
+    """
     mean = pooled.probabilities(pooled.depth).mean(axis=0)
     counts = metrics.count(pooled.truth, mean, pooled.group)
     scores = metrics.with_intervals(counts, draws)
-    gains = _gains(counts, pooled.counts(pooled.depth), draws)
+    gains = _gains(counts, alone, draws)
     return {name: scores[name] for name in ("accuracy", "macro_f1")} | gains
 
 

@@ -96,7 +96,7 @@ def compute(
     return Results(
         rates=dict(rates),
         measured=measured,
-        together=pooled.together(tested, draws) if len(tested.logits) > 1 else {},
+        together=pooled.together(tested, counts, draws) if len(tested.logits) > 1 else {},
         confusion=counts.confusion.sum(axis=0).mean(axis=0),
         steps=pooled.by_step(tested, draws),
         thresholds=thresholds,

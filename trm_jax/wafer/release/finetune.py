@@ -4,12 +4,11 @@ import csv
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
+import optax
 
 from trm_jax.reporting.markdown import table
 from trm_jax.support.schema import require
@@ -147,18 +146,12 @@ def averaged(classifier: Classifier, trained: Classifier, wafers: Wafers, split:
     Averages keep what the first knew and the wafers of the second do not show (Wortsman et al. 2022, WiSE-FT, eq. 1).
     """
     candidates = [
-        classifier._replace(params=jax.tree.map(partial(_between, share), classifier.params, trained.params))
+        classifier._replace(params=optax.incremental_update(trained.params, classifier.params, share))
         for share in SHARES
     ]
     scores = tuple(measure(one, wafers, split.validation).macro_f1 for one in candidates)
     nearest = next(number for number, score in enumerate(scores) if score >= max(scores) - MARGIN)
     return Adapted(candidates[nearest], SHARES[nearest], scores)
-
-
-def _between(share: float, start: Any, end: Any) -> np.ndarray:
-    """``start``, ``end``, or the point that lies ``share`` of the way between them; the ends bitwise."""
-    start, end = np.asarray(start), np.asarray(end)
-    return (start, end)[int(share)] if share in (0, 1) else ((1 - share) * start + share * end).astype(start.dtype)
 
 
 def measure(classifier: Classifier, wafers: Wafers, index: np.ndarray) -> Measured:
