@@ -92,6 +92,8 @@ def test_options_that_contradict_each_other_are_refused():
         Config().override(**{"model.mixer": "convolution", "model.prefix_tokens": 1, "model.prefix_width": 8})
     with pytest.raises(ValueError, match=r"model.answers=3 needs a pooled model.readout"):
         Config().override(**{"model.answers": 3})
+    with pytest.raises(ValueError, match=r"model.members=2 needs a model without puzzle vectors"):
+        Config().override(**{"model.members": 2, "model.prefix_tokens": 1, "model.prefix_width": 8})
     with pytest.raises(ValueError, match="must divide the width"):
         Config().override(**{"model.mixer": "attention", "model.heads": 5})
     with pytest.raises(ValueError, match="unknown option 'speed'"):
@@ -218,6 +220,7 @@ CHANGES = {
 # Proved elsewhere, because they change the program and not its result, or act outside the training step.
 ELSEWHERE = {
     "recursion.remat": "test_model.py",
+    "model.members": "test_members.py",
     "model.encoder.channels": "test_encoders.py",
     "recursion.curriculum_N_sup": "test_loop.py",
     "recursion.curriculum_fraction": "test_loop.py",

@@ -33,9 +33,10 @@ def test_all_kinds_answer_as_jax_does(name: str, tmp_path: Path) -> None:
     session = open_session(tmp_path / "model.onnx")
     ends = [*session.get_inputs(), *session.get_outputs()]
     assert {end.shape[0] for end in ends} == {1}
-    features = ["features"] if name == "wafer" else []
+    images = tiny.config.model.encoder is not None
+    features = ["features"] if images else []
     assert [end.name for end in ends] == ["inputs", "logits", "probabilities", "halt", *features]
-    assert ends[0].type == ("tensor(float)" if name == "wafer" else "tensor(int32)")
+    assert ends[0].type == ("tensor(float)" if images else "tensor(int32)")
     x = agreement.questions(tiny.saved("question", tmp_path), tiny.inputs)
     close(agreement.step_answers(tiny.saved("step", tmp_path), tiny.initial, x, 3), tiny.expected)
 
@@ -75,7 +76,9 @@ def test_each_weight_is_stored_once_in_every_graph(name: str) -> None:
                 forms.append(kernel.reshape(3, 3, -1, kernel.shape[1]).transpose(3, 2, 0, 1))
             assert sum(any(np.array_equal(one, form) for form in forms) for one in values) == 1
     names = {tensor.name for tensor in tiny.graph("model").graph.initializer}
-    assert {"readout.kernel", "halting.kernel", "net.block_0.mlp.down.kernel"} <= names
+    nets = [f"{net}." for net in tiny.params] if name == "members" else [""]
+    stored = ("readout.kernel", "halting.kernel", "net.block_0.mlp.down.kernel")
+    assert {f"{net}{weight}" for net in nets for weight in stored} <= names
 
 
 @every_model
@@ -84,7 +87,8 @@ def test_half_precision_changes_weights_and_keeps_inputs_and_outputs(name: str, 
     half = graph.to_half(tiny.graph("model"), METADATA)
     graph.save(tmp_path / "half.onnx", half)
     types = {tensor.name: tensor.data_type for tensor in half.graph.initializer}
-    assert types["readout.kernel"] == TensorProto.FLOAT16 and TensorProto.FLOAT not in types.values()
+    readout = "member_1.readout.kernel" if name == "members" else "readout.kernel"
+    assert types[readout] == TensorProto.FLOAT16 and TensorProto.FLOAT not in types.values()
     answers = agreement.file_answers(tmp_path / "half.onnx", tiny.inputs)
     assert all(values.dtype == np.float32 for values in answers)
     difference = np.abs(answers.logits - tiny.expected.logits).max()

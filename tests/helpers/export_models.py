@@ -32,6 +32,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
                "model.positions": "rotary_1d", "model.separate_nets": True},
     "convolution": {"model.mixer": "convolution", "model.grid": (2, 5), "model.norm": "pre"},
 }  # fmt: skip
+CONFIGS["members"] = CONFIGS["wafer"] | {"model.members": 2}
 METADATA = Metadata(["one", "two"], {"kind": "x"}, 1.7, 0.8, {"a": [1]}, {"commit": "c"}, {})
 every_model = pytest.mark.parametrize("name", list(CONFIGS))
 
@@ -42,11 +43,13 @@ class Case:
     def __init__(self, name: str):
         self.config = Config().override(**SMALL).override(**CONFIGS[name])
         self.params = model.initialise(self.config.model, jax.random.key(0))
-        kernel = self.params["halting"]["kernel"]
-        self.params["halting"] = {"kernel": jax.random.normal(jax.random.key(1), kernel.shape), "bias": jnp.zeros(2)}
+        for number, net in enumerate([self.params] if "halting" in self.params else self.params.values()):
+            kernel = jax.random.normal(jax.random.key(1 + number), net["halting"]["kernel"].shape)
+            net["halting"] = {"kernel": kernel, "bias": jnp.zeros(2)}
+        image = self.config.model.encoder is not None
         blank = model.blank_inputs(self.config.model, 6)
-        values = np.random.default_rng(0).integers(0, 256 if name == "wafer" else 6, blank.shape)
-        self.inputs = values.astype(np.float32 if name == "wafer" else np.int32)
+        values = np.random.default_rng(0).integers(0, 256 if image else 6, blank.shape)
+        self.inputs = values.astype(np.float32 if image else np.int32)
         outputs = jax.jit(lambda inputs: model.forward(self.config, self.params, inputs))(self.inputs)
         logits, halt = (np.moveaxis(np.asarray(leaf), 0, 1) for leaf in (outputs.logits, outputs.q_halt))
         probabilities = np.exp(logits / 1.7) / np.exp(logits / 1.7).sum(axis=-1, keepdims=True)

@@ -110,6 +110,8 @@ class ModelConfig:
     """Length of the learned vector of a puzzle; padded with zeros to prefix_tokens * width. 0: no puzzle embedding."""
     puzzles: int = 1
     """Number of puzzle identifiers with an embedding of their own."""
+    members: int = 1
+    """Nets, each trained by itself, that answer together with the mean of their probabilities; for answering only."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Precision of the computation; weights, norms, scores, softmax and losses stay in float32."""
     matmul_precision: Literal["auto", "default", "high", "highest"] = "auto"
@@ -138,8 +140,8 @@ class ModelConfig:
 
     @property
     def state_tokens(self) -> int:
-        """Tokens of x, y and z: those of all views."""
-        return self.views * self.tokens
+        """Tokens of x, y and z: those of all views and members."""
+        return self.members * self.views * self.tokens
 
     @property
     def net_width(self) -> int:
@@ -153,7 +155,7 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         check_types(self, "model.")
-        positive = ("vocabulary", "classes", "width", "heads", "hidden_multiple", "puzzles", "answers")
+        positive = ("vocabulary", "classes", "width", "heads", "hidden_multiple", "puzzles", "answers", "members")
         for name in positive:
             require(getattr(self, name) >= 1, f"model.{name} must be at least 1, got {getattr(self, name)}")
         require(self.layers >= 0, f"model.layers must not be negative, got {self.layers}")
@@ -197,6 +199,10 @@ class ModelConfig:
         require(
             self.answers == 1 or self.readout != "cell",
             f"model.answers={self.answers} needs a pooled model.readout: there is one answer for every cell otherwise",
+        )
+        require(
+            self.members == 1 or self.prefix_width == 0,
+            f"model.members={self.members} needs a model without puzzle vectors: set model.prefix_width=0",
         )
         require(
             self.prefix_width <= self.prefix_tokens * self.width,

@@ -18,6 +18,7 @@ from onnxconverter_common.float16 import convert_float_to_float16
 
 from trm_jax.core.config import Config
 from trm_jax.core.network import model
+from trm_jax.core.network.encoders import question_features
 from trm_jax.edge.format import WEIGHTS, Metadata, write_metadata
 from trm_jax.export.rewrite import fold_constants, nodes, optimize, weight_names
 from trm_jax.support.files import one_line, replacing
@@ -131,7 +132,7 @@ def adaptive(config: Config, params: Any, temperature: float) -> Callable[..., t
 
 
 def _features(config: Config, x: Any) -> tuple:
-    return (model.question_features(config, x),) if config.model.encoder else ()
+    return (question_features(config.model, x),) if config.model.encoder else ()
 
 
 def _answers(output: model.StepOutput, temperature: float) -> tuple:

@@ -15,6 +15,7 @@ from trm_jax.core.config import Config, LossConfig, OptimConfig, RecursionConfig
 from trm_jax.core.sharding import tree_where
 from trm_jax.core.task import Task, default_options, run_options
 from trm_jax.core.train_step import TrainingData, TrainState
+from trm_jax.support.schema import require
 from trm_jax.support.terminal import progress
 from trm_jax.support.terminal.cli import Paused
 from trm_jax.training.checkpoint import Checkpoints, starting_weights
@@ -64,9 +65,11 @@ def fit(task: Task, config: Config, directory: Path, name: str = "run") -> Train
     The task's metric on validation, after the last supervision step, decides the best weights. Ends bitwise equal
     whether it was interrupted or not, and on other devices equal up to rounding. With several processes all of them
     must call it together, with the same arguments and a directory they all see.
-    Raises ValueError when the directory holds another run or memory is too small, Diverged when a loss is NaN or
-    infinite, Paused when ``run.minutes`` are over.
+    Raises ValueError when the directory holds another run or memory is too small, or for a model of several members,
+    Diverged when a loss is NaN or infinite, Paused when ``run.minutes`` are over.
     """
+    members = config.model.members
+    require(members == 1, f"model.members={members}: nets are trained one by one, as run.seeds, and put together later")
     with (
         RunDirectory(directory, run_options(task, config), default_options(task), task.report_options) as run,
         advice_when_exhausted(config, name),

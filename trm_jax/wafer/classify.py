@@ -13,6 +13,7 @@ import numpy as np
 
 from trm_jax.core.config import Config, ModelConfig
 from trm_jax.core.network import model
+from trm_jax.core.network.encoders import question_features
 from trm_jax.core.predict import adaptive_forward, last_step
 from trm_jax.support.terminal.progress import each
 from trm_jax.support.timing import time_interleaved
@@ -112,7 +113,7 @@ def features(classifier: Classifier, grids: np.ndarray, batch: int = 64) -> np.n
 
 @partial(jax.jit, static_argnums=0)
 def _features(config: Config, params: Any, grids: Any) -> Any:
-    return model.question_features(config, model.embed(config, params, grids, inference=True))
+    return question_features(config.model, model.embed(config, params, grids, inference=True))
 
 
 def halting_times(classifier: Classifier, wafers: Wafers, thresholds: Sequence[float]) -> list[float]:

@@ -10,7 +10,7 @@ import pytest
 from trm_jax.core.config import Config
 from trm_jax.core.model_config import ImageEncoder
 from trm_jax.core.network import model
-from trm_jax.core.network.encoders import Convolution, ConvolutionBlock, Stem, patches, with_radius
+from trm_jax.core.network.encoders import Convolution, ConvolutionBlock, Stem, patches, question_features, with_radius
 
 
 @pytest.mark.parametrize("size", [5, 6])
@@ -121,7 +121,7 @@ def test_features_of_a_question_are_mean_and_maximum_over_tokens_averaged_over_v
     )
     x = np.arange(32, dtype=np.float32).reshape(2, 8, 2) ** 2  # two inputs, two views of four tokens
     x[1, 3] = 500
-    found = np.asarray(model.question_features(config, jnp.asarray(x)))
+    found = np.asarray(question_features(config.model, jnp.asarray(x)))
     expected = [[*np.mean([v.mean(0) for v in views], 0), *np.mean([v.max(0) for v in views], 0)]
                 for views in ([one[:4], one[4:]] for one in x)]  # fmt: skip
     np.testing.assert_allclose(found, expected, rtol=1e-6)

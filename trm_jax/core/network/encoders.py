@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from trm_jax.core.accelerator import on_cpu
-from trm_jax.core.model_config import ImageEncoder
+from trm_jax.core.model_config import ImageEncoder, ModelConfig
 from trm_jax.core.network.convolution import Convolution
 from trm_jax.core.network.layers import Linear, RMSNorm
 
@@ -102,3 +102,12 @@ def with_radius(x):
     place = (jnp.arange(x.shape[1]) + 0.5) / x.shape[1] * 2 - 1
     radius = jnp.sqrt(place[:, None] ** 2 + place[None, :] ** 2).astype(x.dtype)
     return jnp.concatenate([x, jnp.broadcast_to(radius[None, ..., None], (*x.shape[:3], 1))], axis=-1)
+
+
+def question_features(config: ModelConfig, x):
+    """What a question x (B, L, D) of an image is like as a whole: mean and maximum over its tokens, (B, 2 D).
+
+    Averaged over the views; they are what the net has seen before it begins to reason, the first of several members.
+    """
+    views = x[:, : config.views * config.tokens].reshape(x.shape[0], config.views, config.tokens, x.shape[-1])
+    return jnp.concatenate([views.mean(axis=2), views.max(axis=2)], axis=-1).mean(axis=1).astype(jnp.float32)

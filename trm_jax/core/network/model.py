@@ -11,7 +11,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from trm_jax.core.accelerator import matmul_precision
 from trm_jax.core.config import Config
 from trm_jax.core.model_config import ModelConfig
-from trm_jax.core.network import recursion
+from trm_jax.core.network import members, recursion
 from trm_jax.core.network.encoders import Stem, dihedral_views
 from trm_jax.core.network.layers import Linear, Stack
 from trm_jax.core.network.recursion import recompute
@@ -185,7 +185,9 @@ def blank_inputs(config: ModelConfig, batch: int):
 
 
 def initialise(config: ModelConfig, key):
-    """Random weights as a nested dict of float32 arrays."""
+    """Random weights as a nested dict of float32 arrays; of several members by their names."""
+    if config.members > 1:
+        return members.initialise(initialise, config, key)
     return _initialiser(config)(key, blank_inputs(config, 1))["params"]
 
 
@@ -197,6 +199,8 @@ def _initialiser(config: ModelConfig) -> Any:
 
 def _apply(config: Config, params, method: str, *arguments, inference: bool = False) -> Any:
     """A method of the model, its products in the precision of the config."""
+    if config.model.members > 1:
+        return members.apply(partial(_apply, inference=inference), config, params, method, *arguments)
     with matmul_precision(config.model):
         return TRM(config.model, inference).apply({"params": params}, *arguments, method=method)
 
@@ -256,15 +260,6 @@ def forward_flops(config: Config, params, batch: int = 1, inference: bool = Fals
     """Matrix-product operations of a forward pass over all supervision steps; the weights may be abstract."""
     inputs = blank_inputs(config.model, batch)
     return matmul_flops(lambda params, x: forward(config, params, x, inference=inference), params, inputs)
-
-
-def question_features(config: Config, x):
-    """What a question x (B, L, D) of an image is like as a whole: mean and maximum over its tokens, (B, 2 D).
-
-    Averaged over the views; they are what the net has seen before it begins to reason.
-    """
-    views = x.reshape(x.shape[0], config.model.views, config.model.tokens, x.shape[-1])
-    return jnp.concatenate([views.mean(axis=2), views.max(axis=2)], axis=-1).mean(axis=1).astype(jnp.float32)
 
 
 def answers_to(config: Config, params, x, inference: bool = False) -> StepOutput:
