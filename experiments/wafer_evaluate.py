@@ -36,7 +36,8 @@ class Arguments(RunArguments):
     delta: float = 0.1
     """Probability that the guarantee may fail, over the draw of the validation lots."""
     timed: int = 1024
-    """Test wafers of the first split to time early stopping on, with the weights of its first seed; 0 for none."""
+    """Test wafers of the first split to time early stopping on, with the weights of its first seed; 0 for none, and
+    none where nets are judged together."""
     output: Path | None = None
     """Folder for the report; RUN/evaluation if not given."""
 
@@ -56,6 +57,7 @@ def run(arguments: Arguments) -> None:
     others |= read_controls(arguments.controls, wafers, folds)
     left_out, config = read_left_out(arguments.left_out, wafers, splits), folds[0].config
     weights = directory / folds[0].split.name / f"weights-{config.run.seeds[0]}"
+    timed = 0 if arguments.together else arguments.timed
     pooled = pool(folds, wafers)
     results = compute(
         folds,
@@ -65,7 +67,7 @@ def run(arguments: Arguments) -> None:
         parameters=count_parameters(config.model),
         others=others,
         left_out=left_out,
-        milliseconds=time_halting(weights, wafers, folds[0].test.index[: arguments.timed], HALTS),
+        milliseconds=time_halting(weights, wafers, folds[0].test.index[:timed], HALTS),
     )
     used = ", ".join(fold.split.name for fold in folds)
     output = arguments.output or directory / "evaluation"

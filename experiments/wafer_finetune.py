@@ -71,9 +71,11 @@ def prepare(arguments: Arguments, folder: Path) -> "tuple[Path, Path, Wafers]":
     if checkpoint is None or maps is None or output is None:
         raise ValueError("give --checkpoint, --input and --output, or --preset smoke")
     refuse_existing(output)
-    dies = load_checkpoint(checkpoint).calibration.dies
+    known = load_checkpoint(checkpoint)
+    members = known.config.model.members
+    require(members == 1, f"{checkpoint} is {members} nets that answer together; adapt one net, such as wafer-plain")
     found = source.read(maps, sys.stderr.isatty(), to_classify=labels is not None, pass_bins=arguments.pass_bins)
-    read = inspect(found, arguments.codes, dies).read
+    read = inspect(found, arguments.codes, known.calibration.dies).read
     return checkpoint, output, labelled(read, labels) if labels else read.wafers
 
 

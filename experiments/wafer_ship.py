@@ -1,8 +1,10 @@
-"""Make a checkpoint that ships from a run on all lots: the best seed on validation, calibrated, with a model card.
+"""Make a checkpoint that ships from runs on all lots: the best seed on validation, or several as one, calibrated.
 
     python experiments/wafer_train.py --all-lots --name ship
     python experiments/wafer_ship.py --run runs/ship --folds runs/wafer-edge \
         --evaluation runs/wafer-edge/evaluation --output checkpoints/wafer-edge
+    python experiments/wafer_ship.py --run runs/ship --more-seeds runs/ship-1 runs/ship-2 --together \
+        --folds runs/plain runs/plain-1 runs/plain-2 --output checkpoints/wafer-ensemble
     python experiments/wafer_ship.py --preset smoke            # after wafer_train.py --preset smoke --all-lots
 
 Temperature and thresholds come from the test wafers of the cross-validation --folds of the same recipe, since what is
@@ -29,13 +31,17 @@ PROMISE = Promise()
 class Arguments:
     run: Path | None = None
     """Run of wafer_train.py --all-lots; needed unless --preset smoke."""
+    more_seeds: tuple[Path, ...] = ()
+    """Runs like --run with other seeds: the best of all ships, or all of them --together."""
+    together: bool = False
+    """Ship all seeds as one classifier, which answers with the mean of their probabilities."""
     output: Path | None = None
     """Checkpoint to write; needed unless --preset smoke."""
     preset: Literal["none", "smoke"] = "none"
     """smoke: the run that `wafer_train.py --preset smoke --all-lots` leaves, on its generated wafers."""
     folds: tuple[Path, ...] = ()
-    """Runs of wafer_train.py on all folds, of the same recipe, a seed each, to calibrate with; needed unless --preset
-    smoke."""
+    """Runs of wafer_train.py on all folds, of the same recipe, with one seed or several, to calibrate with (--together:
+    with as many as ship); needed unless --preset smoke."""
     evaluation: Path | None = None
     """Folder that wafer_evaluate.py wrote for the cross-validation of the same recipe."""
     data: Path | None = None
@@ -54,7 +60,7 @@ class Arguments:
 
 def run(arguments: Arguments) -> None:
     from trm_jax.wafer.checkpoint import save_checkpoint  # here: --help needs no jax
-    from trm_jax.wafer.release.ship import best_of_run, drift_reference, model_card, read_evaluation
+    from trm_jax.wafer.release.ship import candidate_of, drift_reference, model_card, read_evaluation
 
     smoke = arguments.preset == "smoke"
     output = arguments.output or (SMOKE_RUN.with_name("wafer-smoke-shipped") if smoke else None)
@@ -66,13 +72,14 @@ def run(arguments: Arguments) -> None:
     check_folder(output)
     directory, wafers = run_and_wafers(arguments.run, arguments.preset, 0, arguments.data)
     promise = Promise(arguments.alpha, arguments.delta, arguments.class_alpha, arguments.reviewed)
-    candidate = best_of_run(directory, wafers, promise, arguments.folds)
+    runs = (directory, *arguments.more_seeds)
+    candidate = candidate_of(runs, wafers, promise, arguments.folds, arguments.together)
     evaluated = read_evaluation(arguments.evaluation, candidate) if arguments.evaluation else {}
     card = model_card(output.resolve().name, candidate, evaluated, data_notice(wafers, arguments.data))
     reference = drift_reference(candidate, arguments.threshold)
     save_checkpoint(output, candidate.classifier, card, reference, replace=smoke)
     print(
-        f"{output}: seed {candidate.seed}, validation macro-F1 {candidate.macro_f1:.3f}, "
+        f"{output}: seed {' + '.join(map(str, candidate.seeds))}, validation macro-F1 {candidate.macro_f1:.3f}, "
         f"{candidate.classifier.calibration}"
     )
     if candidate.crossed:

@@ -447,6 +447,7 @@ def test_a_config_without_a_required_field_is_refused_by_its_name(name):
         ({"model.positions": "rotary_2d"}, "positions=rotary_2d"),
         ({"model.initial_state": "zero"}, "initial_state=zero"),
         ({"model.classes": 3}, "classes=3"),
+        ({"model.members": 2, "model.prefix_tokens": 0, "model.prefix_width": 0}, "members=2"),
     ],
 )
 def test_models_that_the_official_code_cannot_express_are_not_exported(options, message):

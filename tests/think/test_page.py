@@ -15,7 +15,7 @@ from trm_jax.sudoku.answers import answer, parse_puzzle
 from trm_jax.sudoku.solver import Box, is_solution
 from trm_jax.think import agreement, page
 from trm_jax.think.browser import find_browser, run_page
-from trm_jax.wafer.checkpoint import load_checkpoint
+from trm_jax.wafer.checkpoint import joined, load_checkpoint, save_checkpoint
 from trm_jax.wafer.classify import classify
 from trm_jax.wafer.generated.synthetic import synthetic_wafers
 
@@ -192,6 +192,13 @@ def test_the_build_fails_when_numbers_differ(entries, monkeypatch):
     first = depth
     with pytest.raises(RuntimeError, match=f"sudoku-4x4: the page differs from JAX by 2.0e-04 after step {depth}"):
         page.checked(small)
+
+
+def test_nets_that_answer_together_are_not_for_the_page(tmp_path):
+    edge = load_checkpoint(CHECKPOINTS / "wafer-edge")
+    save_checkpoint(tmp_path / "both", joined([edge, edge]), "", {})
+    with pytest.raises(ValueError, match="both is 2 nets that answer together; the page computes one"):
+        page.entry_of(tmp_path / "both", 1)
 
 
 def test_a_page_without_a_result_is_an_error():

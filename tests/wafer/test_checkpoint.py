@@ -18,7 +18,7 @@ from trm_jax.core.task import run_options, task_options
 from trm_jax.support.checksums import write_sums
 from trm_jax.training.checkpoint import save_weights
 from trm_jax.wafer import classify
-from trm_jax.wafer.checkpoint import Calibration, Classifier, load_checkpoint, save_checkpoint
+from trm_jax.wafer.checkpoint import Calibration, Classifier, joined, load_checkpoint, save_checkpoint
 from trm_jax.wafer.evaluation.results import FULL_MIX
 from trm_jax.wafer.evaluation.stored import Predicted, recipe, save_predicted
 from trm_jax.wafer.generated.synthetic import synthetic_wafers
@@ -150,6 +150,13 @@ def trained_run(tmp_path, wafers):
     return recipe(CONFIG, options), recipe(CONFIG.override(**{"model.width": 16}), options)
 
 
+def write_wafers(path, wafers):
+    """In the layout of the labelled wafers."""
+    arrays = {name: getattr(wafers, name) for name in ("height", "width", "label", "row", "clean")}
+    blocks = wafers.group.astype(np.int16)
+    np.savez(path, flat=wafers.flat, lot_block=blocks, classes=np.array(CLASSES), **arrays)
+
+
 def write_evaluation(directory, trained):
     numbers = [("score", "all", "accuracy", 0.9), ("score", "all", "recall_Loc", 0.25),
                ("automatic decisions by class", "Loc", "errors", 0.125),
@@ -166,9 +173,7 @@ def write_evaluation(directory, trained):
 def test_the_best_seed_ships_with_its_card(tmp_path, monkeypatch, run, capsys):
     monkeypatch.delenv("TRM_DATA", raising=False)
     wafers = synthetic_wafers(900)
-    arrays = {name: getattr(wafers, name) for name in ("height", "width", "label", "row", "clean")}
-    blocks = wafers.group.astype(np.int16)
-    np.savez(tmp_path / "wafers.npz", flat=wafers.flat, lot_block=blocks, classes=np.array(CLASSES), **arrays)
+    write_wafers(tmp_path / "wafers.npz", wafers)
     trained, other = trained_run(tmp_path, wafers)
     evaluation, results = tmp_path / "evaluation", tmp_path / "evaluation" / "results.json"
     evaluation.mkdir()
@@ -223,6 +228,34 @@ def test_the_best_seed_ships_with_its_card(tmp_path, monkeypatch, run, capsys):
     assert len(limits) == 9 and limits[CLASSES.index("Random")] == 1 and min(limits) >= 0.875
     assert "under 2 % wrong" in card and "Random" in card.split("Always\nreviewed: ")[1].split(".")[0]
     assert "the errors of larger blocks vary\n5.2 times as much" in card
+
+
+@pytest.mark.filterwarnings("ignore:.*no wafer of class")
+def test_all_seeds_together_ship_as_one_that_answers_with_their_mean(tmp_path, monkeypatch, run):
+    monkeypatch.delenv("TRM_DATA", raising=False)
+    wafers = synthetic_wafers(900)
+    write_wafers(tmp_path / "wafers.npz", wafers)
+    trained_run(tmp_path, wafers)
+    output = tmp_path / "both"
+    ship = ("--run", tmp_path / "run", "--together", "--output", output, "--data", tmp_path / "wafers.npz")
+    run(wafer_ship, *ship, "--folds", tmp_path / "run")
+    card = (output / "model_card.md").read_text()
+    assert "# both: which" in card and "2 nets that answer together" in card and "are of seeds 3, 5. On" in card
+    both, few = load_checkpoint(output), wafers.take(np.arange(20))
+    assert both.config.model.members == 2 and both.calibration.temperature != 1
+    nets = [load_checkpoint(tmp_path / "run" / "all-lots" / f"weights-{seed}") for seed in (3, 5)]
+    chex.assert_trees_all_equal(both.params, {"member_0": nets[0].params, "member_1": nets[1].params})
+    assert all(net.calibration.temperature == 1 for net in nets)
+    mean = np.mean([classify.classify(net, few).probabilities for net in nets], axis=0)
+    expected = mean ** (1 / both.calibration.temperature)
+    expected /= expected.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(classify.classify(both, few).probabilities, expected, atol=1e-5)
+    with pytest.raises(ValueError, match="have other models"):
+        joined([nets[0], nets[1]._replace(config=CONFIG.override(**{"model.norm": "pre"}))])
+    with pytest.raises(SystemExit, match=r"the runs must have seeds of their own, got \[3, 5, 3, 5\]"):
+        run(
+            wafer_ship, *ship[:-3], tmp_path / "twice", *ship[-2:], "--folds", tmp_path / "run", "--more-seeds", ship[1]
+        )
 
 
 def test_a_checkpoint_classifies_a_folder(classifier, tmp_path, run):

@@ -186,6 +186,7 @@ def export_config(config: Config) -> dict[str, Any]:
     fixed = {
         "form": "alternating", "combine": "add", "use_z": True, "separate_nets": False, "norm": "post",
         "norm_scale": False, "readout": "cell", "halt_token": "first", "hidden_multiple": 256,
+        "members": 1,
     }  # fmt: skip
     wrong = [f"model.{name}={getattr(model, name)}" for name, value in fixed.items() if getattr(model, name) != value]
     if not model.use_z and not model.question_last:

@@ -55,6 +55,8 @@ def entry_of(checkpoint: Path, examples: int) -> Entry:
     makers = {Sudoku.name: _sudoku, Maze.name: _maze, WaferTask.name: _wafer}
     task = str(source.task.get("name"))
     require(task in makers, f"{checkpoint} is of the task {task!r}; there are pages for {', '.join(makers)}")
+    members = source.config.model.members
+    require(members == 1, f"{checkpoint} is {members} nets that answer together; the page computes one")
     inputs, shown = makers[task](source, examples)
     return Entry(task, name, source, inputs[:CHECKED], shown)
 

@@ -1,6 +1,7 @@
 """A wafer classifier that ships: weights, calibration and model card in one directory."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -8,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 
 from trm_jax.core.config import Config
-from trm_jax.core.network import model
+from trm_jax.core.network import members, model
 from trm_jax.core.task import task_from_options
 from trm_jax.reporting.markdown import without_html
 from trm_jax.support.checksums import SUMS, check_sums, write_sums
@@ -66,6 +67,20 @@ def untrained() -> Classifier:
     """What the preset smoke begins with: it answers at random, and proves that everything around it runs."""
     config = Config().override(**PRESETS["smoke"])
     return Classifier(config, model.initialise(config.model, jax.random.key(0)), WaferTask(), Calibration())
+
+
+def joined(nets: Sequence[Classifier]) -> Classifier:
+    """Nets of one recipe as a single classifier, which answers with the mean of their probabilities.
+
+    Calibration and score of unlike maps are those of the first. Raises ValueError where their models differ.
+    """
+    first, count = nets[0], len(nets)
+    same = all(net.config.model == first.config.model and net.task == first.task for net in nets)
+    require(same, "nets that are to answer together have other models")
+    seeds = tuple(dict.fromkeys(seed for net in nets for seed in net.config.run.seeds))
+    config = first.config.override(**{"model.members": count, "run.seeds": seeds})
+    names = members.names(config.model)
+    return first._replace(config=config, params=dict(zip(names, [net.params for net in nets], strict=True)))
 
 
 def save_checkpoint(

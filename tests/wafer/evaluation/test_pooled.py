@@ -10,7 +10,8 @@ from sklearn.metrics import f1_score, log_loss
 
 from trm_jax.reporting.interval import Interval
 from trm_jax.wafer.evaluation import metrics
-from trm_jax.wafer.evaluation.pooled import adaptive, by_size, by_split, by_step, lots, measure, together
+from trm_jax.wafer.evaluation.pooled import adaptive, by_size, by_split, by_step, lots, measure, pool, together
+from trm_jax.wafer.evaluation.stored import as_members
 from trm_jax.wafer.evaluation.trust.calibration import fit_temperature
 from trm_jax.wafer.maps.wafers import CLASSES
 
@@ -78,6 +79,15 @@ def test_every_split_and_seed_has_its_own_scores(used, pooled):
     assert row["update"] == curve["step"].iloc[curve["validation_macro_f1"].argmax()] > 0
     silent = replace(used[2], curve=used[2].curve.assign(best_step=np.nan))
     assert by_split([silent], pooled)["update"].isna().all()
+
+
+def test_nets_together_are_named_by_their_seeds_and_scored_as_one(used):
+    members = as_members(used)
+    table = by_split(members, pool(members, WAFERS))
+    assert list(table["seed"]) == ["0 + 1"] * len(used) and table["update"].isna().all()
+    mean = softmax(used[1].test.logits[:, 2], axis=-1).mean(axis=0)
+    expected = f1_score(WAFERS.label[used[1].test.index], mean.argmax(axis=-1), average="macro")
+    assert table["macro_f1"][1] == pytest.approx(expected)
 
 
 def test_errors_are_counted_by_size_of_the_map(pooled):

@@ -6,9 +6,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from fake_wafer_run import SPLITS, WAFERS
+from scipy.special import softmax
 
 from trm_jax.wafer.evaluation.pooled import pool
-from trm_jax.wafer.evaluation.stored import Predicted, join_runs, load_predicted, read_run, save_predicted, stopped_at
+from trm_jax.wafer.evaluation.stored import (
+    Predicted,
+    as_members,
+    join_runs,
+    load_predicted,
+    read_run,
+    save_predicted,
+    stopped_at,
+)
 from trm_jax.wafer.generated.synthetic import synthetic_wafers
 from trm_jax.wafer.splits import folds
 
@@ -124,6 +133,19 @@ def test_runs_of_other_seeds_are_judged_as_one(used, pooled):
     ours, expected = (run[1].curve.sort_values(["step", "seed"]).reset_index(drop=True) for run in (joined, used))
     assert ours.equals(expected)
     np.testing.assert_array_equal(joined[2].unknown["mixes"].halt, used[2].unknown["mixes"].halt)
+
+
+def test_seeds_as_members_answer_with_their_mean_probabilities(used):
+    members = as_members(join_runs(split_seeds(used, (3, 8))))
+    for one, seeds in zip(members, used, strict=True):
+        assert one.config.model.members == 2 and one.config.run.seeds == (3, 8)
+        for found, alone in ((one.test, seeds.test), (one.validation, seeds.validation)):
+            expected = softmax(alone.logits, axis=-1).mean(axis=0, keepdims=True)
+            np.testing.assert_allclose(np.exp(found.logits), expected, atol=1e-6)
+            np.testing.assert_allclose(found.halt, alone.halt.mean(axis=0, keepdims=True), atol=1e-6)
+        assert one.unknown["mixes"].logits.shape == (1, *seeds.unknown["mixes"].logits.shape[1:])
+    with pytest.raises(ValueError, match="one seed, 3, cannot answer together"):
+        as_members(split_seeds(used, (3, 8))[0])
 
 
 def test_runs_that_do_not_belong_together_are_refused(used):

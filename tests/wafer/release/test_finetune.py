@@ -15,7 +15,7 @@ import pytest
 from trm_jax.core.config import Config
 from trm_jax.core.network import model
 from trm_jax.edge.review import LabelFile
-from trm_jax.wafer.checkpoint import Calibration, Classifier, load_checkpoint, save_checkpoint
+from trm_jax.wafer.checkpoint import Calibration, Classifier, joined, load_checkpoint, save_checkpoint
 from trm_jax.wafer.generated.synthetic import synthetic_wafers
 from trm_jax.wafer.maps.validate import ReadResult
 from trm_jax.wafer.maps.wafers import CLASSES, UNKNOWN
@@ -128,6 +128,14 @@ def arguments_for(folder: Path, checkpoint: Path, **more: Any) -> wafer_finetune
     arrays = {name: getattr(WAFERS, name) for name in ("flat", "height", "width", "label")}
     np.savez(folder / "maps.npz", **arrays, lot_block=WAFERS.group, classes=np.array(CLASSES))
     return wafer_finetune.Arguments(checkpoint, folder / "maps.npz", output=folder / "fab", held_out=2, **more)
+
+
+def test_nets_that_answer_together_are_not_adapted(checkpoint: Path, tmp_path: Path) -> None:
+    both = joined([load_checkpoint(checkpoint)] * 2)
+    save_checkpoint(tmp_path / "both", both, "# Card\n", {})
+    with pytest.raises(ValueError, match="both is 2 nets that answer together; adapt one net"):
+        wafer_finetune.run(arguments_for(tmp_path, tmp_path / "both"))
+    assert not (tmp_path / "fab").exists()
 
 
 def test_only_what_it_gets_wrong_is_learned_from_the_labels(checkpoint: Path) -> None:

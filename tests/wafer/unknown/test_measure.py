@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from fake_wafer_run import SPLITS, WAFERS, write_run
+from scipy.special import softmax
 
 from trm_jax.wafer.checkpoint import untrained
 from trm_jax.wafer.evaluation.pooled import lots
@@ -62,6 +63,11 @@ def test_the_answers_of_all_seeds_calibrate(run, tmp_path):
     pooled = ship.tested_folds((run, tmp_path / "second"), WAFERS)
     one = ship.tested_folds((run,), WAFERS)
     np.testing.assert_array_equal(pooled.logits, np.concatenate([one.logits, one.logits / 2]))
+    together = ship.tested_folds((run, tmp_path / "second"), WAFERS, members=2)
+    mean = softmax(pooled.logits, axis=-1).mean(axis=0, keepdims=True)
+    np.testing.assert_allclose(np.exp(together.logits), mean, atol=1e-6)
+    with pytest.raises(ValueError, match=r"3 nets answer together: --folds must have as many seeds, not \(0, 1\)"):
+        ship.tested_folds((run, tmp_path / "second"), WAFERS, members=3)
     settings = measure.UnlikeSettings(alpha=0.08, class_alpha=0.2, folds=(run, tmp_path / "second"))
     found = measure.calibrated(untrained(), settings, WAFERS).calibration.temperature
     logits = np.concatenate([one.logits[0, 2], one.logits[0, 2] / 2])

@@ -146,14 +146,16 @@ def _gains(counts: GroupCounts, base: GroupCounts, draws: np.ndarray) -> dict[st
 
 def by_split(folds: Sequence[Fold], pooled: Pooled) -> pd.DataFrame:
     """Scores on each split's test wafers; columns split, seed, accuracy, macro_f1, update (whose weights they are: the
-    best on validation, as the training recorded it; NaN where it did not)."""
+    best on validation, as the training recorded it; NaN where it did not, and for several nets as one)."""
     rows = []
     answers = pooled.logits[:, pooled.depth - 1].argmax(axis=-1)
     for number, fold in enumerate(folds):
         tested = pooled.fold == number
         scores = metrics.seed_scores(pooled.truth[tested], answers[:, tested], pooled.logits.shape[-1])
-        for index, seed in enumerate(fold.config.run.seeds):
-            update = best_update(fold.curve, index)
+        seeds = fold.config.run.seeds
+        alone = fold.config.model.members == 1
+        for index, seed in enumerate(seeds if alone else (" + ".join(map(str, seeds)),)):
+            update = best_update(fold.curve, index) if alone else None
             rows.append((fold.split.name, seed, scores.accuracy[index], scores.macro_f1[index], update or np.nan))
     return pd.DataFrame(rows, columns=["split", "seed", "accuracy", "macro_f1", "update"])
 

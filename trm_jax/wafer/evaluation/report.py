@@ -34,7 +34,9 @@ def write_report(
     provenance: Mapping[str, str],
 ) -> str:
     """Write all files; returns the readiness check as text."""
+    members = folds[0].config.model.members
     seeds = f"{len(pooled.logits)} seed{'s' if len(pooled.logits) > 1 else ''}"
+    seeds = f"{members} nets together" if members > 1 else seeds
     source = f"{wafers.source}, {len(pooled.index):,} test wafers, {seeds}"
     decided = {rule: shares for rule, shares in results.decided.items() if shares["coverage"].value > 0}
     drawn = {
@@ -51,6 +53,7 @@ def write_report(
     text = page.template("trm_jax.wafer.evaluation", "report.md").render(
         results=results,
         pooled=pooled,
+        members=members,
         source=wafers.source,
         protocol=protocol(wafers, [fold.split for fold in folds], "lot"),
         provenance=provenance,

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy.special import expit
+from scipy.special import expit, log_softmax, logsumexp
 
 from trm_jax.core.config import Config
 from trm_jax.support.files import DAMAGE, one_line, replacing
@@ -216,18 +216,45 @@ def _join(first: Fold, second: Fold) -> Fold:
     return replace(
         first,
         config=first.config.override(**{"run.seeds": seeds}),
-        validation=_stack(first.validation, second.validation),
-        test=_stack(first.test, second.test),
+        validation=stack(first.validation, second.validation),
+        test=stack(first.test, second.test),
         curve=pd.concat([first.curve, more]),
-        unknown={name: _stack(first.unknown[name], second.unknown[name]) for name in first.unknown if name in shared},
+        unknown={name: stack(first.unknown[name], second.unknown[name]) for name in first.unknown if name in shared},
     )
 
 
-def _stack(first: Predicted, second: Predicted) -> Predicted:
+def stack(first: Predicted, second: Predicted) -> Predicted:
+    """The seeds of both, about the same wafers. Raises ValueError for others."""
     if not np.array_equal(first.index, second.index):
         raise ValueError("runs to be judged together have answers about different wafers")
     logits, halt = (np.concatenate([getattr(part, n) for part in (first, second)]) for n in ("logits", "halt"))
     return Predicted(first.index, logits, halt)
+
+
+def as_members(folds: Sequence[Fold]) -> list[Fold]:
+    """The seeds of every split as members of one net, which answers with the mean of their probabilities.
+
+    Raises ValueError for a single seed.
+    """
+    seeds = folds[0].config.run.seeds
+    require(len(seeds) > 1, f"one seed, {seeds[0]}, cannot answer together: name runs of other seeds too")
+    return [
+        replace(
+            fold,
+            config=fold.config.override(**{"model.members": len(seeds)}),
+            validation=answers_together(fold.validation),
+            test=answers_together(fold.test),
+            unknown={name: answers_together(answers) for name, answers in fold.unknown.items()},
+        )
+        for fold in folds
+    ]
+
+
+def answers_together(answers: Predicted) -> Predicted:
+    """What all seeds say as one, as `trm_jax.core.network.members` has it: log mean probability, mean halting logit."""
+    logits = logsumexp(log_softmax(answers.logits, axis=-1), axis=0, keepdims=True) - np.log(len(answers.logits))
+    halt = answers.halt.mean(axis=0, keepdims=True)
+    return Predicted(answers.index, logits.astype(np.float32), halt)
 
 
 class StoredRun(NamedTuple):

@@ -1,9 +1,10 @@
-"""From a run on all lots to a checkpoint that ships: the best seed on validation, calibrated, with a model card."""
+"""From runs on all lots to a checkpoint that ships: the best seed or all together, calibrated, with a model card."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.special import softmax
@@ -17,7 +18,7 @@ from trm_jax.support.files import read_json
 from trm_jax.support.provenance import provenance
 from trm_jax.support.schema import require
 from trm_jax.training.run_directory import read_config
-from trm_jax.wafer.checkpoint import Calibration, Classifier, load_classifier
+from trm_jax.wafer.checkpoint import Calibration, Classifier, joined, load_classifier
 from trm_jax.wafer.evaluation import metrics, stored
 from trm_jax.wafer.evaluation.metrics import WM811K_LABELLED, WM811K_NONE
 from trm_jax.wafer.evaluation.pooled import Pooled, lots, pool
@@ -39,65 +40,119 @@ class Candidate:
     wafers: Wafers
     split: Split
     answers: stored.Predicted
-    """To the validation wafers, of the chosen seed alone."""
+    """To the validation wafers, of what ships alone."""
     promise: Promise
     trained: Config
     recipe: dict[str, Any]
     """How it was trained, as `wafer_evaluate.py` writes it."""
-    seed: int
-    """The seed with the highest macro-F1 on validation."""
+    seeds: tuple[int, ...]
+    """The seed with the highest macro-F1 on validation, or those of all nets that answer together."""
+    tried: int
+    """Seeds among which it was chosen."""
     update: int | None
-    """Update of its best weights, None if the training did not record it."""
+    """Update of the best weights of one seed, None if the training did not record it."""
     macro_f1: float
     accuracy: float
     crossed: CrossFitted | None
     """What it was calibrated with; None where the wafers that chose the weights had to do."""
 
 
-def best_of_run(run: Path, wafers: Wafers, promise: Promise, cross: Sequence[Path] = ()) -> Candidate:
-    """Choose and calibrate among the seeds of a run of ``wafer_train.py --all-lots`` on these wafers.
+def candidate_of(
+    runs: Sequence[Path], wafers: Wafers, promise: Promise, cross: Sequence[Path] = (), together: bool = False
+) -> Candidate:
+    """What ships of runs of ``wafer_train.py --all-lots`` of one recipe: the best seed, or all of them ``together``.
 
-    Calibrated on the test wafers of ``cross``, cross-validations of the same recipe with one seed or several; without
-    them on the wafers that chose the weights, which flatters, and with one threshold for all classes. Raises ValueError
-    where a run is not complete, or of other wafers or recipes.
+    Calibrated on the test wafers of ``cross``, cross-validations of the same recipe with one seed or several (together:
+    with as many); without them on the wafers that chose the weights, which flatters, and with one threshold for all
+    classes. Raises ValueError where a run is not complete, or of other wafers or recipes.
     """
-    directory = run / "all-lots"
-    answers, split = stored.load_predicted(directory / "validation.npz"), all_lots(wafers)
-    require(np.array_equal(answers.index, split.validation), f"{directory} was trained on other wafers; give --data")
-    trained, task = read_config(directory)
-    logits = answers.logits[:, trained.recursion.N_sup - 1]
-    scores = metrics.seed_scores(wafers.label[answers.index], logits.argmax(axis=-1), len(CLASSES))
+    trained, split = trained_on_all(runs, wafers), all_lots(wafers)
+    recipe, config = trained[0].recipe, trained[0].config
+    crossed = None
+    if cross:
+        pooled = tested_folds(cross, wafers, recipe, len(trained) if together else 1)
+        crossed = of_folds(pooled, wafers, promise)
+    truth = wafers.label[split.validation].astype(np.int64)
+    answers = reduce(stored.stack, [one.answers for one in trained])
+    if together:
+        require(len(trained) > 1, "one seed cannot answer together: name runs of other seeds too")
+        answers = stored.answers_together(answers)
+        recipe = stored.recipe(config.override(**{"model.members": len(trained)}), trained[0].prediction_options)
+    logits = answers.logits[:, config.recursion.N_sup - 1]
+    scores = metrics.seed_scores(truth, logits.argmax(axis=-1), len(CLASSES))
     best = int(scores.macro_f1.argmax())
-    seed = trained.run.seeds[best]
-    how = stored.recipe(trained, stored.read_prediction_options(run / "wafers.json") | {"task": task})
-    crossed = of_folds(tested_folds(cross, wafers, how), wafers, promise) if cross else None
-    truth, units = wafers.label[answers.index].astype(np.int64), lots(wafers, answers.index)
     if crossed:
         temperature, threshold, limits = crossed.temperature, crossed.threshold, crossed.limits
     else:
+        units = lots(wafers, split.validation)
         temperature, threshold = fit_decisions(logits[best], truth, units, promise.alpha, promise.delta)
         limits = ()
     calibration = Calibration(temperature, threshold, limits, dies_range(wafers))
+    chosen = trained if together else trained[best : best + 1]
+    nets = [load_classifier(one.weights, calibration) for one in chosen]
     return Candidate(
-        classifier=load_classifier(directory / f"weights-{seed}", calibration),
+        classifier=joined(nets) if together else nets[0],
         wafers=wafers,
         split=split,
         answers=stored.Predicted(answers.index, answers.logits[best : best + 1], answers.halt[best : best + 1]),
         promise=promise,
-        trained=trained,
-        recipe=how,
-        seed=seed,
-        update=stored.best_update(stored.read_curve(directory / "metrics.jsonl"), best),
+        trained=config,
+        recipe=recipe,
+        seeds=tuple(one.seed for one in chosen),
+        tried=len(trained),
+        update=chosen[0].update if len(chosen) == 1 else None,
         macro_f1=float(scores.macro_f1[best]),
         accuracy=float(scores.accuracy[best]),
         crossed=crossed,
     )
 
 
-def tested_folds(runs: Sequence[Path], wafers: Wafers, how: dict[str, Any] | None = None) -> Pooled:
+class Trained(NamedTuple):
+    """A seed that was trained on all lots."""
+
+    seed: int
+    config: Config
+    prediction_options: dict[str, Any]
+    answers: stored.Predicted
+    """To the validation wafers, of this seed alone."""
+    weights: Path
+    update: int | None
+    """Update of its best weights, None if the training did not record it."""
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """How it was trained, as `wafer_evaluate.py` writes it."""
+        return stored.recipe(self.config, self.prediction_options)
+
+
+def trained_on_all(runs: Sequence[Path], wafers: Wafers) -> list[Trained]:
+    """The seeds of runs on all lots. Raises ValueError where they differ in more than seeds, or have one in common."""
+    found: list[Trained] = []
+    for run in runs:
+        directory = run / "all-lots"
+        answers = stored.load_predicted(directory / "validation.npz")
+        same = np.array_equal(answers.index, all_lots(wafers).validation)
+        require(same, f"{directory} was trained on other wafers; give --data")
+        config, task = read_config(directory)
+        options = stored.read_prediction_options(run / "wafers.json") | {"task": task}
+        curve = stored.read_curve(directory / "metrics.jsonl")
+        for number, seed in enumerate(config.run.seeds):
+            alone = stored.Predicted(
+                answers.index, answers.logits[number : number + 1], answers.halt[number : number + 1]
+            )
+            update, weights = stored.best_update(curve, number), directory / f"weights-{seed}"
+            found.append(Trained(seed, config, options, alone, weights, update))
+            require(found[-1].recipe == found[0].recipe, f"{run} is of another recipe than {runs[0]}")
+    seeds = [one.seed for one in found]
+    require(len(set(seeds)) == len(seeds), f"the runs must have seeds of their own, got {seeds}")
+    return found
+
+
+def tested_folds(runs: Sequence[Path], wafers: Wafers, how: dict[str, Any] | None = None, members: int = 1) -> Pooled:
     """The test wafers of all folds of runs of one recipe, the answers of all their seeds.
 
-    Raises ValueError where a fold is missing, a seed is there twice, or the recipe is not ``how``.
+    With several ``members`` the seeds, which must be as many, answer as one. Raises ValueError where a fold is missing,
+    a seed is there twice, or the recipe is not ``how``.
     """
     splits, found = folds(wafers), []
     for run in runs:
@@ -106,7 +161,12 @@ def tested_folds(runs: Sequence[Path], wafers: Wafers, how: dict[str, Any] | Non
         same = how is None or stored.recipe(part[0].config, part[0].prediction_options) == how
         require(same, f"{run} is of another recipe than what ships; its calibration says nothing")
         found.append(part)
-    return pool(stored.join_runs(found), wafers)
+    joined_folds = stored.join_runs(found)
+    if members > 1:
+        seeds = joined_folds[0].config.run.seeds
+        require(len(seeds) == members, f"{members} nets answer together: --folds must have as many seeds, not {seeds}")
+        joined_folds = stored.as_members(joined_folds)
+    return pool(joined_folds, wafers)
 
 
 def dies_range(wafers: Wafers) -> tuple[float, float]:

@@ -148,7 +148,8 @@ def calibrated(classifier: "Classifier", settings: UnlikeSettings, wafers: Wafer
     from trm_jax.wafer.evaluation.trust.cross_fit import of_folds
     from trm_jax.wafer.release.ship import tested_folds
 
-    fitted = of_folds(tested_folds(settings.folds, wafers), wafers, settings.promise)
+    members = classifier.config.model.members
+    fitted = of_folds(tested_folds(settings.folds, wafers, members=members), wafers, settings.promise)
     print(fitted.sentence(), end="\n\n")
     require(
         fitted.threshold < 1, f"{settings.folds[0]}: at no confidence is so little wrong that anything may be decided"
