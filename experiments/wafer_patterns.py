@@ -28,7 +28,7 @@ class Arguments(StudyArguments):
 
 def run(arguments: Arguments) -> None:
     from trm_jax.study import preview, runner  # here: --help needs no jax
-    from trm_jax.wafer.patterns import WaferPatterns
+    from trm_jax.wafer.several.patterns import WaferPatterns
 
     study = STUDIES["patterns"]
     common = PRESETS[arguments.preset] | arguments.training.options(arguments.options)

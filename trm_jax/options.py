@@ -11,8 +11,8 @@ from trm_jax.study.sudoku import PRESETS as SUDOKU
 from trm_jax.study.sudoku import STUDIES
 from trm_jax.sudoku.task import Sudoku
 from trm_jax.support.terminal.describe import Option, options_of
-from trm_jax.wafer.patterns import WaferPatterns
 from trm_jax.wafer.presets import PRESETS as WAFER
+from trm_jax.wafer.several.patterns import WaferPatterns
 from trm_jax.wafer.task import WaferTask
 
 SECTIONS: dict[str, tuple[type[Any], str]] = {

@@ -9,7 +9,7 @@ from trm_jax.wafer.generated.mixes import PAIRS, mixed_with_classes
 from trm_jax.wafer.generated.synthetic import synthetic_wafers
 from trm_jax.wafer.maps.grid import to_grid
 from trm_jax.wafer.maps.wafers import CLASSES, FAIL, NONE, PASS
-from trm_jax.wafer.patterns import PARTS, PATTERNS, WaferPatterns
+from trm_jax.wafer.several.patterns import PARTS, PATTERNS, WaferPatterns
 from trm_jax.wafer.splits import folds
 
 MIXES = {"train_mixes": 60, "validation_mixes": 20, "test_mixes": 30}
