@@ -1,12 +1,13 @@
-"""Does recursion find two patterns on one wafer? Arms of a study with several seeds, on one fold of whole lots.
+"""Does recursion find two patterns on one wafer, and which dies make them? Arms of a study, on one fold of whole lots.
 
     python experiments/wafer_patterns.py                    # preset cpu: three arms, three seeds, two hours of a core
+    python experiments/wafer_patterns.py --question masks   # an hour of a core
     python experiments/wafer_patterns.py --preset smoke     # generated wafers, proves in a minute that it runs
     python experiments/wafer_patterns.py --options task.file=LSWMD.pkl task.fold=0
 
-A net that is asked for each of eight patterns by itself, and may find none, one or two: those of two real wafers laid
-over each other. Arms: recursive (the reference), one_step, no_layers. Written to runs/NAME; the same
-command goes on after an interruption.
+Patterns: a net that is asked for each of eight patterns by itself, and may find none, one or two: those of two real
+wafers laid over each other. Masks: a net that says of every token of such a wafer which of the two its failing dies are
+of. Written to runs/NAME; the same command goes on after an interruption.
 """
 
 from dataclasses import dataclass
@@ -22,18 +23,24 @@ from trm_jax.training.processes import configure
 
 @dataclass(frozen=True)
 class Arguments(StudyArguments):
+    question: Literal["patterns", "masks"] = "patterns"
+    """Which patterns are on a wafer (arms recursive, one_step, no_layers), or which dies are of which (arms recursive,
+    six_layers, one_step)."""
     preset: Literal["smoke", "cpu"] = "cpu"
     """Size of all arms: smoke (generated wafers, 20 updates) or cpu (the wafers of the project's data)."""
 
 
 def run(arguments: Arguments) -> None:
     from trm_jax.study import preview, runner  # here: --help needs no jax
+    from trm_jax.wafer.several.masks import WaferMasks
     from trm_jax.wafer.several.patterns import WaferPatterns
 
-    study = STUDIES["patterns"]
-    common = PRESETS[arguments.preset] | arguments.training.options(arguments.options)
-    arms = build_arms(study, WaferPatterns(), common, arguments.arms)
-    directory = run_folder(arguments.output, arguments.name or f"wafer-patterns-{arguments.preset}", "a study")
+    question = arguments.question
+    task = {"patterns": WaferPatterns, "masks": WaferMasks}[question]()
+    study = STUDIES[question]
+    common = PRESETS[arguments.preset][question] | arguments.training.options(arguments.options)
+    arms = build_arms(study, task, common, arguments.arms)
+    directory = run_folder(arguments.output, arguments.name or f"wafer-{question}-{arguments.preset}", "a study")
     if not preview.shown(arms, arguments.training):
         runner.run_study(study, arms, directory, reuse=False, smoke=arguments.preset == "smoke")
 

@@ -14,6 +14,7 @@ FOLDERS = [
     ("compare.py", "runs/none"),
     ("wafer_train.py", "--preset", "smoke"),
     ("wafer_patterns.py", "--preset", "smoke"),
+    ("wafer_patterns.py", "--preset", "smoke", "--question", "masks"),
     ("wafer_baselines.py", "--preset", "smoke"),
     ("wafer_evaluate.py", "--preset", "smoke"),
     ("wafer_errors.py", "--preset", "smoke"),

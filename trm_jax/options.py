@@ -12,6 +12,7 @@ from trm_jax.study.sudoku import STUDIES
 from trm_jax.sudoku.task import Sudoku
 from trm_jax.support.terminal.describe import Option, options_of
 from trm_jax.wafer.presets import PRESETS as WAFER
+from trm_jax.wafer.several.masks import WaferMasks
 from trm_jax.wafer.several.patterns import WaferPatterns
 from trm_jax.wafer.task import WaferTask
 
@@ -25,6 +26,7 @@ SECTIONS: dict[str, tuple[type[Any], str]] = {
     "Mazes": (Maze, "task."),
     "Wafer maps": (WaferTask, "task."),
     "All patterns of a wafer": (WaferPatterns, "task."),
+    "The dies of two patterns": (WaferMasks, "task."),
     "Sequences of your own": (Sequences, "task."),
 }
 HEAD = """# Every option

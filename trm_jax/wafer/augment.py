@@ -22,7 +22,8 @@ class Augmentation:
 def augment_wafers(key: jax.Array, grids: jax.Array, options: Augmentation) -> jax.Array:
     """Change every grid by draws of its own; (B, size, size, 2) failing and die part of each cell, uint8, as `to_grid`.
 
-    Pure function of the key; ``options`` is static under jit.
+    Channels behind these two are turned and mirrored with them. Pure function of the key; ``options`` is static under
+    jit.
     """
     keys = jax.random.split(key, len(grids))
     return jax.vmap(lambda key, grid: _augment(key, grid, options))(keys, grids)
@@ -53,5 +54,5 @@ def add_failures(key: jax.Array, grid: jax.Array, share: tuple[float, float]) ->
     share_key, cell_key = jax.random.split(key)
     probability = jax.random.uniform(share_key, (), minval=share[0], maxval=share[1])
     hit = jax.random.bernoulli(cell_key, probability, grid.shape[:2])
-    failing, dies = grid[..., 0], grid[..., 1]
-    return jnp.stack([jnp.where(hit, dies, failing), dies], axis=-1)
+    failing, dies = grid[..., :1], grid[..., 1:2]
+    return jnp.concatenate([jnp.where(hit[..., None], dies, failing), grid[..., 1:]], axis=-1)

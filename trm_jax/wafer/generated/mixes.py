@@ -41,7 +41,15 @@ def mixed_wafers(wafers: Wafers, chosen: np.ndarray, count: int, seed: int = 0) 
 
 
 def mixed_with_classes(wafers: Wafers, chosen: np.ndarray, count: int, seed: int = 0) -> tuple[Wafers, np.ndarray]:
-    """The same wafers, and the two classes of each, (count, 2) indices into CLASSES."""
+    """The same wafers, and the two classes of each, (count, 2) ascending indices into CLASSES."""
+    drawn = drawn_pairs(wafers, chosen, count, seed)
+    maps = [overlay(wafers.map(first), wafers.map(second)) for first, second in drawn]
+    made = from_maps(wafers, drawn[:, 0], maps, f"mixes of two patterns, seed {seed},")
+    return made, np.sort(wafers.label[drawn].astype(np.int64), axis=1)
+
+
+def drawn_pairs(wafers: Wafers, chosen: np.ndarray, count: int, seed: int = 0) -> np.ndarray:
+    """The two wafers of each of these mixes, (count, 2): the second is laid over the first."""
     rng = np.random.default_rng(seed)
     sizes = wafers.height[chosen].astype(np.int64) * 2**16 + wafers.width[chosen]
     names = np.array(CLASSES)[wafers.label[chosen]]
@@ -57,14 +65,10 @@ def mixed_with_classes(wafers: Wafers, chosen: np.ndarray, count: int, seed: int
     pairs = [pair for pair, common in sizes_of.items() if common]
     if not pairs:
         raise ValueError(f"{wafers.source}: no two wafers of different patterns have the same size")
-    firsts, maps, classes = [], [], []
+    drawn = np.zeros((count, 2), np.int64)
     for number in range(count):
         pair = pairs[number % len(pairs)]
         weight = np.array([min(len(members[size, name]) for name in pair) for size in sizes_of[pair]], float)
         size = sizes_of[pair][rng.choice(len(weight), p=weight / weight.sum())]
-        first, second = (int(rng.choice(members[size, name])) for name in rng.permutation(pair))
-        firsts.append(first)
-        maps.append(overlay(wafers.map(first), wafers.map(second)))
-        classes.append([CLASSES.index(name) for name in pair])
-    made = from_maps(wafers, np.array(firsts, np.int64), maps, f"mixes of two patterns, seed {seed},")
-    return made, np.array(classes)
+        drawn[number] = [int(rng.choice(members[size, name])) for name in rng.permutation(pair)]
+    return drawn

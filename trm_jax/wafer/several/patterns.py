@@ -8,67 +8,41 @@ same lots' part and size, since WM-811K labels none.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
-from trm_jax.core.task import Batch, Examples, TokenTask
-from trm_jax.support.schema import check_types, require
+from trm_jax.core.task import Batch, Examples
+from trm_jax.support.schema import require
 from trm_jax.wafer.augment import Augmentation, augment_wafers
-from trm_jax.wafer.data import load
 from trm_jax.wafer.generated.mixes import mixed_with_classes
-from trm_jax.wafer.generated.synthetic import synthetic_wafers
 from trm_jax.wafer.maps.grid import to_grid
-from trm_jax.wafer.maps.wafers import CLASSES, Wafers
+from trm_jax.wafer.maps.wafers import CLASSES
+from trm_jax.wafer.several.mixed import PARTS, PATTERNS, MixedTask
 from trm_jax.wafer.splits import folds
 from trm_jax.wafer.task import sampling_weights
 
-PATTERNS = tuple(name for name in CLASSES if name != "none")
-"""What is asked for, in the order of the answers."""
-PARTS = ("train", "validation", "test")
 LEVELS = np.array(["no", "one", "two"])
 """How difficult a wafer is, by the number of its patterns."""
 
 
 @dataclass(frozen=True)
-class WaferPatterns(TokenTask):
+class WaferPatterns(MixedTask):
     """Which of eight patterns are on a wafer, in maps that are resized to square grids."""
 
-    file: str = ""
-    """Wafer maps with labels, as `wafer_train.py --data` takes them; where the project finds them if empty."""
-    generated: int = 0
-    """Number of generated wafers to take instead of a file; 0 for none."""
-    fold: int = 3
-    """The fold that is tested."""
-    image: int = 52
-    """Cells a side of a grid; that of model.encoder.image."""
-    train_mixes: int = 12000
-    """Training wafers with two patterns."""
-    validation_mixes: int = 500
-    """Validation wafers with two patterns."""
-    test_mixes: int = 1000
-    """Test wafers with two patterns."""
     mixed: float = 0.4
     """Share of the training draws that have two patterns."""
     balance: float = 0.5
     """Classes of the others are drawn in proportion to (their count) ** balance."""
-    seed: int = 0
-    """Of the mixes."""
 
     name: ClassVar[str] = "wafer-patterns"
-    example_name: ClassVar[tuple[str, str]] = ("wafer", "wafers")
     level_name: ClassVar[str] = "pattern(s)"
 
     def __post_init__(self) -> None:
-        check_types(self, "task.")
+        super().__post_init__()
         for option in ("mixed", "balance"):
             value = getattr(self, option)
             require(0 <= value <= 1, f"task.{option} must be in 0..1, got {value}")
-        for part in PARTS:
-            count = getattr(self, f"{part}_mixes")
-            require(count >= 1, f"task.{part}_mixes must be at least 1, got {count}")
-        require(0 <= self.fold <= 3, f"task.fold must be 0 to 3, got {self.fold}")
 
     def examples(self, part: str) -> Examples:
         """Grids (N, image, image, 2), and for each whether every pattern is on it, (N, 8)."""
@@ -88,29 +62,22 @@ class WaferPatterns(TokenTask):
 
     def protocol(self) -> list[str]:
         """How many wafers there are, and where they come from."""
-        wafers = _wafers(self)
         counts = {part: np.bincount(self.examples(part).arrays["labels"].sum(axis=1), minlength=3) for part in PARTS}
         numbers = "; ".join(f"{part}: {', '.join(f'{n:,}' for n in counts[part])}" for part in PARTS)
         return [
-            f"{wafers.source}, fold {self.fold} is tested; lots stay whole. Wafers with no, one and two patterns: "
-            f"{numbers}.",
+            f"{self.source()}. Wafers with no, one and two patterns: {numbers}.",
             "An answer is right if it names all patterns of a wafer and no other. Two patterns are those of two wafers "
             "of the same size laid over each other.",
         ]
 
 
 @cache
-def _wafers(task: WaferPatterns) -> Wafers:
-    return synthetic_wafers(task.generated) if task.generated else load(Path(task.file) if task.file else None)
-
-
-@cache
 def made(task: WaferPatterns, part: str) -> Examples:
     """The wafers of a part of the fold, and mixes of two of them behind."""
-    wafers = _wafers(task)
+    wafers = task.wafers()
     index = getattr(folds(wafers)[task.fold], part)
     count, label = getattr(task, f"{part}_mixes"), wafers.label[index].astype(np.int64)
-    mixes, pairs = mixed_with_classes(wafers, index, count, len(PARTS) * task.seed + PARTS.index(part))
+    mixes, pairs = mixed_with_classes(wafers, index, count, task.seed_of(part))
     labels = np.zeros((len(index) + count, len(CLASSES)), np.int32)
     labels[np.arange(len(index)), label] = 1
     labels[len(index) + np.arange(count)[:, None], pairs] = 1

@@ -1,0 +1,1 @@
+"""Wafers with several patterns, as tasks for the engine."""
