@@ -67,8 +67,25 @@ def test_a_directory_of_something_else_is_refused_and_left_alone(tmp_path, name)
     assert contents(tmp_path) == {name: b"mine"}
 
 
+def test_a_run_that_never_made_an_update_is_taken_up_with_other_options_unless_it_is_in_use(tmp_path):
+    other = json.loads(json.dumps(run_options(Toy({}), CONFIG.override(**{"model.width": 64}))))
+    with RunDirectory(tmp_path, OPTIONS):
+        with pytest.raises(ValueError, match="another process trains in"), RunDirectory(tmp_path, other):
+            pass
+        assert read_options(tmp_path) == OPTIONS
+    with RunDirectory(tmp_path, other) as run:
+        assert read_options(tmp_path) == other
+        run.log(ROWS[0])
+    with pytest.raises(ValueError, match=r"other options \(model.width\)"):
+        RunDirectory(tmp_path, OPTIONS)
+    run.truncate_metrics(0)
+    (tmp_path / "checkpoints" / "20").mkdir(parents=True)
+    with pytest.raises(ValueError, match=r"other options \(model.width\)"):
+        RunDirectory(tmp_path, OPTIONS)
+
+
 def test_a_damaged_config_is_refused(tmp_path):
-    RunDirectory(tmp_path, OPTIONS)
+    RunDirectory(tmp_path, OPTIONS).log(ROWS[0])
     (tmp_path / "config.json").write_text(json.dumps(OPTIONS).replace('"width"', '"breadth"'))
     with pytest.raises(ValueError, match=r"other options \(model.breadth, model.width\)"):
         RunDirectory(tmp_path, OPTIONS)
@@ -135,7 +152,7 @@ def test_an_interrupted_write_leaves_the_old_text(tmp_path, monkeypatch):
 def test_an_option_that_came_later_counts_at_its_default(tmp_path):
     before = json.loads(json.dumps(OPTIONS))
     del before["run"]["patience"]
-    RunDirectory(tmp_path, before)
+    RunDirectory(tmp_path, before).log(ROWS[0])
     defaults = default_options(Toy({}))
     RunDirectory(tmp_path, OPTIONS, defaults)
     with pytest.raises(ValueError, match=r"other options \(run.patience\)"):

@@ -86,8 +86,9 @@ class RunDirectory:
     Of a run's processes the first alone writes; the others must make the same calls.
     ``options`` are those of `trm_jax.core.task.run_options`; ``defaults`` are used for options that the run did not
     know; those named in ``free`` may differ too, as HOW may.
-    Raises ValueError when the directory holds a run with other options, or anything else, or is in use: nothing is
-    overwritten silently. Raises RuntimeError for ``run.tensorboard`` without tensorboardX.
+    A run that stopped before its first update, such as one with an option that does not fit, holds nothing: it may be
+    taken up with others. Raises ValueError when the directory holds a run with other options, or anything else, or is
+    in use: nothing is overwritten silently. Raises RuntimeError for ``run.tensorboard`` without tensorboardX.
     """
 
     def __init__(
@@ -95,6 +96,7 @@ class RunDirectory:
     ):
         self.path, self.options, self.defaults, self.free = path, options, defaults or {}, (*HOW, *free)
         self._events: Events | None = None
+        self._rewrite = False
         on_first_process(self._create)
 
     def _create(self) -> None:
@@ -106,18 +108,27 @@ class RunDirectory:
             stored = _filled(read_options(path), json.loads(json.dumps(self.defaults)))
             changed = changed_fields(stored, json.loads(json.dumps(self.options)))
             different = [name for name in changed if name not in self.free]
-            if different:
+            if different and self._begun():
                 raise ValueError(
                     f"{path} holds a run with other options ({', '.join(different)}); "
                     "choose another name or remove the directory"
                 )
+            self._rewrite = bool(different)
             return
         leftovers = ("lock", "config.json", "environment.json")  # what an early kill leaves, whole or temporary
         if path.exists() and any(not entry.name.startswith(leftovers) for entry in path.iterdir()):
             raise ValueError(f"{path} exists and is not a run of this program; choose another name")
         path.mkdir(parents=True, exist_ok=True)
-        write_text(path / "environment.json", json.dumps(environment(), indent=2))
-        write_text(config_file, json.dumps(self.options, indent=2))
+        self._write()
+
+    def _begun(self) -> bool:
+        """Whether there is anything that other options would not have made."""
+        saved = self.path / "checkpoints"
+        return bool(read_metrics(self.path)) or (saved.is_dir() and any(saved.iterdir()))
+
+    def _write(self) -> None:
+        write_text(self.path / "environment.json", json.dumps(environment(), indent=2))
+        write_text(self.path / "config.json", json.dumps(self.options, indent=2))
 
     def __enter__(self) -> "RunDirectory":
         on_first_process(self._acquire)
@@ -130,6 +141,8 @@ class RunDirectory:
         except BlockingIOError:
             os.close(self._lock)
             raise ValueError(f"another process trains in {self.path}; wait for it or choose another name") from None
+        if self._rewrite:  # only now that nobody else is at it
+            self._write()
 
     def __exit__(self, *_: object) -> None:
         if self._events:
