@@ -25,7 +25,7 @@ from trm_jax.wafer.evaluation.arguments import RunArguments
 class Arguments(RunArguments):
     controls: tuple[str, ...] = ()
     """Runs of wafer_train with another recipe on the same splits, as NAME=DIRECTORY, to compare with, on the splits
-    that both have; runs of one name are other seeds of it on the same splits."""
+    that both have; runs of one name are other seeds of it, and what is compared is the mean of their scores."""
     baselines: Path | None = None
     """Directory of a run of wafer_baselines on the same splits, to compare with."""
     left_out: tuple[str, ...] = ()
@@ -39,7 +39,7 @@ class Arguments(RunArguments):
     """Test wafers of the first split to time early stopping on, with the weights of its first seed; 0 for none, and
     none where nets are judged together."""
     output: Path | None = None
-    """Folder for the report; RUN/evaluation if not given."""
+    """Folder for the report; RUN/evaluation if not given, RUN/evaluation-together with --together."""
 
 
 def run(arguments: Arguments) -> None:
@@ -51,6 +51,9 @@ def run(arguments: Arguments) -> None:
 
     if arguments.output:
         check_folder(arguments.output)
+    require(
+        not (arguments.together and arguments.left_out), "--left-out is about nets one by one: leave out --together"
+    )
     require(arguments.timed >= 0, f"--timed is a number of wafers, got {arguments.timed}")
     directory, wafers, splits, folds = arguments.read()
     others = read_baselines(arguments.baselines, wafers, splits, folds) if arguments.baselines else {}
@@ -70,7 +73,7 @@ def run(arguments: Arguments) -> None:
         milliseconds=time_halting(weights, wafers, folds[0].test.index[:timed], HALTS),
     )
     used = ", ".join(fold.split.name for fold in folds)
-    output = arguments.output or directory / "evaluation"
+    output = arguments.output or directory / ("evaluation-together" if arguments.together else "evaluation")
     made_by = provenance(splits=f"{used} of {len(splits)}")
     print(write_report(output, results, folds, wafers, pooled, made_by))
     print(f"\nReport: {output / 'report.html'}")

@@ -67,15 +67,25 @@ def test_a_directory_of_something_else_is_refused_and_left_alone(tmp_path, name)
     assert contents(tmp_path) == {name: b"mine"}
 
 
-def test_a_run_that_never_made_an_update_is_taken_up_with_other_options_unless_it_is_in_use(tmp_path):
+def test_a_run_that_never_made_an_update_is_taken_up_with_other_options_unless_it_is_in_use(tmp_path, capsys):
     other = json.loads(json.dumps(run_options(Toy({}), CONFIG.override(**{"model.width": 64}))))
     with RunDirectory(tmp_path, OPTIONS):
         with pytest.raises(ValueError, match="another process trains in"), RunDirectory(tmp_path, other):
             pass
         assert read_options(tmp_path) == OPTIONS
+    (tmp_path / "model.safetensors").write_text("of something else")
+    with pytest.raises(ValueError, match=r"other options \(model.width\)"):
+        RunDirectory(tmp_path, other)
+    (tmp_path / "model.safetensors").unlink()
+    late = RunDirectory(tmp_path, OPTIONS)  # it saw no run, and comes back to one
     with RunDirectory(tmp_path, other) as run:
         assert read_options(tmp_path) == other
         run.log(ROWS[0])
+    assert "never made an update; it begins with other model.width" in capsys.readouterr().err
+    with pytest.raises(ValueError, match=r"other options \(model.width\)"), late:
+        pass
+    with RunDirectory(tmp_path, other):  # the lock is free again
+        pass
     with pytest.raises(ValueError, match=r"other options \(model.width\)"):
         RunDirectory(tmp_path, OPTIONS)
     run.truncate_metrics(0)

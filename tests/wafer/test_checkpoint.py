@@ -250,8 +250,12 @@ def test_all_seeds_together_ship_as_one_that_answers_with_their_mean(tmp_path, m
     expected = mean ** (1 / both.calibration.temperature)
     expected /= expected.sum(axis=1, keepdims=True)
     np.testing.assert_allclose(classify.classify(both, few).probabilities, expected, atol=1e-5)
-    with pytest.raises(ValueError, match="have other models"):
-        joined([nets[0], nets[1]._replace(config=CONFIG.override(**{"model.norm": "pre"}))])
+    for other in ({"model.norm": "pre"}, {"recursion.N_sup": 3}):
+        with pytest.raises(ValueError, match="differ in model, recursion or task"):
+            joined([nets[0], nets[1]._replace(config=CONFIG.override(**other))])
+    for few in (nets[:1], [both, both]):
+        with pytest.raises(ValueError, match="nets of one member each cannot answer together"):
+            joined(few)
     with pytest.raises(SystemExit, match=r"the runs must have seeds of their own, got \[3, 5, 3, 5\]"):
         run(
             wafer_ship, *ship[:-3], tmp_path / "twice", *ship[-2:], "--folds", tmp_path / "run", "--more-seeds", ship[1]

@@ -17,16 +17,19 @@ from trm_jax.wafer.generated.synthetic import synthetic_wafers
 from trm_jax.wafer.splits import all_lots
 
 CHECKPOINTS = Path(__file__).resolve().parents[2] / "checkpoints"
+MOST_BYTES = {"wafer-edge": 3e6, "wafer-plain": 3e6, "wafer-ensemble": 5e6}
+"""Of each checkpoint, its package included."""
 
 
-@pytest.mark.parametrize("name", ["wafer-edge", "wafer-plain"])
+@pytest.mark.parametrize("name", MOST_BYTES)
 def test_it_is_small_and_says_what_it_is(name):
     path = CHECKPOINTS / name
-    assert sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) < 3e6
+    assert sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) < MOST_BYTES[name]
     card = (path / "model_card.md").read_text(encoding="utf-8")
     assert card.startswith(f"# {name}: ")
     shipped = load_checkpoint(path)
     assert (shipped.config.model.layers > 0) == (name == "wafer-edge")
+    assert shipped.config.model.members == (3 if name == "wafer-ensemble" else 1)
     listed = (path / "SHA256SUMS").read_text(encoding="utf-8").split()[1::2]
     assert {"calibration.json", "reference.json", "unlike.npz", "weights/SHA256SUMS"} <= set(listed)
     check_sums(path, listed)
@@ -34,7 +37,7 @@ def test_it_is_small_and_says_what_it_is(name):
     assert 0.5 < shipped.calibration.review_threshold < 1
 
 
-@pytest.mark.parametrize("name", ["wafer-edge", "wafer-plain"])
+@pytest.mark.parametrize("name", MOST_BYTES)
 def test_on_lots_that_it_was_not_trained_on_it_is_as_good_as_its_card_says(name, data_root):
     path = CHECKPOINTS / name
     wafers = load(data_root / "wm811k" / "wm811k_labelled.npz")
@@ -51,7 +54,7 @@ def test_on_lots_that_it_was_not_trained_on_it_is_as_good_as_its_card_says(name,
     assert not examine(reference, values[: reference["window"]]).alarms
 
 
-@pytest.mark.parametrize("checkpoint", ["wafer-edge", "wafer-plain"])
+@pytest.mark.parametrize("checkpoint", MOST_BYTES)
 def test_it_classifies_generated_wafers_and_so_does_the_exported_package_beside_it(checkpoint):
     """It never saw one, and they are cleaner than real ones. The package runs in the device's own code."""
     path = CHECKPOINTS / checkpoint

@@ -104,6 +104,8 @@ class Task:
     """The score that chooses the best weights; higher is better."""
     example_name: ClassVar[tuple[str, str]] = ("example", "examples")
     """What reports call one sample, and several."""
+    right: ClassVar[str] = ""
+    """When an answer counts as right in the score ``exact``, if not when all of it is, as a sentence."""
     level_name: ClassVar[str] = "level"
     """What reports call the difficulty of a sample."""
     report_options: ClassVar[tuple[str, ...]] = ()

@@ -186,7 +186,7 @@ def conclude(
     options = {name: arm.options for name, arm in arms.items()}
     write_text(directory / "results.json", json.dumps({"rows": rows, "arms": options, "made by": sources}, indent=1))
     task = arms[study.reference].task
-    wording = Wording(*task.example_name, by_seed(task, arms[study.reference].config))
+    wording = Wording(*task.example_name, by_seed(task, arms[study.reference].config), task.right)
     test = _first_seed(arms[study.reference]).examples("test")
     counts = [len(test.arrays["labels"])] if test.levels is None else np.unique(test.levels, return_counts=True)[1]
     table = pd.DataFrame(rows)

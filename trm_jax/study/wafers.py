@@ -42,9 +42,9 @@ STUDIES = {
             "recursion.curriculum_fraction": 0.0, "run.steps": 1500, "run.seeds": (0, 1, 2),
         },
         reference="recursive",
-        rule="Recursion helps to tell the dies of two patterns apart if `six_layers`, as many applications of layers "
-        "with weights of their own in one step, is lower than `recursive`, by the study's test. What more depth of the "
-        "same weights adds is what `recursive` is ahead of `one_step`.",
+        rule="Recursion helps to tell the dies of two patterns apart if `six_layers`, layers of its own for as many "
+        "applications in one step (with three steps), is lower than `recursive`, by the study's test. What more depth "
+        "of the same weights adds is what `recursive` is ahead of `one_step`.",
         name="masks",
     ),
 }  # fmt: skip

@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import shutil
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ HOW = (
     "run.minutes", "run.eval_batch", "run.accumulate", "run.seeds_at_once", "run.tensorboard", "model.matmul_precision",
 )  # fmt: skip
 """Options of how a run is computed, with which it may be taken up differently: on a smaller device, or for longer."""
+LEFTOVERS = ("lock", "config.json", "environment.json")
+"""How the names of files begin that an early kill leaves, whole or temporary."""
 STEPS = "steps_of_validation"
 """In a row of metrics, the first validation score of every seed after each supervision step."""
 
@@ -47,14 +50,21 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _filled(options: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+def filled(options: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
     """Options with the defaults of those that did not exist when they were written."""
     known = {
-        name: _filled(options[name], part)
+        name: filled(options[name], part)
         for name, part in defaults.items()
         if isinstance(options.get(name), dict) and isinstance(part, dict)
     }
     return {**defaults, **options, **known}
+
+
+def _is_empty(entry: Path) -> bool:
+    """Whether what lies in the directory of a run is no more than what it begins with."""
+    if entry.is_dir():
+        return entry.name in ("checkpoints", "events") and not any(entry.iterdir())
+    return entry.name.startswith(LEFTOVERS) or (entry.name == "metrics.jsonl" and not entry.stat().st_size)
 
 
 class Events:
@@ -96,35 +106,31 @@ class RunDirectory:
     ):
         self.path, self.options, self.defaults, self.free = path, options, defaults or {}, (*HOW, *free)
         self._events: Events | None = None
-        self._rewrite = False
         on_first_process(self._create)
 
     def _create(self) -> None:
         path = self.path
         if self.options["run"]["tensorboard"] and find_spec("tensorboardX") is None:
             raise RuntimeError("run.tensorboard needs a package that is not here: pip install tensorboardX")
-        config_file = path / "config.json"
-        if config_file.exists():
-            stored = _filled(read_options(path), json.loads(json.dumps(self.defaults)))
-            changed = changed_fields(stored, json.loads(json.dumps(self.options)))
-            different = [name for name in changed if name not in self.free]
-            if different and self._begun():
-                raise ValueError(
-                    f"{path} holds a run with other options ({', '.join(different)}); "
-                    "choose another name or remove the directory"
-                )
-            self._rewrite = bool(different)
+        if (path / "config.json").exists():
+            self._other_options()
             return
-        leftovers = ("lock", "config.json", "environment.json")  # what an early kill leaves, whole or temporary
-        if path.exists() and any(not entry.name.startswith(leftovers) for entry in path.iterdir()):
+        if path.exists() and any(not entry.name.startswith(LEFTOVERS) for entry in path.iterdir()):
             raise ValueError(f"{path} exists and is not a run of this program; choose another name")
         path.mkdir(parents=True, exist_ok=True)
         self._write()
 
-    def _begun(self) -> bool:
-        """Whether there is anything that other options would not have made."""
-        saved = self.path / "checkpoints"
-        return bool(read_metrics(self.path)) or (saved.is_dir() and any(saved.iterdir()))
+    def _other_options(self) -> list[str]:
+        """Options that differ in a run that never made an update. Raises ValueError where there is more of it."""
+        stored = filled(read_options(self.path), json.loads(json.dumps(self.defaults)))
+        changed = changed_fields(stored, json.loads(json.dumps(self.options)))
+        different = [name for name in changed if name not in self.free]
+        if different and any(not _is_empty(entry) for entry in self.path.iterdir()):
+            raise ValueError(
+                f"{self.path} holds a run with other options ({', '.join(different)}); "
+                "choose another name or remove the directory"
+            )
+        return different
 
     def _write(self) -> None:
         write_text(self.path / "environment.json", json.dumps(environment(), indent=2))
@@ -141,8 +147,14 @@ class RunDirectory:
         except BlockingIOError:
             os.close(self._lock)
             raise ValueError(f"another process trains in {self.path}; wait for it or choose another name") from None
-        if self._rewrite:  # only now that nobody else is at it
-            self._write()
+        try:
+            different = self._other_options()  # again, now that nobody else is at it
+            if different:
+                print(f"{self.path} never made an update; it begins with other {', '.join(different)}", file=sys.stderr)
+                self._write()
+        except BaseException:
+            os.close(self._lock)
+            raise
 
     def __exit__(self, *_: object) -> None:
         if self._events:

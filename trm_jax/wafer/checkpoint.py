@@ -72,11 +72,16 @@ def untrained() -> Classifier:
 def joined(nets: Sequence[Classifier]) -> Classifier:
     """Nets of one recipe as a single classifier, which answers with the mean of their probabilities.
 
-    Calibration and score of unlike maps are those of the first. Raises ValueError where their models differ.
+    Calibration and score of unlike maps are those of the first. Raises ValueError for fewer than two nets, and where
+    they differ in more than their weights.
     """
     first, count = nets[0], len(nets)
-    same = all(net.config.model == first.config.model and net.task == first.task for net in nets)
-    require(same, "nets that are to answer together have other models")
+    require(count > 1 and first.config.model.members == 1, f"{count} nets of one member each cannot answer together")
+    same = all(
+        (net.config.model, net.config.recursion, net.task) == (first.config.model, first.config.recursion, first.task)
+        for net in nets
+    )
+    require(same, "nets that are to answer together differ in model, recursion or task")
     seeds = tuple(dict.fromkeys(seed for net in nets for seed in net.config.run.seeds))
     config = first.config.override(**{"model.members": count, "run.seeds": seeds})
     names = members.names(config.model)

@@ -101,7 +101,9 @@ def test_five_flags_set_the_options_that_matter_and_never_twice():
 
 
 def test_options_are_described_by_their_own_sentences_and_a_misspelt_one_gets_a_suggestion():
-    assert options_of(Arguments, "a.")[1:] == [
+    found = options_of(Arguments, "a.")
+    assert [(option.name, option.sentence) for option in found[:2]] == [("a.seed", "A number."), ("a.loud", "Say it.")]
+    assert found[2:] == [
         Option("a.names", "list of texts", "[]", "Words."),
         Option("a.width", "whole number", "3", "A size."),
     ]

@@ -48,12 +48,12 @@ def _part(state: Any, number: int, count: int) -> Any:
 
 
 def average(outputs: Sequence[Any]) -> Any:
-    """What the members say together: logits are the logarithms of their mean probabilities, the other means.
+    """What the members say together: logits are the logarithms of their mean probabilities, the others are means.
 
     ``outputs`` are what `trm_jax.core.network.model.heads` gives of each.
     """
     scores = [jax.nn.log_softmax(output.logits) for output in outputs]
-    highest = scores[0]
+    highest = scores[0]  # written out: jax's logsumexp has operators that TensorRT lacks
     for score in scores[1:]:
         highest = jnp.maximum(highest, score)
     total = sum(jnp.exp(score - highest) for score in scores)

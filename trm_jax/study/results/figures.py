@@ -88,7 +88,7 @@ def learning_curves(curves: Mapping[str, pd.DataFrame], reference: str, wording:
     ``curves`` has columns ``step, seed, validation_exact`` (0 to 1) and, if known, ``loss``. Arms are named at the ends
     of their lines.
     """
-    labels = {"validation_exact": f"Validation {wording.examples}\nsolved exactly (%)", "loss": "Training loss"}
+    labels = {"validation_exact": f"Validation {wording.examples}\n{wording.solved} (%)", "loss": "Training loss"}
     known = [name for name in labels if any(name in table and table[name].notna().any() for table in curves.values())]
     figure = Figure(figsize=(WIDTH, 0.6 + 2.2 * len(known)), layout="constrained")
     grid = figure.subplots(len(known), sharex=True, squeeze=False)[:, 0]
@@ -124,7 +124,7 @@ def cost(rows: pd.DataFrame, reference: str, wording: Wording) -> Figure:
         places[arm] = (x, mean)
     axes.set_xlim(0, None)
     axes.margins(y=0.15)
-    axes.set(xlabel=f"MFLOP a {wording.example}", ylabel=f"Test {wording.examples} solved exactly (%)")
+    axes.set(xlabel=f"MFLOP a {wording.example}", ylabel=f"Test {wording.examples} {wording.solved} (%)")
     name_ends(axes, places)
     return figure
 

@@ -31,6 +31,13 @@ class Wording:
     examples: str
     own: bool = False
     """Every seed has examples of its own."""
+    right: str = ""
+    """When an example is solved, if not when all of it is right."""
+
+    @property
+    def solved(self) -> str:
+        """What the score is called on axes."""
+        return "right" if self.right else "solved exactly"
 
 
 def p_text(p: float) -> str:

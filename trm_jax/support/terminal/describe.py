@@ -33,14 +33,20 @@ def in_words(kind: Any) -> str:
     return WORDS.get(kind) or describe_type(kind)
 
 
-def options_of(kind: Any, prefix: str) -> list[Option]:
-    """The fields of a dataclass and of those within it, in their order."""
+def _sentences(kind: Any) -> dict[str, str]:
+    """The sentence under each field in the source of a dataclass, without what it inherits."""
     body = ast.parse(inspect.getsource(kind)).body[0].body  # type: ignore[attr-defined]
-    sentences = {
+    return {
         ast.unparse(field.target): " ".join(ast.literal_eval(text.value).split())
         for field, text in itertools.pairwise(body)
         if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr)
     }
+
+
+def options_of(kind: Any, prefix: str) -> list[Option]:
+    """The fields of a dataclass and of those within it, in their order."""
+    inherited = [part for part in reversed(kind.__mro__) if dataclasses.is_dataclass(part)]
+    sentences = {name: sentence for part in inherited for name, sentence in _sentences(part).items()}
     found = []
     for field in dataclasses.fields(kind):
         if not field.compare:  # arrays

@@ -60,7 +60,7 @@ def error_table(pooled: Pooled, wafers: Wafers, names: Sequence[str], seed: int 
     names), label_issue, suggested, doubt, and p_CLASS. Raises ValueError for a seed that does not exist.
     """
     if not 0 <= seed < len(pooled.logits):
-        raise ValueError(f"there are {len(pooled.logits)} seeds, so no seed number {seed}")
+        raise ValueError(f"{len(pooled.logits)} seeds (or nets as one) answer, so there is no number {seed}")
     by_seed, title = pooled.probabilities(pooled.depth), np.array(CLASSES)
     issues = label_issues(by_seed.mean(axis=0), pooled.truth)
     probabilities = by_seed[seed]

@@ -43,9 +43,13 @@ def mixed_wafers(wafers: Wafers, chosen: np.ndarray, count: int, seed: int = 0) 
 def mixed_with_classes(wafers: Wafers, chosen: np.ndarray, count: int, seed: int = 0) -> tuple[Wafers, np.ndarray]:
     """The same wafers, and the two classes of each, (count, 2) ascending indices into CLASSES."""
     drawn = drawn_pairs(wafers, chosen, count, seed)
+    return overlaid(wafers, drawn, seed), np.sort(wafers.label[drawn].astype(np.int64), axis=1)
+
+
+def overlaid(wafers: Wafers, drawn: np.ndarray, seed: int) -> Wafers:
+    """The wafers of each pair, (count, 2) indices, laid over each other; ``seed`` is that of the draw."""
     maps = [overlay(wafers.map(first), wafers.map(second)) for first, second in drawn]
-    made = from_maps(wafers, drawn[:, 0], maps, f"mixes of two patterns, seed {seed},")
-    return made, np.sort(wafers.label[drawn].astype(np.int64), axis=1)
+    return from_maps(wafers, drawn[:, 0], maps, f"mixes of two patterns, seed {seed},")
 
 
 def drawn_pairs(wafers: Wafers, chosen: np.ndarray, count: int, seed: int = 0) -> np.ndarray:

@@ -11,13 +11,14 @@ from scipy.special import softmax
 
 from trm_jax.core.config import Config
 from trm_jax.core.network import model
+from trm_jax.core.task import default_options
 from trm_jax.edge.monitor import MIN_LOTS, reference
 from trm_jax.reporting.interval import Interval
 from trm_jax.reporting.page import template
 from trm_jax.support.files import read_json
 from trm_jax.support.provenance import provenance
 from trm_jax.support.schema import require
-from trm_jax.training.run_directory import read_config
+from trm_jax.training.run_directory import filled, read_config
 from trm_jax.wafer.checkpoint import Calibration, Classifier, joined, load_classifier
 from trm_jax.wafer.evaluation import metrics, stored
 from trm_jax.wafer.evaluation.metrics import WM811K_LABELLED, WM811K_NONE
@@ -48,7 +49,7 @@ class Candidate:
     seeds: tuple[int, ...]
     """The seed with the highest macro-F1 on validation, or those of all nets that answer together."""
     tried: int
-    """Seeds among which it was chosen."""
+    """Seeds that were trained: among them it was chosen, or together they ship."""
     update: int | None
     """Update of the best weights of one seed, None if the training did not record it."""
     macro_f1: float
@@ -68,26 +69,19 @@ def candidate_of(
     """
     trained, split = trained_on_all(runs, wafers), all_lots(wafers)
     recipe, config = trained[0].recipe, trained[0].config
-    crossed = None
-    if cross:
-        pooled = tested_folds(cross, wafers, recipe, len(trained) if together else 1)
-        crossed = of_folds(pooled, wafers, promise)
-    truth = wafers.label[split.validation].astype(np.int64)
     answers = reduce(stored.stack, [one.answers for one in trained])
     if together:
         require(len(trained) > 1, "one seed cannot answer together: name runs of other seeds too")
         answers = stored.answers_together(answers)
         recipe = stored.recipe(config.override(**{"model.members": len(trained)}), trained[0].prediction_options)
     logits = answers.logits[:, config.recursion.N_sup - 1]
-    scores = metrics.seed_scores(truth, logits.argmax(axis=-1), len(CLASSES))
+    scores = metrics.seed_scores(wafers.label[answers.index], logits.argmax(axis=-1), len(CLASSES))
     best = int(scores.macro_f1.argmax())
-    if crossed:
-        temperature, threshold, limits = crossed.temperature, crossed.threshold, crossed.limits
-    else:
-        units = lots(wafers, split.validation)
-        temperature, threshold = fit_decisions(logits[best], truth, units, promise.alpha, promise.delta)
-        limits = ()
-    calibration = Calibration(temperature, threshold, limits, dies_range(wafers))
+    crossed = None
+    if cross:
+        pooled = tested_folds(cross, wafers, trained[0].recipe, len(trained) if together else 1)
+        crossed = of_folds(pooled, wafers, promise)
+    calibration = calibrated(crossed, logits[best], wafers, split, promise)
     chosen = trained if together else trained[best : best + 1]
     nets = [load_classifier(one.weights, calibration) for one in chosen]
     return Candidate(
@@ -105,6 +99,17 @@ def candidate_of(
         accuracy=float(scores.accuracy[best]),
         crossed=crossed,
     )
+
+
+def calibrated(
+    crossed: CrossFitted | None, logits: np.ndarray, wafers: Wafers, split: Split, promise: Promise
+) -> Calibration:
+    """What was fitted on folds, or else on the logits (N, C) for the validation wafers, with one threshold."""
+    if crossed:
+        return Calibration(crossed.temperature, crossed.threshold, crossed.limits, dies_range(wafers))
+    truth, units = wafers.label[split.validation].astype(np.int64), lots(wafers, split.validation)
+    temperature, threshold = fit_decisions(logits, truth, units, promise.alpha, promise.delta)
+    return Calibration(temperature, threshold, (), dies_range(wafers))
 
 
 class Trained(NamedTuple):
@@ -197,8 +202,10 @@ def read_evaluation(directory: Path, candidate: Candidate) -> dict[str, Any]:
     path = directory / "results.json"
     require(path.is_file(), f"{directory} is not a folder of wafer_evaluate: it has no results.json")
     evaluated = read_json(path)
-    same = evaluated.get("recipe") == candidate.recipe
-    require(same, f"{directory} is of another recipe than --run; its scores say nothing")
+    defaults = default_options(candidate.classifier.task)  # of options that did not exist when it was evaluated
+    same = filled(evaluated.get("recipe", {}), defaults) == filled(candidate.recipe, defaults)
+    how = "; nets that ship together are evaluated with --together" if len(candidate.seeds) > 1 else ""
+    require(same, f"{directory} is of another recipe than --run{how}; its scores say nothing")
     return evaluated
 
 

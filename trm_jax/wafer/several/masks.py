@@ -15,7 +15,7 @@ import numpy as np
 from trm_jax.core.task import IGNORE, Batch, Examples, Prediction
 from trm_jax.support.schema import require
 from trm_jax.wafer.augment import Augmentation, augment_wafers
-from trm_jax.wafer.generated.mixes import drawn_pairs, mixed_with_classes
+from trm_jax.wafer.generated.mixes import drawn_pairs, overlaid
 from trm_jax.wafer.maps.grid import FULL, to_grid
 from trm_jax.wafer.maps.wafers import CLASSES
 from trm_jax.wafer.several.mixed import PARTS, MixedTask
@@ -38,6 +38,7 @@ class WaferMasks(MixedTask):
     """Cells a side of a token; that of model.encoder.patch."""
 
     name: ClassVar[str] = "wafer-masks"
+    right: ClassVar[str] = f"at least {RIGHT:.0%} of the tokens that count are named rightly"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -86,14 +87,13 @@ class WaferMasks(MixedTask):
 
     def protocol(self) -> list[str]:
         """How many wafers there are, what counts, and what is right."""
-        counts = ", ".join(f"{getattr(self, f'{part}_mixes'):,} to {verb}" for part, verb in _VERBS.items())
+        counts = ", ".join(f"{len(self.examples(part).arrays['labels']):,} to {verb}" for part, verb in _VERBS.items())
         tokens = (self.examples("test").arrays["labels"] != IGNORE).sum(axis=1).mean()
         return [
             f"{self.source()}. Wafers with two patterns, those of two wafers of the same size laid over each other: "
             f"{counts}.",
-            f"A token counts where at least {FAILING:.0%} of its area fails in one of the two: {tokens:.0f} of "
-            f"{(self.image // self.patch) ** 2} on average. An answer is right if it names the pattern of at least "
-            f"{RIGHT:.0%} of them.",
+            f"A token counts where at least {FAILING:.0%} of its area fails in one of the two, and less in the other: "
+            f"{tokens:.0f} of {(self.image // self.patch) ** 2} on average; wafers without any are left out.",
         ]
 
 
@@ -105,8 +105,8 @@ def made(task: WaferMasks, part: str) -> Examples:
     """The mixes of a part of the fold."""
     wafers, count, seed = task.wafers(), getattr(task, f"{part}_mixes"), task.seed_of(part)
     index = getattr(folds(wafers)[task.fold], part)
-    grids = to_grid(mixed_with_classes(wafers, index, count, seed)[0], task.image)
     pairs, side = drawn_pairs(wafers, index, count, seed), task.image // task.patch
+    grids = to_grid(overlaid(wafers, pairs, seed), task.image)
     shares = np.stack(
         [
             np.minimum(to_grid(wafers.take(pairs[:, number]), task.image)[..., 0], grids[..., 1])

@@ -51,7 +51,8 @@ class UnlikeSettings:
     fold: int | None = None
     """The fold whose weights these are; not needed for weights of all lots."""
     folds: tuple[Path, ...] = ()
-    """Runs of wafer_train.py on all folds, of the recipe of the checkpoint, a seed each, to calibrate it with."""
+    """Runs of wafer_train.py on all folds, of the recipe of the checkpoint, to calibrate it with; of as many seeds as
+    nets that answer together."""
     lean: bool = False
     """Train briefly without a pattern, and ask whether it is noticed; nothing of the checkpoint is used."""
     updates: int = 400
