@@ -235,11 +235,19 @@ def test_all_seeds_together_ship_as_one_that_answers_with_their_mean(tmp_path, m
     monkeypatch.delenv("TRM_DATA", raising=False)
     wafers = synthetic_wafers(900)
     write_wafers(tmp_path / "wafers.npz", wafers)
-    trained_run(tmp_path, wafers)
+    alone, _ = trained_run(tmp_path, wafers)
     output = tmp_path / "both"
     ship = ("--run", tmp_path / "run", "--together", "--output", output, "--data", tmp_path / "wafers.npz")
-    run(wafer_ship, *ship, "--folds", tmp_path / "run")
+    (tmp_path / "evaluation").mkdir()
+    write_evaluation(tmp_path / "evaluation", alone)
+    evaluated = ("--folds", tmp_path / "run", "--evaluation", tmp_path / "evaluation")
+    with pytest.raises(SystemExit, match="nets that ship together are evaluated with --together"):
+        run(wafer_ship, *ship, *evaluated)
+    older = {name: value for name, value in alone["model"].items() if name != "matmul_precision"}  # not yet an option
+    write_evaluation(tmp_path / "evaluation", alone | {"model": older | {"members": 2}})
+    run(wafer_ship, *ship, *evaluated)
     card = (output / "model_card.md").read_text()
+    assert "900 test wafers in 1 splits, 2 nets together in each, with" in card
     assert "# both: which" in card and "2 nets that answer together" in card and "are of seeds 3, 5. On" in card
     both, few = load_checkpoint(output), wafers.take(np.arange(20))
     assert both.config.model.members == 2 and both.calibration.temperature != 1

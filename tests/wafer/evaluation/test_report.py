@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from fake_wafer_run import WAFERS
+from scipy.special import softmax
 from scripts import script
 from sklearn.metrics import f1_score
 
@@ -129,6 +130,23 @@ def test_the_script_writes_what_follows_from_the_numbers(place, used, pooled, tm
     assert {path.name for path in (place / "run/evaluation/figures").iterdir()} == {
         f"{name}.svg" for name in ("adaptive_depth", "confusion", "f1_by_class", "risk_coverage", "steps", "training")
     }
+
+
+def test_nets_judged_together_are_reported_as_one_in_a_folder_of_their_own(place, used):
+    result = script("wafer_evaluate.py", "--run", place / "run", "--synthetic", 1500, "--together")
+    assert result.returncode == 0, result.stderr
+    folder = place / "run" / "evaluation-together"
+    text, content = (folder / "report.md").read_text(), json.loads((folder / "results.json").read_text())
+    assert "2 nets per split, each of a training seed of its own, answer as one" in text
+    assert "| lot-0 | 0 + 1 |" in text and "not recorded" not in text
+    assert content["seeds"] == 1 and content["recipe"]["model"]["members"] == 2
+    numbers = {(row["part"], row["name"], row["score"]): row["value"] for row in content["numbers"]}
+    mean = [softmax(fold.test.logits[:, 2], axis=-1).mean(axis=0).argmax(axis=-1) for fold in used]
+    truth = np.concatenate([WAFERS.label[fold.test.index] for fold in used])
+    expected = f1_score(truth, np.concatenate(mean), average="macro")
+    assert numbers["score", "all", "macro_f1"] == pytest.approx(expected)
+    wrong = script("wafer_evaluate.py", "--run", place / "run", "--together", "--left-out", f"Donut={place}")
+    assert wrong.returncode == 1 and "leave out --together" in wrong.stderr
 
 
 def test_a_mistake_is_one_line(tmp_path):
