@@ -14,7 +14,7 @@ from trm_jax.support.archives import ArrayArchive
 from trm_jax.support.checksums import SUMS, check_sums
 from trm_jax.support.files import DAMAGE, one_line, restore
 from trm_jax.wafer.maps.grid import Representation
-from trm_jax.wafer.maps.unlike import UNLIKE, Unlike, load_unlike
+from trm_jax.wafer.maps.unlike import UNLIKE, AnyUnlike, load_unlike
 from trm_jax.wafer.maps.wafers import CLASSES
 
 PROVIDERS = {"tensorrt": "TensorrtExecutionProvider", "cuda": "CUDAExecutionProvider", "cpu": "CPUExecutionProvider"}
@@ -58,7 +58,7 @@ class Model:
     """First y of a step model, and z if it has one, for a batch of 1."""
     question: "Model | None" = None
     """What makes x for a step model."""
-    unlike: Unlike | None = None
+    unlike: AnyUnlike | None = None
     """What tells maps unlike those trained on; of older packages None."""
 
     @property

@@ -17,7 +17,7 @@ from trm_jax.support.files import read_json, refuse_existing, replacing_director
 from trm_jax.support.schema import check_types, from_dict, require
 from trm_jax.training.checkpoint import load_weights, save_weights
 from trm_jax.wafer.maps.answers import Thresholds
-from trm_jax.wafer.maps.unlike import UNLIKE, Unlike, load_unlike, save_unlike
+from trm_jax.wafer.maps.unlike import UNLIKE, AnyUnlike, load_unlike, save_unlike
 from trm_jax.wafer.maps.wafers import CLASSES
 from trm_jax.wafer.presets import PRESETS
 from trm_jax.wafer.task import WaferTask
@@ -59,7 +59,7 @@ class Classifier(NamedTuple):
     task: WaferTask
     """Without wafers: how maps become grids."""
     calibration: Calibration
-    unlike: Unlike | None = None
+    unlike: AnyUnlike | None = None
     """How unlike maps are to those trained on, if that was fitted."""
 
 
@@ -72,8 +72,8 @@ def untrained() -> Classifier:
 def joined(nets: Sequence[Classifier]) -> Classifier:
     """Nets of one recipe as a single classifier, which answers with the mean of their probabilities.
 
-    Calibration and score of unlike maps are those of the first. Raises ValueError for fewer than two nets, and where
-    they differ in more than their weights.
+    Calibrated as the first, and without a score of unlike maps, which looks at all of them. Raises ValueError for
+    fewer than two nets, and where they differ in more than their weights.
     """
     first, count = nets[0], len(nets)
     require(count > 1 and first.config.model.members == 1, f"{count} nets of one member each cannot answer together")
@@ -85,7 +85,9 @@ def joined(nets: Sequence[Classifier]) -> Classifier:
     seeds = tuple(dict.fromkeys(seed for net in nets for seed in net.config.run.seeds))
     config = first.config.override(**{"model.members": count, "run.seeds": seeds})
     names = members.names(config.model)
-    return first._replace(config=config, params=dict(zip(names, [net.params for net in nets], strict=True)))
+    return first._replace(
+        unlike=None, config=config, params=dict(zip(names, [net.params for net in nets], strict=True))
+    )
 
 
 def save_checkpoint(

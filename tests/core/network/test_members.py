@@ -79,15 +79,13 @@ def test_a_wafer_that_stops_early_gets_the_answer_of_its_step():
         np.testing.assert_allclose(stopped.logits, outputs.logits[step], atol=1e-5)
 
 
-def test_features_are_those_of_the_first_member_and_work_and_weights_add_up():
+def test_features_stand_side_by_side_and_work_and_weights_add_up():
     config, params, inputs = nets(FORMS["images"])
     single = config.override(**{"model.members": 1})
     chex.assert_shape(model.embed(config, params, inputs), (4, config.model.state_tokens, 8))
-    found, expected = (
-        question_features(one.model, model.embed(one, weights, inputs))
-        for one, weights in ((config, params), (single, params["member_0"]))
-    )
-    np.testing.assert_allclose(found, expected, atol=1e-6)
+    found = question_features(config.model, model.embed(config, params, inputs))
+    alone = [question_features(single.model, model.embed(single, net, inputs)) for net in params.values()]
+    np.testing.assert_allclose(found, np.concatenate(alone, axis=1), atol=1e-6)
     assert model.count_parameters(config.model, params) == 3 * model.count_parameters(single.model, params["member_1"])
     assert model.forward_flops(config, params) == 3 * model.forward_flops(single, params["member_1"])
     chex.assert_trees_all_equal_shapes_and_dtypes(params, model.abstract_weights(config.model))

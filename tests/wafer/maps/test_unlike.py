@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trm_jax.wafer.maps.unlike import doubted, known, load_unlike, save_unlike
-from trm_jax.wafer.unknown.fit import SHRINKAGE, distances, fit_net
+from trm_jax.wafer.maps.unlike import HALF, UnlikeTogether, doubted, known, load_unlike, save_unlike
+from trm_jax.wafer.unknown.fit import SHRINKAGE, distances, fit_net, with_limits
 
 RNG = np.random.default_rng(0)
 LABEL = np.repeat([0, 2, 5], 200)
@@ -52,6 +52,40 @@ def test_it_is_read_as_it_was_written_and_refused_if_it_is_of_another_model(tmp_
     path.write_bytes(b"PK nothing")
     with pytest.raises(ValueError, match="is damaged or of another model"):
         load_unlike(path)
+
+
+def test_the_scores_of_several_nets_are_averaged_and_come_back_from_a_file(tmp_path: Path) -> None:
+    between = (np.array([[3, 0, 4.5, 0]]) + RNG.normal(size=(300, 4)) @ MIXING).astype(np.float32)
+    nets = [
+        fit_net(distances(part, LABEL), part, between, hidden=8, seed=k) for k, part in enumerate((KNOWN, 2 * KNOWN))
+    ]
+    half = [
+        net._replace(**{name: getattr(net, name).astype(np.float16).astype(np.float32) for name in HALF})
+        for net in nets
+    ]
+    together, both = UnlikeTogether(tuple(half)), np.concatenate([KNOWN, 2 * KNOWN], axis=1)
+    limited = with_limits(together, both, 0.1)
+    scores = limited.score(both)
+    assert scores.dtype == np.float32 and 0.07 < np.mean(scores > 0) <= 0.1
+    each = [net.measures(part) for net, part in zip(half, (KNOWN, 2 * KNOWN), strict=True)]
+    standard = np.mean([(one - one.mean(axis=0)) / one.std(axis=0) for one in each], axis=0)
+    above = standard - [np.quantile(standard[:, 0], 0.975), np.quantile(standard[:, 1], 0.925)]
+    np.testing.assert_allclose(scores, above.max(axis=1), atol=1e-3)
+    save_unlike(tmp_path / "unlike.npz", limited)
+    read = load_unlike(tmp_path / "unlike.npz", 8)
+    np.testing.assert_array_equal(read.score(both), scores)
+    np.testing.assert_array_equal(read.white(both), np.concatenate([half[0].white(KNOWN), half[1].white(2 * KNOWN)], 1))
+    with pytest.raises(ValueError, match="it takes 8 features, but the model gives 4"):
+        load_unlike(tmp_path / "unlike.npz", 4)
+    arrays = dict(np.load(tmp_path / "unlike.npz"))
+    for broken in (
+        {"mean": arrays["mean"][:1]},
+        {"hidden": arrays["hidden"][:, :-1]},
+        {"output": arrays["output"] * np.nan},
+    ):
+        np.savez(tmp_path / "broken.npz", **(arrays | broken))
+        with pytest.raises(ValueError, match="is damaged or of another model"):
+            load_unlike(tmp_path / "broken.npz")
 
 
 def test_doubts_of_both_kinds_come_together() -> None:

@@ -3,6 +3,7 @@
 Grids are (B, size, size, C); the last axis holds channels everywhere.
 """
 
+from dataclasses import replace
 from functools import reduce
 
 import flax.linen as nn
@@ -107,7 +108,12 @@ def with_radius(x):
 def question_features(config: ModelConfig, x):
     """What a question x (B, L, D) of an image is like as a whole: mean and maximum over its tokens, (B, 2 D).
 
-    Averaged over the views; they are what the net has seen before it begins to reason, the first of several members.
+    Averaged over the views; they are what the net has seen before it begins to reason. Those of several members stand
+    side by side, (B, members 2 D).
     """
-    views = x[:, : config.views * config.tokens].reshape(x.shape[0], config.views, config.tokens, x.shape[-1])
+    if config.members > 1:
+        single = replace(config, members=1)
+        parts = jnp.split(x, config.members, axis=1)
+        return jnp.concatenate([question_features(single, part) for part in parts], axis=-1)
+    views = x.reshape(x.shape[0], config.views, config.tokens, x.shape[-1])
     return jnp.concatenate([views.mean(axis=2), views.max(axis=2)], axis=-1).mean(axis=1).astype(jnp.float32)

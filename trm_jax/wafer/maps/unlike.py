@@ -1,12 +1,13 @@
 """How unlike a map is to those that were trained on, from what the net sees before it begins to reason; numpy alone.
 
 Two measures, since neither sees what the other does: the Mahalanobis distance to the nearest class (Lee et al. 2018),
-and a small net that tells the training wafers from mixes and drawings (outlier exposure, Hendrycks et al. 2019).
+and a small net that tells the training wafers from mixes and drawings (outlier exposure, Hendrycks et al. 2019). Of
+nets that answer together each has its own, and what they exceed their limits by is averaged.
 """
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,6 +16,10 @@ from trm_jax.support.files import DAMAGE, one_line, replacing
 
 UNLIKE = "unlike.npz"
 """File beside the weights of a checkpoint, and beside the models of a package."""
+
+
+HALF = ("whitening", "centres", "hidden")
+"""Arrays that are stored in half precision where there are several nets: what makes a file large."""
 
 
 class Unlike(NamedTuple):
@@ -33,18 +38,51 @@ class Unlike(NamedTuple):
     limits: np.ndarray
     """(2, 2): for distance and net the limit above which a map is unlike, and the scale of what exceeds it."""
 
+    def white(self, features: np.ndarray) -> np.ndarray:
+        """Features (N, F) with unit covariance within a class."""
+        return (features - self.mean) @ self.whitening
+
     def measures(self, features: np.ndarray) -> np.ndarray:
         """Logarithm of the squared distance to the nearest class, and the net's logit, (N, 2)."""
-        white = (features - self.mean) @ self.whitening
+        white = self.white(features)
         squares = (white**2).sum(axis=1)[:, None] - 2 * white @ self.centres.T + (self.centres**2).sum(axis=1)
         distance = np.log(np.maximum(squares.min(axis=1), 1e-6))
         inputs = np.concatenate([white, distance[:, None], np.ones_like(distance)[:, None]], axis=1)
         hidden = np.maximum(inputs @ self.hidden, 0)
         return np.stack([distance, hidden @ self.output[:-1] + self.output[-1]], axis=1)
 
+    def excess(self, features: np.ndarray) -> np.ndarray:
+        """By how many scales the measures exceed their limits, (N, 2)."""
+        return (self.measures(features) - self.limits[:, 0]) / self.limits[:, 1]
+
     def score(self, features: np.ndarray) -> np.ndarray:
         """How unlike maps are, (N,) float32, from features (N, F): above 0 for those that a person should look at."""
-        return ((self.measures(features) - self.limits[:, 0]) / self.limits[:, 1]).max(axis=1).astype(np.float32)
+        return self.excess(features).max(axis=1).astype(np.float32)
+
+
+class UnlikeTogether(NamedTuple):
+    """The same for M nets that answer together, whose features (N, M F) stand side by side."""
+
+    nets: tuple[Unlike, ...]
+
+    def parts(self, features: np.ndarray) -> list[np.ndarray]:
+        """The features of each net, (N, F)."""
+        return np.split(features, len(self.nets), axis=1)
+
+    def white(self, features: np.ndarray) -> np.ndarray:
+        """Features with unit covariance within a class, for each net."""
+        return np.concatenate([net.white(part) for net, part in zip(self.nets, self.parts(features), strict=True)], 1)
+
+    def excess(self, features: np.ndarray) -> np.ndarray:
+        """Mean over the nets of how much the measures exceed their limits, (N, 2)."""
+        return np.mean([net.excess(part) for net, part in zip(self.nets, self.parts(features), strict=True)], axis=0)
+
+    def score(self, features: np.ndarray) -> np.ndarray:
+        """How unlike maps are, (N,) float32: above 0 for those that a person should look at."""
+        return self.excess(features).max(axis=1).astype(np.float32)
+
+
+AnyUnlike = Unlike | UnlikeTogether
 
 
 def doubted(doubts: Mapping[int, str], unlike: np.ndarray) -> dict[int, str]:
@@ -58,27 +96,44 @@ def known(unlike: np.ndarray) -> np.ndarray | None:
     return unlike if np.isfinite(unlike).all() else None
 
 
-def save_unlike(path: Path, unlike: Unlike) -> None:
-    """Write the file, whole or not at all."""
+def save_unlike(path: Path, unlike: AnyUnlike) -> None:
+    """Write the file, whole or not at all; of several nets in half precision, which they were rounded to."""
     with replacing(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, **unlike._asdict())
+        if isinstance(unlike, Unlike):
+            np.savez(file, **unlike._asdict())
+            return
+        arrays: dict[str, Any] = {
+            name: np.stack([getattr(net, name) for net in unlike.nets]) for name in Unlike._fields
+        }
+        np.savez_compressed(file, **(arrays | {name: arrays[name].astype(np.float16) for name in HALF}))
 
 
-def load_unlike(path: Path, features: int | None = None) -> Unlike | None:
+def load_unlike(path: Path, features: int | None = None) -> AnyUnlike | None:
     """Read the file, None where there is none. Raises ValueError if it is damaged or not for so many ``features``."""
     if not path.exists():
         return None
     try:
         with ArrayArchive(path) as archive:
-            unlike = Unlike(*(archive[name] for name in Unlike._fields))
-        size, classes, units = len(unlike.mean), len(unlike.centres), len(unlike.output) - 1
-        shapes = ((size,), (size, size), (classes, size), (size + 2, units), (units + 1,), (2, 2))
-        if tuple(array.shape for array in unlike) != shapes or any(array.dtype != np.float32 for array in unlike):
-            raise ValueError("its arrays do not fit together")
-        if not all(np.isfinite(array).all() for array in unlike) or (unlike.limits[:, 1] <= 0).any():
-            raise ValueError("it has values that are NaN, infinite or no scale")
+            arrays = {name: archive[name] for name in Unlike._fields}
+        together = arrays["mean"].ndim == 2
+        if together:
+            arrays |= {name: arrays[name].astype(np.float32) for name in HALF if arrays[name].dtype == np.float16}
+        rows = zip(*arrays.values(), strict=True) if together else [tuple(arrays.values())]
+        nets = tuple(Unlike(*row) for row in rows)
+        for net in nets:
+            _check(net)
+        size = sum(len(net.mean) for net in nets)
         if features is not None and size != features:
             raise ValueError(f"it takes {size} features, but the model gives {features}")
     except DAMAGE as error:
         raise ValueError(f"{path} is damaged or of another model: {one_line(error)}") from error
-    return unlike
+    return UnlikeTogether(nets) if together else nets[0]
+
+
+def _check(unlike: Unlike) -> None:
+    size, classes, units = len(unlike.mean), len(unlike.centres), len(unlike.output) - 1
+    shapes = ((size,), (size, size), (classes, size), (size + 2, units), (units + 1,), (2, 2))
+    if tuple(array.shape for array in unlike) != shapes or any(array.dtype != np.float32 for array in unlike):
+        raise ValueError("its arrays do not fit together")
+    if not all(np.isfinite(array).all() for array in unlike) or (unlike.limits[:, 1] <= 0).any():
+        raise ValueError("it has values that are NaN, infinite or no scale")

@@ -5,13 +5,13 @@ from sklearn.cluster import HDBSCAN
 from sklearn.decomposition import PCA
 
 from trm_jax.wafer.classify import Classified
-from trm_jax.wafer.maps.unlike import Unlike
+from trm_jax.wafer.maps.unlike import AnyUnlike
 
 FEWEST, NEIGHBOURS, DIRECTIONS = 5, 3, 20
 """Maps of a cluster at least, neighbours that make a place dense, and principal directions that are looked at."""
 
 
-def clusters(unlike: Unlike, features: np.ndarray) -> np.ndarray:
+def clusters(unlike: AnyUnlike, features: np.ndarray) -> np.ndarray:
     """Number of the cluster of each map, from 1 for the largest on; 0 for those that no others are like.
 
     ``features`` (N, F). Compared is the direction in which a map differs from the training wafers, in units of their
@@ -20,7 +20,7 @@ def clusters(unlike: Unlike, features: np.ndarray) -> np.ndarray:
     count = len(features)
     if count < FEWEST:
         return np.zeros(count, int)
-    white = (features - unlike.mean) @ unlike.whitening
+    white = unlike.white(features)
     white /= np.maximum(np.linalg.norm(white, axis=1, keepdims=True), 1e-6)
     seen = PCA(min(DIRECTIONS, count, white.shape[1]), random_state=0).fit_transform(white)
     found = HDBSCAN(FEWEST, min_samples=NEIGHBOURS, copy=True).fit_predict(seen)
@@ -31,7 +31,7 @@ def clusters(unlike: Unlike, features: np.ndarray) -> np.ndarray:
     return number[found]
 
 
-def of_answers(unlike: Unlike | None, answered: Classified) -> np.ndarray | None:
+def of_answers(unlike: AnyUnlike | None, answered: Classified) -> np.ndarray | None:
     """Cluster of every classified map, 0 for those in none; None for a classifier that does not know what is unlike."""
     if unlike is None or answered.unlike is None:
         return None

@@ -10,7 +10,7 @@ from trm_jax.wafer.checkpoint import Classifier
 from trm_jax.wafer.classify import features
 from trm_jax.wafer.generated.drawings import OUTLIERS, drawn
 from trm_jax.wafer.generated.mixes import mixed_wafers
-from trm_jax.wafer.maps.unlike import Unlike
+from trm_jax.wafer.maps.unlike import HALF, AnyUnlike, Unlike, UnlikeTogether
 from trm_jax.wafer.maps.wafers import NONE, Wafers
 
 DISTANCE = 0.25
@@ -40,8 +40,11 @@ def features_of(classifier: Classifier, wafers: Wafers) -> np.ndarray:
 
 def fit_unlike(
     classifier: Classifier, wafers: Wafers, train: np.ndarray, sizes: Sizes = SIZES, seed: int = 0
-) -> Unlike:
-    """The score without its limits, fitted on training wafers (indices), and on mixes and drawings of them."""
+) -> AnyUnlike:
+    """The score without its limits, fitted on training wafers (indices), and on mixes and drawings of them.
+
+    Of several members each has its own.
+    """
     rng = np.random.default_rng(seed)
     order = rng.permutation(train)
     plain = wafers.label[order] == NONE
@@ -53,7 +56,10 @@ def fit_unlike(
         features_of(classifier, drawn(wafers.take(train), draw, sizes.drawings, seed + number))
         for number, draw in enumerate(OUTLIERS.values())
     ]
-    return fit_net(distances(known, wafers.label[chosen]), known, np.concatenate(strange), sizes.hidden, seed)
+    members, label = classifier.config.model.members, wafers.label[chosen]
+    parts = zip(*(np.split(part, members, axis=1) for part in (known, np.concatenate(strange))), strict=True)
+    nets = [fit_net(distances(one, label), one, other, sizes.hidden, seed) for one, other in parts]
+    return nets[0] if members == 1 else UnlikeTogether(tuple(map(_rounded, nets)))
 
 
 def distances(known: np.ndarray, label: np.ndarray) -> Unlike:
@@ -84,20 +90,43 @@ def fit_net(unlike: Unlike, known: np.ndarray, strange: np.ndarray, hidden: int,
     return _float32(unlike._replace(hidden=np.concatenate([first, bias[None]]), output=output))
 
 
-def with_limits(unlike: Unlike, held_out: np.ndarray, share: float) -> Unlike:
-    """With limits that about this share of held-out features (N, F) exceeds, a quarter of it by the distance.
+def with_limits(unlike: AnyUnlike, held_out: np.ndarray, share: float) -> AnyUnlike:
+    """With limits that about this share of held-out features exceeds, a quarter of it by the distance.
 
     Raises ValueError for a share outside 0 to 0.5, and without features.
     """
     require(
         0 < share < 0.5 and len(held_out) > 0, f"cannot make a share of {share:.3g} of {len(held_out)} wafers unlike"
     )
+    if isinstance(unlike, UnlikeTogether):
+        own = zip(unlike.nets, unlike.parts(held_out), strict=True)
+        scaled = UnlikeTogether(tuple(_with_scales(net, net.measures(part)) for net, part in own))
+        shift = _limits(scaled.excess(held_out), share)
+        return UnlikeTogether(tuple(_moved(net, shift) for net in scaled.nets))
     measures = unlike.measures(held_out)
-    limits = [
-        np.quantile(measures[:, 0], 1 - share * DISTANCE),
-        np.quantile(measures[:, 1], 1 - share * (1 - DISTANCE)),
-    ]
-    return _float32(unlike._replace(limits=np.stack([limits, measures.std(axis=0) + 1e-6], axis=1)))
+    return _float32(unlike._replace(limits=np.stack([_limits(measures, share), measures.std(axis=0) + 1e-6], axis=1)))
+
+
+def _limits(measures: np.ndarray, share: float) -> list[float]:
+    """Of the distance and of the net."""
+    shares = (share * DISTANCE, share * (1 - DISTANCE))
+    return [float(np.quantile(measures[:, number], 1 - part)) for number, part in enumerate(shares)]
+
+
+def _with_scales(unlike: Unlike, measures: np.ndarray) -> Unlike:
+    """With the mean of the measures for a limit, in units of how much they vary: so those of all nets count alike."""
+    return _float32(unlike._replace(limits=np.stack([measures.mean(axis=0), measures.std(axis=0) + 1e-6], axis=1)))
+
+
+def _moved(unlike: Unlike, shift: list[float]) -> Unlike:
+    """With limits that are higher by so many scales."""
+    limits = unlike.limits + np.stack([shift * unlike.limits[:, 1], np.zeros(2)], axis=1)
+    return _float32(unlike._replace(limits=limits))
+
+
+def _rounded(unlike: Unlike) -> Unlike:
+    """As it comes back from a file of several nets."""
+    return unlike._replace(**{name: getattr(unlike, name).astype(np.float16).astype(np.float32) for name in HALF})
 
 
 def _float32(unlike: Unlike) -> Unlike:

@@ -12,7 +12,7 @@ from trm_jax.wafer.evaluation.trust.risk_control import Promise
 from trm_jax.wafer.generated.drawings import UNKNOWNS, drawn
 from trm_jax.wafer.generated.mixes import mixed_wafers
 from trm_jax.wafer.maps.answers import decide
-from trm_jax.wafer.maps.unlike import Unlike
+from trm_jax.wafer.maps.unlike import AnyUnlike
 from trm_jax.wafer.maps.wafers import CLASSES, Wafers
 from trm_jax.wafer.splits import Split, all_lots, folds
 
@@ -119,7 +119,7 @@ def run_lean(settings: UnlikeSettings, wafers: Wafers) -> None:
 
 def measure(
     settings: UnlikeSettings, wafers: Wafers, classifier: "Classifier", split: Split, sizes: "Sizes"
-) -> "tuple[str, Unlike, Classified]":
+) -> "tuple[str, AnyUnlike, Classified]":
     """Fit the score: what of unknown maps is noticed, the score, and the answers to the held-out wafers."""
     from trm_jax.wafer.classify import classify
     from trm_jax.wafer.evaluation.trust.readiness import frontier, told_apart

@@ -16,7 +16,7 @@ from trm_jax.wafer.evaluation.trust.calibration import auroc, risk_coverage
 from trm_jax.wafer.evaluation.trust.cross_fit import class_limits
 from trm_jax.wafer.evaluation.trust.risk_control import Promise, block_bound, class_thresholds
 from trm_jax.wafer.maps.answers import Thresholds, decide
-from trm_jax.wafer.maps.unlike import Unlike
+from trm_jax.wafer.maps.unlike import AnyUnlike
 from trm_jax.wafer.maps.wafers import CLASSES, NONE, Wafers
 from trm_jax.wafer.unknown.fit import with_limits
 
@@ -104,13 +104,13 @@ def _costs(old: Calibration, found: Classified, held_out: Wafers, limits: tuple[
     )
 
 
-def automatic(unlike: Unlike, asked: Asked, limits: Thresholds) -> np.ndarray:
+def automatic(unlike: AnyUnlike, asked: Asked, limits: Thresholds) -> np.ndarray:
     """Which maps are decided, bool (N,)."""
     return ~decide(asked[0], limits).review & (unlike.score(asked[1]) <= 0)
 
 
 def frontier(
-    unlike: Unlike, held: Asked, held_out: Wafers, lowest: float, unknown: Mapping[str, Asked], seed: int = 0
+    unlike: AnyUnlike, held: Asked, held_out: Wafers, lowest: float, unknown: Mapping[str, Asked], seed: int = 0
 ) -> str:
     """Markdown, a line for each of POINTS: limits and thresholds from four fifths of the blocks, decided in the rest.
 
