@@ -39,7 +39,7 @@ STUDIES = {
         base=sizes("edge", *BY_TOKEN)
         | {
             "model.encoder.widths": (16, 32), "model.encoder.convolutions": (1, 1), "model.width": 48,
-            "recursion.curriculum_fraction": 0.0, "run.steps": 1500, "run.seeds": (0, 1, 2),
+            "recursion.curriculum_fraction": 0.0, "run.steps": 4500, "run.seeds": (0, 1, 2),
         },
         reference="recursive",
         rule="Recursion helps to tell the dies of two patterns apart if `six_layers`, layers of its own for as many "
