@@ -137,7 +137,8 @@ def test_nets_judged_together_are_reported_as_one_in_a_folder_of_their_own(place
     assert result.returncode == 0, result.stderr
     folder = place / "run" / "evaluation-together"
     text, content = (folder / "report.md").read_text(), json.loads((folder / "results.json").read_text())
-    assert "2 nets per split, each of a training seed of its own, answer as one" in text
+    assert "\n- 2 nets per split, each of a training seed of its own, answer as one with the mean of their prob" in text
+    assert "\n- Trained with 3 supervision steps, evaluated with up to 5" in text
     assert "| lot-0 | 0 + 1 |" in text and "not recorded" not in text
     assert content["seeds"] == 1 and content["recipe"]["model"]["members"] == 2
     numbers = {(row["part"], row["name"], row["score"]): row["value"] for row in content["numbers"]}
