@@ -248,7 +248,11 @@ def test_all_seeds_together_ship_as_one_that_answers_with_their_mean(tmp_path, m
     run(wafer_ship, *ship, *evaluated)
     card = (output / "model_card.md").read_text()
     assert "900 test wafers in 1 splits, 2 nets together in each, with" in card
-    assert "# both: which" in card and "2 nets that answer together" in card and "are of seeds 3, 5. On" in card
+    assert (
+        "# both: which" in card
+        and "The mean of the probabilities of 2 nets that answer together, each a Tiny Recursive Model of" in card
+        and "are of seeds 3, 5. On" in card
+    )
     both, few = load_checkpoint(output), wafers.take(np.arange(20))
     assert both.config.model.members == 2 and both.calibration.temperature != 1
     nets = [load_checkpoint(tmp_path / "run" / "all-lots" / f"weights-{seed}") for seed in (3, 5)]
