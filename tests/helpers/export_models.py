@@ -35,6 +35,8 @@ CONFIGS: dict[str, dict[str, Any]] = {
 CONFIGS["members"] = CONFIGS["wafer"] | {"model.members": 2}
 METADATA = Metadata(["one", "two"], {"kind": "x"}, 1.7, 0.8, {"a": [1]}, {"commit": "c"}, {})
 every_model = pytest.mark.parametrize("name", list(CONFIGS))
+every_net = pytest.mark.parametrize("name", [name for name in CONFIGS if name != "members"])
+"""What the page takes: no nets that answer together."""
 
 
 class Case:
