@@ -26,3 +26,8 @@ def test_a_fault_dies_lives_or_does_not_run(tmp_path, new, found):
         assert apply.outcome(fault, tmp_path) == found
     assert (tmp_path / "code_under_test.py").read_text() == CODE
     assert not apply.fits(fault | {"old": "x"}, tmp_path) and not apply.fits(fault | {"file": "gone.py"}, tmp_path)
+
+
+def test_every_fault_fits_the_code_as_it_is(capsys):
+    faults, stale = apply.listed_faults("")
+    assert len(faults) > 100 and stale == 0, capsys.readouterr().out

@@ -57,7 +57,7 @@ class Unlike(NamedTuple):
 
     def score(self, features: np.ndarray) -> np.ndarray:
         """How unlike maps are, (N,) float32, from features (N, F): above 0 for those that a person should look at."""
-        return self.excess(features).max(axis=1).astype(np.float32)
+        return _score(self.excess(features))
 
 
 class UnlikeTogether(NamedTuple):
@@ -79,10 +79,15 @@ class UnlikeTogether(NamedTuple):
 
     def score(self, features: np.ndarray) -> np.ndarray:
         """How unlike maps are, (N,) float32: above 0 for those that a person should look at."""
-        return self.excess(features).max(axis=1).astype(np.float32)
+        return _score(self.excess(features))
 
 
 AnyUnlike = Unlike | UnlikeTogether
+
+
+def _score(excess: np.ndarray) -> np.ndarray:
+    """One measure above its limit is enough."""
+    return excess.max(axis=1).astype(np.float32)
 
 
 def doubted(doubts: Mapping[int, str], unlike: np.ndarray) -> dict[int, str]:
