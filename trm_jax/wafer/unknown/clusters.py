@@ -23,7 +23,8 @@ def clusters(unlike: AnyUnlike, features: np.ndarray) -> np.ndarray:
     white = unlike.white(features)
     white /= np.maximum(np.linalg.norm(white, axis=1, keepdims=True), 1e-6)
     seen = PCA(min(DIRECTIONS, count, white.shape[1]), random_state=0).fit_transform(white)
-    found = HDBSCAN(FEWEST, min_samples=NEIGHBOURS, copy=True).fit_predict(seen)
+    # The smallest groups that hold together: by its default the method often makes one of nearly all maps.
+    found = HDBSCAN(FEWEST, min_samples=NEIGHBOURS, cluster_selection_method="leaf", copy=True).fit_predict(seen)
     sizes = np.bincount(found[found >= 0])
     number = np.empty(len(sizes) + 1, int)
     number[np.argsort(-sizes, kind="stable")] = np.arange(1, len(sizes) + 1)
