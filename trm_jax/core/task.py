@@ -205,9 +205,17 @@ def override(task: AnyTask, config: Config, options: Mapping[str, Any]) -> tuple
     """Task and config with dotted options changed; those of the task begin with ``task.``.
 
     The model gets the shape that the changed task asks for, unless an option says otherwise.
-    Raises ValueError for an unknown option or a value of the wrong type.
+    Raises ValueError for an unknown option, a value of the wrong type, or what no run can train.
     """
     task_changes = {name.removeprefix("task."): value for name, value in options.items() if name.startswith("task.")}
     others = {name: value for name, value in options.items() if not name.startswith("task.")}
     task = replace_nested(task, task_changes, "task.")
-    return task, config.override(**(task.shape() | others))
+    config = config.override(**(task.shape() | others))
+    require_one_net(config)
+    return task, config
+
+
+def require_one_net(config: Config) -> None:
+    """Raise ValueError for a model of several members, which is only put together from nets that were trained."""
+    members = config.model.members
+    require(members == 1, f"model.members={members}: nets are trained one by one, as run.seeds")

@@ -13,9 +13,8 @@ import numpy as np
 from trm_jax.core import train_step
 from trm_jax.core.config import Config, LossConfig, OptimConfig, RecursionConfig
 from trm_jax.core.sharding import tree_where
-from trm_jax.core.task import Task, default_options, run_options
+from trm_jax.core.task import Task, default_options, require_one_net, run_options
 from trm_jax.core.train_step import TrainingData, TrainState
-from trm_jax.support.schema import require
 from trm_jax.support.terminal import progress
 from trm_jax.support.terminal.cli import Paused
 from trm_jax.training.checkpoint import Checkpoints, starting_weights
@@ -68,18 +67,13 @@ def fit(task: Task, config: Config, directory: Path, name: str = "run") -> Train
     Raises ValueError when the directory holds another run or memory is too small, or for a model of several members,
     Diverged when a loss is NaN or infinite, Paused when ``run.minutes`` are over.
     """
-    _one_net(config)
+    require_one_net(config)
     with (
         RunDirectory(directory, run_options(task, config), default_options(task), task.report_options) as run,
         advice_when_exhausted(config, name),
         Checkpoints(directory / "checkpoints") as checkpoints,
     ):
         return _fit(task, config, run, checkpoints, name)
-
-
-def _one_net(config: Config) -> None:
-    members = config.model.members
-    require(members == 1, f"model.members={members}: nets are trained one by one, as run.seeds")
 
 
 def eval_weights(config: Config) -> Callable[[TrainState], Any]:
@@ -197,8 +191,7 @@ def _said(step: Callable[[], int], config: Config, run: RunDirectory) -> Iterato
 
 
 def begin(task: Task, config: Config, mesh) -> tuple[TrainingRun, TrainingData]:
-    """The run before its first update, and what it draws from. Raises ValueError for a model of several members."""
-    _one_net(config)
+    """The run before its first update, and what it draws from."""
     seeds, data = np.array(config.run.seeds), place_samples(task, config, mesh)
     state = _initial_state(_shape_of_state(config), by_seed(task, config))(place_seeds(mesh, seeds), data)
     none = replicate(mesh, np.full(len(seeds), -np.inf, np.float32))

@@ -14,6 +14,8 @@ from trm_jax.core.config import Config
 from trm_jax.core.network import model
 from trm_jax.core.network.encoders import question_features
 from trm_jax.core.predict import adaptive_forward
+from trm_jax.core.task import override
+from trm_jax.sudoku.task import Sudoku
 from trm_jax.training.loop import fit
 
 SMALL = {"model.width": 8, "model.layers": 1, "model.hidden_multiple": 1, "recursion.n": 2, "recursion.T": 1}
@@ -96,3 +98,5 @@ def test_members_are_not_trained_together(tmp_path):
     with pytest.raises(ValueError, match=r"model.members=2: nets are trained one by one"):
         fit(Toy({}), config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+    with pytest.raises(ValueError, match=r"model.members=2: nets are trained one by one"):
+        override(Sudoku(), Config(), {"model.members": 2})  # as every command makes its options, before it writes

@@ -100,10 +100,6 @@ def test_predictions_of_other_wafers_and_unfinished_runs_are_refused(place, tmp_
         read_run(place / "without-Donut", WAFERS, SPLITS)
 
 
-def of_seed(answers, place):
-    return Predicted(answers.index, answers.logits[place : place + 1], answers.halt[place : place + 1])
-
-
 def split_seeds(run, seeds):
     """The run as if each of its seeds had been trained on its own, numbered by ``seeds``."""
     parts = []
@@ -113,10 +109,10 @@ def split_seeds(run, seeds):
                 replace(
                     fold,
                     config=fold.config.override(**{"run.seeds": (seed,)}),
-                    validation=of_seed(fold.validation, place),
-                    test=of_seed(fold.test, place),
+                    validation=fold.validation.of_seed(place),
+                    test=fold.test.of_seed(place),
                     curve=fold.curve[fold.curve["seed"] == place].assign(seed=0),
-                    unknown={name: of_seed(answers, place) for name, answers in fold.unknown.items()},
+                    unknown={name: answers.of_seed(place) for name, answers in fold.unknown.items()},
                 )
                 for fold in run
             ]

@@ -40,6 +40,10 @@ class Predicted:
         """The answers to some of the wafers, by mask or position."""
         return Predicted(self.index[chosen], self.logits[:, :, chosen], self.halt[:, :, chosen])
 
+    def of_seed(self, number: int) -> "Predicted":
+        """The answers of one seed, counted from 0."""
+        return Predicted(self.index, self.logits[number : number + 1], self.halt[number : number + 1])
+
 
 @dataclass(frozen=True)
 class Fold:

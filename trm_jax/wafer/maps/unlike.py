@@ -65,17 +65,17 @@ class UnlikeTogether(NamedTuple):
 
     nets: tuple[Unlike, ...]
 
-    def parts(self, features: np.ndarray) -> list[np.ndarray]:
-        """The features of each net, (N, F)."""
-        return np.split(features, len(self.nets), axis=1)
+    def parts(self, features: np.ndarray) -> list[tuple[Unlike, np.ndarray]]:
+        """Each net with its own features, (N, F)."""
+        return list(zip(self.nets, np.split(features, len(self.nets), axis=1), strict=True))
 
     def white(self, features: np.ndarray) -> np.ndarray:
         """Features with unit covariance within a class, for each net."""
-        return np.concatenate([net.white(part) for net, part in zip(self.nets, self.parts(features), strict=True)], 1)
+        return np.concatenate([net.white(part) for net, part in self.parts(features)], axis=1)
 
     def excess(self, features: np.ndarray) -> np.ndarray:
         """Mean over the nets of how much the measures exceed their limits, (N, 2)."""
-        return np.mean([net.excess(part) for net, part in zip(self.nets, self.parts(features), strict=True)], axis=0)
+        return np.mean([net.excess(part) for net, part in self.parts(features)], axis=0)
 
     def score(self, features: np.ndarray) -> np.ndarray:
         """How unlike maps are, (N,) float32: above 0 for those that a person should look at."""

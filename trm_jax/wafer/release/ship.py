@@ -67,7 +67,8 @@ def candidate_of(
     with as many); without them on the wafers that chose the weights, which flatters, and with one threshold for all
     classes. Raises ValueError where a run is not complete, or of other wafers or recipes.
     """
-    trained, split = trained_on_all(runs, wafers), all_lots(wafers)
+    split = all_lots(wafers)
+    trained = trained_on_all(runs, split)
     recipe, config = trained[0].recipe, trained[0].config
     answers = reduce(stored.stack, [one.answers for one in trained])
     if together:
@@ -88,7 +89,7 @@ def candidate_of(
         classifier=joined(nets) if together else nets[0],
         wafers=wafers,
         split=split,
-        answers=stored.Predicted(answers.index, answers.logits[best : best + 1], answers.halt[best : best + 1]),
+        answers=answers.of_seed(best),
         promise=promise,
         trained=config,
         recipe=recipe,
@@ -130,23 +131,23 @@ class Trained(NamedTuple):
         return stored.recipe(self.config, self.prediction_options)
 
 
-def trained_on_all(runs: Sequence[Path], wafers: Wafers) -> list[Trained]:
-    """The seeds of runs on all lots. Raises ValueError where they differ in more than seeds, or have one in common."""
+def trained_on_all(runs: Sequence[Path], split: Split) -> list[Trained]:
+    """The seeds of runs on this split of all lots.
+
+    Raises ValueError where they are of other wafers, differ in more than their seeds, or have one in common.
+    """
     found: list[Trained] = []
     for run in runs:
         directory = run / "all-lots"
         answers = stored.load_predicted(directory / "validation.npz")
-        same = np.array_equal(answers.index, all_lots(wafers).validation)
+        same = np.array_equal(answers.index, split.validation)
         require(same, f"{directory} was trained on other wafers; give --data")
         config, task = read_config(directory)
         options = stored.read_prediction_options(run / "wafers.json") | {"task": task}
         curve = stored.read_curve(directory / "metrics.jsonl")
         for number, seed in enumerate(config.run.seeds):
-            alone = stored.Predicted(
-                answers.index, answers.logits[number : number + 1], answers.halt[number : number + 1]
-            )
             update, weights = stored.best_update(curve, number), directory / f"weights-{seed}"
-            found.append(Trained(seed, config, options, alone, weights, update))
+            found.append(Trained(seed, config, options, answers.of_seed(number), weights, update))
             require(found[-1].recipe == found[0].recipe, f"{run} is of another recipe than {runs[0]}")
     seeds = [one.seed for one in found]
     require(len(set(seeds)) == len(seeds), f"the runs must have seeds of their own, got {seeds}")

@@ -99,8 +99,7 @@ def with_limits(unlike: AnyUnlike, held_out: np.ndarray, share: float) -> AnyUnl
         0 < share < 0.5 and len(held_out) > 0, f"cannot make a share of {share:.3g} of {len(held_out)} wafers unlike"
     )
     if isinstance(unlike, UnlikeTogether):
-        own = zip(unlike.nets, unlike.parts(held_out), strict=True)
-        scaled = UnlikeTogether(tuple(_with_scales(net, net.measures(part)) for net, part in own))
+        scaled = UnlikeTogether(tuple(_with_scales(net, net.measures(part)) for net, part in unlike.parts(held_out)))
         shift = _limits(scaled.excess(held_out), share)
         return UnlikeTogether(tuple(_moved(net, shift) for net in scaled.nets))
     measures = unlike.measures(held_out)
